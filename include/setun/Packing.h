@@ -1,0 +1,349 @@
+//===- Packing.h - byte layouts of packed weights ---------------*- C++ -*-===//
+//
+// The one definition of how ternary, binary and dense weights lie in a package. The compiler's folds, the tests and any
+// tool that looks into a package use this header, so no second packing loop exists. Standard library only.
+//
+// All positions are counted in "packed rows" 0 .. paddedRows-1, cut into panels of panelRows rows. Which row of the
+// source matrix stands at a packed row is the row order's business (see RowOrder). All values are little-endian.
+//
+// Ternary, layout name "r16k4f4": a panel is 64 rows = 4 fields x 16 lanes; K runs in steps of 4.
+//
+//     KB = ceil(K / 4),  P = ceil(N / 64)
+//     byte((p*KB + kb)*64 + lane*4 + kk), bits 2f and 2f+1  =  code(row p*64 + f*16 + lane, k = kb*4 + kk) + 1
+//
+// with codes -1, 0, +1. Rows and columns past the matrix hold code 0, hence stored bits 01: they add nothing to any dot
+// product with codes, while a kernel that multiplies the stored 0..2 and subtracts the sum of the activations stays
+// right provided that the activations past K are zero. Sixteen lanes of four consecutive k fill one 64-byte vector in
+// the order that a four-way int8 dot product (vpdpbusd, sdot, dp4a) wants, for each of the four fields.
+//
+// Binary, layout name "r16k4f8": a panel is 128 rows = 8 fields x 16 lanes.
+//
+//     KB = ceil(K / 4),  P = ceil(N / 128)
+//     byte((p*KB + kb)*64 + lane*4 + kk), bit f  =  weight(row p*128 + f*16 + lane, k = kb*4 + kk) > 0
+//
+// with weights -1, +1. Padding bits are 0.
+//
+// Scales: float32 [P][G][panelRows] in packed row order, G = number of groups along K (1 when not grouped); padding 0.
+//
+// Dense, layout name "d64": [ceil(N / 64)][K][64] of 16-bit or 32-bit elements, element (p, k, i) = W(row p*64 + i, k);
+// padding rows 0.
+//
+//===----------------------------------------------------------------------===//
+
+#ifndef SETUN_PACKING_H
+#define SETUN_PACKING_H
+
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
+#include <vector>
+
+namespace setun {
+namespace packing {
+
+/// Lanes of a panel: rows that share a bit field.
+constexpr int64_t kLanes = 16;
+/// Consecutive k of a row that stand in consecutive bytes.
+constexpr int64_t kStep = 4;
+/// Bytes of one (panel, step of K) block.
+constexpr int64_t kBlockBytes = kLanes * kStep;
+/// Rows of a dense panel.
+constexpr int64_t kDensePanelRows = 64;
+
+enum class WeightKind : uint8_t {
+  Ternary, ///< codes -1, 0, +1 in two bits ("r16k4f4")
+  Binary,  ///< codes -1, +1 in one bit ("r16k4f8")
+};
+
+enum class RowOrder : uint8_t {
+  /// Packed row i is source row i.
+  Linear,
+  /// Two matrices gate[F x K] and up[F x K], taken as one source of 2F rows (gate's first): with H = panelRows / 2, the
+  /// first H rows of panel p are gate rows p*H .. p*H+H-1 and the last H rows are up rows of the same numbers. A gate
+  /// row and its up row share a lane and differ only in the field, so act(gate) * up needs no shuffle.
+  Gated,
+};
+
+/// Bit fields in a byte.
+constexpr int64_t fieldsPerByte(WeightKind kind) { return kind == WeightKind::Ternary ? 4 : 8; }
+/// Bits of a field.
+constexpr int64_t bitsPerField(WeightKind kind) { return 8 / fieldsPerByte(kind); }
+/// Rows of a panel: 64 (ternary) or 128 (binary).
+constexpr int64_t panelRowsOf(WeightKind kind) { return kLanes * fieldsPerByte(kind); }
+/// Name used in attributes and manifests.
+constexpr const char *layoutName(WeightKind kind) { return kind == WeightKind::Ternary ? "r16k4f4" : "r16k4f8"; }
+/// Name of the dense panel layout.
+constexpr const char *denseLayoutName() { return "d64"; }
+
+constexpr int64_t ceilDiv(int64_t a, int64_t b) { return a / b + (a % b != 0); }
+
+/// Sizes and positions of one packed matrix.
+struct PackedShape {
+  WeightKind kind = WeightKind::Ternary;
+  RowOrder order = RowOrder::Linear;
+  /// Linear: rows N of the matrix. Gated: rows F of each of the two matrices.
+  int64_t rows = 0;
+  /// K, the number of inputs.
+  int64_t cols = 0;
+
+  /// True if all sizes below are positive and fit in int64_t. Check it before using sizes that come from outside.
+  constexpr bool isValid() const {
+    constexpr int64_t limit = int64_t(1) << 40;
+    return rows > 0 && cols > 0 && rows <= limit && cols <= limit && rows <= (int64_t(1) << 58) / cols;
+  }
+
+  constexpr int64_t fields() const { return fieldsPerByte(kind); }
+  constexpr int64_t panelRows() const { return panelRowsOf(kind); }
+  /// Source rows of each matrix that one panel takes.
+  constexpr int64_t rowsPerPanel() const { return order == RowOrder::Gated ? panelRows() / 2 : panelRows(); }
+  /// P.
+  constexpr int64_t panels() const { return ceilDiv(rows, rowsPerPanel()); }
+  /// KB.
+  constexpr int64_t kBlocks() const { return ceilDiv(cols, kStep); }
+  constexpr int64_t panelBytes() const { return kBlocks() * kBlockBytes; }
+  constexpr int64_t bytes() const { return panels() * panelBytes(); }
+  /// Packed rows with padding.
+  constexpr int64_t paddedRows() const { return panels() * panelRows(); }
+  /// Rows of the source: N, or 2F for gated.
+  constexpr int64_t sourceRows() const { return order == RowOrder::Gated ? 2 * rows : rows; }
+
+  /// Source row at a packed row, -1 for padding. Gated: 0 .. F-1 are gate's rows, F .. 2F-1 are up's.
+  constexpr int64_t sourceRow(int64_t packedRow) const {
+    if (order == RowOrder::Linear)
+      return packedRow < rows ? packedRow : -1;
+    const int64_t half = panelRows() / 2;
+    const int64_t inPanel = packedRow % panelRows();
+    const int64_t row = packedRow / panelRows() * half + inPanel % half;
+    if (row >= rows)
+      return -1;
+    return inPanel < half ? row : rows + row;
+  }
+
+  /// Packed row of a source row; inverse of sourceRow.
+  constexpr int64_t packedRow(int64_t sourceRow) const {
+    if (order == RowOrder::Linear)
+      return sourceRow;
+    const int64_t half = panelRows() / 2;
+    const bool up = sourceRow >= rows;
+    const int64_t row = up ? sourceRow - rows : sourceRow;
+    return row / half * panelRows() + (up ? half : 0) + row % half;
+  }
+
+  /// Offset of the byte that holds (packedRow, k); k may be any column below kBlocks()*4.
+  constexpr int64_t byteOffset(int64_t packedRow, int64_t k) const {
+    return (packedRow / panelRows() * kBlocks() + k / kStep) * kBlockBytes + packedRow % kLanes * kStep + k % kStep;
+  }
+  /// Lowest bit of the field of a packed row in that byte.
+  constexpr int64_t bitOffset(int64_t packedRow) const { return packedRow % panelRows() / kLanes * bitsPerField(kind); }
+
+  /// Elements of the scales array for `groups` groups along K.
+  constexpr int64_t scaleCount(int64_t groups) const { return panels() * groups * panelRows(); }
+  /// Index of a row's scale in the scales array.
+  constexpr int64_t scaleIndex(int64_t groups, int64_t packedRow, int64_t group) const {
+    return (packedRow / panelRows() * groups + group) * panelRows() + packedRow % panelRows();
+  }
+};
+
+/// Code at (packedRow, k) of a packed matrix: -1, 0, +1 (ternary; the invalid bits 11 read as 2) or -1, +1 (binary).
+inline int8_t readCode(const PackedShape &shape, const uint8_t *packed, int64_t packedRow, int64_t k) {
+  const unsigned bits = packed[shape.byteOffset(packedRow, k)] >> shape.bitOffset(packedRow);
+  if (shape.kind == WeightKind::Ternary)
+    return static_cast<int8_t>(static_cast<int>(bits & 3u) - 1);
+  return (bits & 1u) ? int8_t(1) : int8_t(-1);
+}
+
+/// Replaces the code at (packedRow, k).
+inline void writeCode(const PackedShape &shape, uint8_t *packed, int64_t packedRow, int64_t k, int8_t code) {
+  const int64_t shift = shape.bitOffset(packedRow);
+  const unsigned mask = shape.kind == WeightKind::Ternary ? 3u : 1u;
+  const unsigned value = shape.kind == WeightKind::Ternary ? static_cast<unsigned>(code + 1) & 3u : code > 0;
+  uint8_t &byte = packed[shape.byteOffset(packedRow, k)];
+  byte = static_cast<uint8_t>((byte & ~(mask << shift)) | (value << shift));
+}
+
+/// Packs a matrix panel by panel. Holds one panel's worth of scratch (16*K bytes and a row), whatever the matrix.
+class Packer {
+public:
+  explicit Packer(const PackedShape &shape)
+      : theShape(shape), paddedCols(shape.kBlocks() * kStep), row(paddedCols), lanes(kLanes * paddedCols) {}
+
+  const PackedShape &shape() const { return theShape; }
+
+  /// Packs panel `panel` into out[0 .. panelBytes).
+  /// `fetch(int64_t sourceRow, int8_t *codes) -> bool` writes the K codes of a source row (ternary -1, 0, +1; binary
+  /// -1, +1, or 0 for -1) and returns false to give up. Rows are asked for field by field for each lane, each row once;
+  /// padding rows are not asked for. Returns false if a fetch did; out is then unspecified.
+  template <typename Fetch> bool packPanel(int64_t panel, Fetch &&fetch, uint8_t *out) {
+    const bool ternary = theShape.kind == WeightKind::Ternary;
+    const int64_t fields = theShape.fields();
+    for (int64_t lane = 0; lane < kLanes; ++lane) {
+      uint8_t *acc = lanes.data() + lane * paddedCols;
+      // Horner's rule over the fields, highest first: bytes are only ever added, which vectorises everywhere.
+      std::memset(acc, 0, static_cast<size_t>(paddedCols));
+      for (int64_t field = fields - 1; field >= 0; --field) {
+        const int64_t source = theShape.sourceRow(panel * theShape.panelRows() + field * kLanes + lane);
+        if (source >= 0 && !fetch(source, row.data()))
+          return false;
+        if (ternary)
+          accumulate<4>(acc, source >= 0);
+        else
+          accumulate<2>(acc, source >= 0);
+      }
+      if (ternary) {
+        // Adds the 1 of "code + 1" to all four fields at once. Bytes were taken modulo 256 until here.
+        for (int64_t k = 0; k < paddedCols; ++k)
+          acc[k] = static_cast<uint8_t>(acc[k] + 0x55u);
+      }
+    }
+    const int64_t kBlocks = theShape.kBlocks();
+    for (int64_t kb = 0; kb < kBlocks; ++kb)
+      for (int64_t lane = 0; lane < kLanes; ++lane)
+        std::memcpy(out + kb * kBlockBytes + lane * kStep, lanes.data() + lane * paddedCols + kb * kStep, kStep);
+    return true;
+  }
+
+  /// Packs all panels in order; `sink(const uint8_t *bytes, size_t size) -> bool` takes each one. Returns false as soon
+  /// as a fetch or the sink does.
+  template <typename Fetch, typename Sink> bool pack(Fetch &&fetch, Sink &&sink) {
+    std::vector<uint8_t> panelBuffer(static_cast<size_t>(theShape.panelBytes()));
+    for (int64_t panel = 0; panel < theShape.panels(); ++panel)
+      if (!packPanel(panel, fetch, panelBuffer.data()) ||
+          !sink(static_cast<const uint8_t *>(panelBuffer.data()), panelBuffer.size()))
+        return false;
+    return true;
+  }
+
+private:
+  /// acc = acc * Radix + (this field's contribution), modulo 256.
+  template <unsigned Radix> void accumulate(uint8_t *acc, bool present) {
+    const int64_t cols = theShape.cols;
+    const int8_t *codes = row.data();
+    int64_t k = 0;
+    if (present) {
+      if (Radix == 4) {
+        for (; k < cols; ++k)
+          acc[k] = static_cast<uint8_t>(acc[k] * 4u + static_cast<uint8_t>(codes[k]));
+      } else {
+        for (; k < cols; ++k)
+          acc[k] = static_cast<uint8_t>(acc[k] * 2u + (codes[k] > 0 ? 1u : 0u));
+      }
+    }
+    for (; k < paddedCols; ++k)
+      acc[k] = static_cast<uint8_t>(acc[k] * Radix);
+  }
+
+  PackedShape theShape;
+  int64_t paddedCols;
+  std::vector<int8_t> row;
+  std::vector<uint8_t> lanes;
+};
+
+/// Packs a whole matrix into out[0 .. shape.bytes()); see Packer::packPanel for `fetch`.
+template <typename Fetch> bool packRows(const PackedShape &shape, Fetch &&fetch, uint8_t *out) {
+  Packer packer(shape);
+  for (int64_t panel = 0; panel < shape.panels(); ++panel)
+    if (!packer.packPanel(panel, fetch, out + panel * shape.panelBytes()))
+      return false;
+  return true;
+}
+
+/// Packs codes[sourceRows][K].
+inline void packCodes(const PackedShape &shape, const int8_t *codes, uint8_t *out) {
+  packRows(
+      shape,
+      [&](int64_t sourceRow, int8_t *dst) {
+        std::memcpy(dst, codes + sourceRow * shape.cols, static_cast<size_t>(shape.cols));
+        return true;
+      },
+      out);
+}
+
+/// Inverse of packCodes: writes codes[sourceRows][K].
+inline void unpackCodes(const PackedShape &shape, const uint8_t *packed, int8_t *codes) {
+  for (int64_t source = 0; source < shape.sourceRows(); ++source) {
+    const int64_t packedRow = shape.packedRow(source);
+    for (int64_t k = 0; k < shape.cols; ++k)
+      codes[source * shape.cols + k] = readCode(shape, packed, packedRow, k);
+  }
+}
+
+/// Fills out[0 .. scaleCount(groups)) from `fetch(int64_t sourceRow, int64_t group) -> float`; padding rows get 0.
+template <typename Fetch> void packScales(const PackedShape &shape, int64_t groups, Fetch &&fetch, float *out) {
+  for (int64_t packedRow = 0; packedRow < shape.paddedRows(); ++packedRow) {
+    const int64_t source = shape.sourceRow(packedRow);
+    for (int64_t group = 0; group < groups; ++group)
+      out[shape.scaleIndex(groups, packedRow, group)] = source >= 0 ? fetch(source, group) : 0.0f;
+  }
+}
+
+/// Sizes and positions of a dense matrix in panels of 64 rows ("d64").
+struct DenseShape {
+  int64_t rows = 0;
+  int64_t cols = 0;
+
+  /// True if all sizes below are positive and, times four bytes, fit in int64_t.
+  constexpr bool isValid() const {
+    constexpr int64_t limit = int64_t(1) << 40;
+    return rows > 0 && cols > 0 && rows <= limit && cols <= limit && rows <= (int64_t(1) << 54) / cols;
+  }
+  constexpr int64_t panels() const { return ceilDiv(rows, kDensePanelRows); }
+  constexpr int64_t paddedRows() const { return panels() * kDensePanelRows; }
+  constexpr int64_t panelElements() const { return cols * kDensePanelRows; }
+  constexpr int64_t elements() const { return panels() * panelElements(); }
+  /// Element index of (row, k).
+  constexpr int64_t index(int64_t row, int64_t k) const {
+    return (row / kDensePanelRows * cols + k) * kDensePanelRows + row % kDensePanelRows;
+  }
+};
+
+/// Packs a dense matrix panel by panel; T is a 16-bit or 32-bit element (uint16_t for f16 and bf16, float, ...).
+template <typename T> class DensePacker {
+  static_assert(sizeof(T) == 2 || sizeof(T) == 4, "dense panels hold 16-bit or 32-bit elements");
+
+public:
+  explicit DensePacker(const DenseShape &shape) : theShape(shape), rows(shape.panelElements()) {}
+
+  const DenseShape &shape() const { return theShape; }
+
+  /// Packs panel `panel` into out[0 .. panelElements). `fetch(int64_t row, T *dst) -> bool` writes the K elements of a
+  /// row and returns false to give up; padding rows are not asked for.
+  template <typename Fetch> bool packPanel(int64_t panel, Fetch &&fetch, T *out) {
+    const int64_t cols = theShape.cols;
+    for (int64_t i = 0; i < kDensePanelRows; ++i) {
+      const int64_t row = panel * kDensePanelRows + i;
+      T *dst = rows.data() + i * cols;
+      if (row >= theShape.rows)
+        std::memset(static_cast<void *>(dst), 0, static_cast<size_t>(cols) * sizeof(T));
+      else if (!fetch(row, dst))
+        return false;
+    }
+    // Transposed in short runs of k, so that the lines of all 64 rows stay in the first cache while they are used.
+    constexpr int64_t run = 64 / sizeof(T);
+    for (int64_t k0 = 0; k0 < cols; k0 += run) {
+      const int64_t k1 = k0 + run < cols ? k0 + run : cols;
+      for (int64_t k = k0; k < k1; ++k)
+        for (int64_t i = 0; i < kDensePanelRows; ++i)
+          out[k * kDensePanelRows + i] = rows[static_cast<size_t>(i * cols + k)];
+    }
+    return true;
+  }
+
+  /// Packs all panels in order; `sink(const T *elements, size_t count) -> bool` takes each one.
+  template <typename Fetch, typename Sink> bool pack(Fetch &&fetch, Sink &&sink) {
+    std::vector<T> panelBuffer(static_cast<size_t>(theShape.panelElements()));
+    for (int64_t panel = 0; panel < theShape.panels(); ++panel)
+      if (!packPanel(panel, fetch, panelBuffer.data()) ||
+          !sink(static_cast<const T *>(panelBuffer.data()), panelBuffer.size()))
+        return false;
+    return true;
+  }
+
+private:
+  DenseShape theShape;
+  std::vector<T> rows;
+};
+
+} // namespace packing
+} // namespace setun
+
+#endif // SETUN_PACKING_H
