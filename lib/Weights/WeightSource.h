@@ -144,28 +144,38 @@ public:
 
 private:
   struct Entry {
-    DType dtype;
+    DType dtype = DType::F32;
     llvm::SmallVector<int64_t, 4> shape;
     llvm::ArrayRef<uint8_t> bytes;
     /// Index into files; -1 for memory.
-    int file;
+    int file = -1;
     /// Binary reading: kinds of values seen so far, guarded by the mutex.
     mutable bool sawZero = false, sawMinus = false;
   };
 
   WeightSource() = default;
+  llvm::Error addEntry(llvm::StringRef name, DType dtype, llvm::ArrayRef<int64_t> shape, llvm::ArrayRef<uint8_t> bytes,
+                       int file);
+  llvm::Expected<const Entry *> findEntry(llvm::StringRef name) const;
   llvm::StringRef fileName(const Entry &entry) const;
   llvm::Error fail(llvm::StringRef name, const Entry &entry, const llvm::Twine &message) const;
-  llvm::Expected<const Entry *> findEntry(llvm::StringRef name) const;
-  llvm::Error checkRange(llvm::StringRef name, const Entry &entry, int64_t N, int64_t K, int64_t rowBegin,
-                         int64_t rowEnd) const;
+  /// Error for the first element of a row that is not among the expected codes.
+  llvm::Error badElement(llvm::StringRef name, const Entry &entry, int64_t row, int64_t K,
+                         llvm::StringRef expected) const;
+  /// Error for the first element of a row that is infinite or NaN.
+  llvm::Error notFinite(llvm::StringRef name, const Entry &entry, int64_t row, int64_t K) const;
+  llvm::Error checkRange(llvm::StringRef name, const Entry &entry, int64_t N, int64_t rowBegin, int64_t rowEnd) const;
   llvm::Error checkFloatMatrix(llvm::StringRef name, const Entry &entry, int64_t N, int64_t K) const;
-  llvm::Error addEntry(llvm::StringRef name, Entry entry);
+  /// Notes that bytes of a file were read; gives its pages back from time to time.
   void consumed(const Entry &entry, uint64_t bytes) const;
   template <typename T>
-  llvm::Error readRowsAs(llvm::StringRef name, int64_t N, int64_t K, int64_t rowBegin, int64_t rowEnd, T *out) const;
+  llvm::Error readRowsAs(llvm::StringRef name, int64_t N, int64_t K, int64_t rowBegin, int64_t rowEnd, DType wanted,
+                         T *out) const;
   llvm::Expected<MasterScales> measure(llvm::StringRef name, int64_t N, int64_t K, int64_t groupSize, bool withAlpha,
                                        float eps) const;
+  template <typename Body>
+  llvm::Error quantizeRows(llvm::StringRef name, int64_t N, int64_t K, int64_t rowBegin, int64_t rowEnd,
+                           const MasterScales &scales, bool withAlpha, int8_t *out, Body &&body) const;
 
   std::vector<std::unique_ptr<SafeTensorsFile>> files;
   std::vector<std::vector<uint8_t>> memory;
