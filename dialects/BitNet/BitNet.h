@@ -1,0 +1,41 @@
+//===- BitNet.h - the bitnet dialect -------------------------------*- C++ -*-===//
+#ifndef SETUN_DIALECTS_BITNET_BITNET_H
+#define SETUN_DIALECTS_BITNET_BITNET_H
+
+#include "mlir/Bytecode/BytecodeOpInterface.h"
+#include "mlir/Dialect/Arith/IR/Arith.h"
+#include "mlir/IR/BuiltinAttributes.h"
+#include "mlir/IR/BuiltinTypes.h"
+#include "mlir/IR/Dialect.h"
+#include "mlir/IR/OpDefinition.h"
+#include "mlir/Interfaces/InferTypeOpInterface.h"
+#include "mlir/Interfaces/SideEffectInterfaces.h"
+
+#include "dialects/BitNet/BitNetDialect.h.inc"
+#include "dialects/BitNet/BitNetEnums.h.inc"
+#define GET_ATTRDEF_CLASSES
+#include "dialects/BitNet/BitNetAttrs.h.inc"
+#define GET_OP_CLASSES
+#include "dialects/BitNet/BitNetOps.h.inc"
+
+namespace mlir::bitnet {
+
+/// Names of the attributes that describe entry points (docs/contracts.md, section 1).
+inline constexpr llvm::StringLiteral kEntryAttr = "bitnet.entry";
+inline constexpr llvm::StringLiteral kNameAttr = "bitnet.name";
+inline constexpr llvm::StringLiteral kDimsAttr = "bitnet.dims";
+inline constexpr llvm::StringLiteral kStateAttr = "bitnet.state";
+inline constexpr llvm::StringLiteral kPositionAttr = "bitnet.position";
+inline constexpr llvm::StringLiteral kResetAttr = "bitnet.reset";
+inline constexpr llvm::StringLiteral kMaxContextAttr = "bitnet.max_context";
+inline constexpr llvm::StringLiteral kProvenanceAttr = "bitnet.provenance";
+
+/// Number of groups of `group` along K; 1 without groups (`group` = 0).
+inline int64_t groupCount(int64_t k, int64_t group) { return group > 0 ? (k + group - 1) / group : 1; }
+
+/// True for i2 (ternary), false for i1 (binary) weight element types.
+inline bool isTernary(Type weightElementType) { return weightElementType.isInteger(2); }
+
+} // namespace mlir::bitnet
+
+#endif // SETUN_DIALECTS_BITNET_BITNET_H

@@ -1,0 +1,324 @@
+//===- BitNetOps.cpp - verifiers of the bitnet operations -----------------------===//
+//
+// Each check names the constraint (C1, C2, ...) of the operation's description that it enforces.
+//
+//===----------------------------------------------------------------------===//
+#include "dialects/BitNet/BitNet.h"
+
+using namespace mlir;
+using namespace mlir::bitnet;
+
+#define GET_OP_CLASSES
+#include "dialects/BitNet/BitNetOps.cpp.inc"
+
+/// Dimensions agree when equal or when either is dynamic.
+static bool compatible(int64_t a, int64_t b) { return a == b || ShapedType::isDynamic(a) || ShapedType::isDynamic(b); }
+
+static LogicalResult expectRank(Operation *op, StringRef what, Type type, int64_t rank) {
+  auto shaped = cast<ShapedType>(type);
+  if (shaped.getRank() != rank)
+    return op->emitOpError() << "expects " << what << " of rank " << rank << ", got " << type;
+  return success();
+}
+
+static LogicalResult expectStatic(Operation *op, StringRef what, Type type, unsigned firstDim = 0) {
+  for (int64_t dim : cast<ShapedType>(type).getShape().drop_front(firstDim))
+    if (ShapedType::isDynamic(dim))
+      return op->emitOpError() << "expects " << (firstDim ? "static inner dimensions" : "a static shape") << " of "
+                               << what << ", got " << type;
+  return success();
+}
+
+static LogicalResult expectVector(Operation *op, StringRef what, Value value, int64_t size) {
+  if (!value)
+    return success();
+  auto type = cast<RankedTensorType>(value.getType());
+  if (type.getRank() != 1 || !compatible(type.getDimSize(0), size)) {
+    auto diag = op->emitOpError() << "expects " << what << " of shape ";
+    if (ShapedType::isDynamic(size))
+      diag << "?";
+    else
+      diag << size;
+    return diag << ", got " << type;
+  }
+  return success();
+}
+
+static LogicalResult expectEps(Operation *op, const APFloat &eps) {
+  if (!eps.isFinite() || eps.isNegative()) {
+    SmallString<16> text;
+    eps.toString(text);
+    return op->emitOpError() << "expects a finite eps that is not negative, got " << text;
+  }
+  return success();
+}
+
+static LogicalResult expectScale(Operation *op, RankedTensorType type, ScalesAttr scales, int64_t n, int64_t k) {
+  SmallVector<int64_t> shape;
+  switch (scales.getKind()) {
+  case ScaleKind::Tensor:
+    shape = {1};
+    break;
+  case ScaleKind::Rows:
+    shape = {static_cast<int64_t>(scales.getRows().size())};
+    break;
+  case ScaleKind::Group:
+    shape = {n, ShapedType::isDynamic(k) ? k : groupCount(k, scales.getGroup())};
+    break;
+  }
+  bool ok = type.getRank() == static_cast<int64_t>(shape.size());
+  for (size_t i = 0; ok && i < shape.size(); ++i)
+    ok = compatible(type.getDimSize(i), shape[i]);
+  if (!ok) {
+    auto diag = op->emitOpError() << "expects a scale of shape [";
+    llvm::interleaveComma(shape, diag);
+    return diag << "] for " << scales << ", got " << type;
+  }
+  return success();
+}
+
+static LogicalResult expectRows(Operation *op, ScalesAttr scales, int64_t n) {
+  if (scales.getKind() != ScaleKind::Rows)
+    return success();
+  int64_t sum = 0;
+  for (int64_t rows : scales.getRows())
+    sum += rows;
+  if (sum != n)
+    return op->emitOpError() << "expects row ranges that add up to " << n << ", got " << sum;
+  return success();
+}
+
+LogicalResult WeightOp::verify() {
+  auto type = cast<RankedTensorType>(getResult().getType());
+  if (failed(expectStatic(*this, "the weight", type))) // C2
+    return failure();
+  if (getName().empty()) // C3
+    return emitOpError() << "expects a name that is not empty";
+  if (type.getElementType().isInteger() && failed(expectRank(*this, "a ternary or binary weight", type, 2))) // C4
+    return failure();
+  return success();
+}
+
+LogicalResult QuantizeWeightOp::verify() {
+  auto masters = cast<RankedTensorType>(getMasters().getType());
+  auto codes = cast<RankedTensorType>(getCodes().getType());
+  bool absmean = getMethod() == WeightQuant::Absmean;
+  if (isTernary(codes.getElementType()) != absmean) // C1
+    return emitOpError() << "expects " << (absmean ? "i2" : "i1") << " codes from " << stringifyWeightQuant(getMethod())
+                         << ", got " << codes;
+  if (failed(expectRank(*this, "masters", masters, 2)) || failed(expectStatic(*this, "masters", masters))) // C5
+    return failure();
+  if (codes.getShape() != masters.getShape()) // C2
+    return emitOpError() << "expects codes of the shape of " << masters << ", got " << codes;
+  if (getGranularity().getKind() == ScaleKind::Rows) // C3
+    return emitOpError() << "expects scales per tensor or group, got " << getGranularity();
+  if (failed(expectScale(*this, cast<RankedTensorType>(getScale().getType()), getGranularity(), masters.getDimSize(0),
+                         masters.getDimSize(1)))) // C3
+    return failure();
+  return expectEps(*this, getEps()); // C4
+}
+
+LogicalResult LinearOp::verify() {
+  auto x = cast<RankedTensorType>(getX().getType());
+  auto w = cast<RankedTensorType>(getW().getType());
+  auto y = cast<RankedTensorType>(getY().getType());
+  if (failed(expectRank(*this, "x", x, 2)) || failed(expectRank(*this, "w", w, 2)) ||
+      failed(expectRank(*this, "y", y, 2)) || failed(expectStatic(*this, "w", w))) // C1
+    return failure();
+  int64_t n = w.getDimSize(0), k = w.getDimSize(1);
+  if (x.getDimSize(1) != k) // C1
+    return emitOpError() << "expects x with " << k << " columns as w has, got " << x;
+  if (y.getDimSize(1) != n || !compatible(y.getDimSize(0), x.getDimSize(0))) // C1
+    return emitOpError() << "expects a result of " << x.getDimSize(0) << "x" << n << ", got " << y;
+  if (failed(expectScale(*this, cast<RankedTensorType>(getScale().getType()), getScales(), n, k)) || // C2
+      failed(expectRows(*this, getScales(), n)) ||                                                   // C3
+      failed(expectVector(*this, "bias", getBias(), n)) ||                                           // C4
+      failed(expectVector(*this, "norm weight", getNormWeight(), k)) ||                              // C5
+      failed(expectVector(*this, "norm bias", getNormBias(), k)))                                    // C5
+    return failure();
+  NormKind norm = getNorm() ? getNorm()->getKind() : NormKind::None;
+  if (getNormWeight() && norm == NormKind::None) // C5
+    return emitOpError() << "expects a norm for its norm weight, got none";
+  if (getNormBias() && norm != NormKind::Layer) // C5
+    return emitOpError() << "expects a layer norm for its norm bias, got " << stringifyNormKind(norm);
+  if (getActivation() && k > (int64_t(1) << 31) / 128 - 1) // C6
+    return emitOpError() << "expects at most " << ((int64_t(1) << 31) / 128 - 1) << " columns, got " << k;
+  if (getBiasPlace() == BiasPlace::BeforeScale && (!getBias() || getScales().getKind() == ScaleKind::Group)) // C7
+    return emitOpError() << "expects a bias and no groups with before_scale";
+  return success();
+}
+
+LogicalResult QuantizeOp::verify() {
+  auto x = cast<RankedTensorType>(getX().getType());
+  auto codes = cast<RankedTensorType>(getCodes().getType());
+  if (failed(expectRank(*this, "x", x, 2)))
+    return failure();
+  if (x.getShape() != codes.getShape()) // C1
+    return emitOpError() << "expects codes of the shape of " << x << ", got " << codes;
+  int64_t scales = getActivation().getGranularity() == ActGranularity::PerToken ? x.getDimSize(0) : 1;
+  if (failed(expectVector(*this, "a scale", getScale(), scales))) // C2
+    return failure();
+  return expectVector(*this, "sums", getSums(), x.getDimSize(0)); // C3
+}
+
+LogicalResult MatmulOp::verify() {
+  auto x = cast<RankedTensorType>(getX().getType());
+  auto w = cast<RankedTensorType>(getW().getType());
+  auto acc = cast<RankedTensorType>(getAcc().getType());
+  if (failed(expectRank(*this, "x", x, 2)) || failed(expectRank(*this, "w", w, 2)) ||
+      failed(expectStatic(*this, "w", w))) // C1
+    return failure();
+  int64_t n = w.getDimSize(0), k = w.getDimSize(1);
+  if (x.getDimSize(1) != k) // C1
+    return emitOpError() << "expects x with " << k << " columns as w has, got " << x;
+  if (getGroup() && (*getGroup() <= 0 || *getGroup() % 4 != 0)) // C5
+    return emitOpError() << "expects a group that is a positive multiple of 4, got " << *getGroup();
+  SmallVector<int64_t> shape = {x.getDimSize(0), n};
+  if (getGroup())
+    shape.push_back(groupCount(k, *getGroup()));
+  if (acc.getRank() != static_cast<int64_t>(shape.size()) ||
+      !llvm::all_of(llvm::zip(acc.getShape(), shape),
+                    [](auto pair) { return compatible(std::get<0>(pair), std::get<1>(pair)); })) { // C1
+    auto diag = emitOpError() << "expects an accumulator of shape [";
+    llvm::interleaveComma(shape, diag);
+    return diag << "], got " << acc;
+  }
+  bool coded = x.getElementType().isInteger(8);
+  if (acc.getElementType().isF32() == coded) // C2
+    return emitOpError() << "expects an accumulator of " << (coded ? "i32" : "f32") << " for " << x << ", got " << acc;
+  if (static_cast<bool>(getSums()) != coded) // C2
+    return emitOpError() << "expects sums with i8 codes and none with f32 activations";
+  if (failed(expectVector(*this, "sums", getSums(), x.getDimSize(0)))) // C3
+    return failure();
+  if (coded && k > (int64_t(1) << 31) / 128 - 1) // C4
+    return emitOpError() << "expects at most " << ((int64_t(1) << 31) / 128 - 1) << " columns, got " << k;
+  return success();
+}
+
+LogicalResult DequantizeOp::verify() {
+  auto acc = cast<RankedTensorType>(getAcc().getType());
+  auto y = cast<RankedTensorType>(getY().getType());
+  bool grouped = getScales().getKind() == ScaleKind::Group;
+  if (failed(expectRank(*this, "acc", acc, grouped ? 3 : 2)) || failed(expectRank(*this, "y", y, 2))) // C1
+    return failure();
+  if (!compatible(acc.getDimSize(0), y.getDimSize(0)) || acc.getDimSize(1) != y.getDimSize(1)) // C1
+    return emitOpError() << "expects a result of the rows and columns of " << acc << ", got " << y;
+  int64_t n = y.getDimSize(1);
+  auto scale = cast<RankedTensorType>(getScale().getType());
+  if (grouped) { // C2
+    if (scale.getRank() != 2 || scale.getDimSize(0) != n || scale.getDimSize(1) != acc.getDimSize(2))
+      return emitOpError() << "expects a scale of shape [" << n << ", " << acc.getDimSize(2) << "] for " << getScales()
+                           << ", got " << scale;
+  } else if (failed(expectScale(*this, scale, getScales(), n, ShapedType::kDynamic))) {
+    return failure();
+  }
+  if (failed(expectVector(*this, "bias", getBias(), n))) // C3
+    return failure();
+  if (Value actScale = getActScale()) { // C4
+    auto type = cast<RankedTensorType>(actScale.getType());
+    if (type.getRank() != 1 || (type.getDimSize(0) != 1 && !compatible(type.getDimSize(0), acc.getDimSize(0))))
+      return emitOpError() << "expects an activation scale per token or one, got " << type;
+  }
+  return expectRows(*this, getScales(), n); // C5
+}
+
+LogicalResult RmsNormOp::verify() {
+  auto x = cast<RankedTensorType>(getX().getType());
+  if (failed(expectRank(*this, "x", x, 2)) || failed(expectStatic(*this, "x", x, 1)) ||
+      failed(expectVector(*this, "a weight", getWeight(), x.getDimSize(1)))) // C1
+    return failure();
+  return expectEps(*this, getEps()); // C2
+}
+
+LogicalResult LayerNormOp::verify() {
+  auto x = cast<RankedTensorType>(getX().getType());
+  if (failed(expectRank(*this, "x", x, 2)) || failed(expectStatic(*this, "x", x, 1)) ||
+      failed(expectVector(*this, "a weight", getWeight(), x.getDimSize(1))) ||
+      failed(expectVector(*this, "a bias", getBias(), x.getDimSize(1)))) // C1
+    return failure();
+  return expectEps(*this, getEps()); // C2
+}
+
+LogicalResult RotaryOp::verify() {
+  auto x = cast<RankedTensorType>(getX().getType());
+  auto cos = cast<RankedTensorType>(getCos().getType());
+  if (failed(expectRank(*this, "x", x, 3)) || failed(expectStatic(*this, "x", x, 1)) ||
+      failed(expectRank(*this, "tables", cos, 2)) || failed(expectStatic(*this, "tables", cos)))
+    return failure();
+  if (x.getDimSize(2) % 2) // C1
+    return emitOpError() << "expects an even head size, got " << x.getDimSize(2);
+  if (cos.getDimSize(1) * 2 != x.getDimSize(2)) // C2
+    return emitOpError() << "expects tables with " << x.getDimSize(2) / 2 << " columns, got " << cos;
+  return success();
+}
+
+LogicalResult CacheUpdateOp::verify() {
+  auto cache = cast<RankedTensorType>(getCache().getType());
+  auto rows = cast<RankedTensorType>(getRows().getType());
+  if (failed(expectRank(*this, "the cache", cache, 3)) || failed(expectRank(*this, "rows", rows, 3)) ||
+      failed(expectStatic(*this, "the cache", cache, 1)))
+    return failure();
+  if (cache.getShape().drop_front() != rows.getShape().drop_front()) // C1
+    return emitOpError() << "expects rows with the heads and head size of " << cache << ", got " << rows;
+  return success();
+}
+
+LogicalResult AttentionOp::verify() {
+  auto q = cast<RankedTensorType>(getQ().getType());
+  auto k = cast<RankedTensorType>(getK().getType());
+  if (failed(expectRank(*this, "q", q, 3)) || failed(expectRank(*this, "k", k, 3)) ||
+      failed(expectStatic(*this, "q", q, 1)) || failed(expectStatic(*this, "k", k, 1)))
+    return failure();
+  if (q.getDimSize(2) != k.getDimSize(2)) // C1
+    return emitOpError() << "expects keys of head size " << q.getDimSize(2) << ", got " << k;
+  if (q.getDimSize(1) % k.getDimSize(1)) // C2
+    return emitOpError() << "expects a number of query heads that is a multiple of " << k.getDimSize(1) << ", got "
+                         << q.getDimSize(1);
+  if (!getScale().isFinite()) // C3
+    return emitOpError() << "expects a finite scale";
+  return success();
+}
+
+LogicalResult GatedOp::verify() {
+  if (failed(expectRank(*this, "gate", getGate().getType(), 2)))
+    return failure();
+  return expectStatic(*this, "gate", getGate().getType(), 1); // C1
+}
+
+LogicalResult EmbeddingOp::verify() {
+  auto table = cast<RankedTensorType>(getTable().getType());
+  auto tokens = cast<RankedTensorType>(getTokens().getType());
+  auto y = cast<RankedTensorType>(getY().getType());
+  if (failed(expectRank(*this, "the table", table, 2)) || failed(expectStatic(*this, "the table", table)) ||
+      failed(expectRank(*this, "tokens", tokens, 1)) || failed(expectRank(*this, "y", y, 2)))
+    return failure();
+  if (y.getDimSize(1) != table.getDimSize(1) || !compatible(y.getDimSize(0), tokens.getDimSize(0))) // C1
+    return emitOpError() << "expects a result of " << tokens.getDimSize(0) << "x" << table.getDimSize(1) << ", got "
+                         << y;
+  return success();
+}
+
+LogicalResult DenseOp::verify() {
+  auto x = cast<RankedTensorType>(getX().getType());
+  auto w = cast<RankedTensorType>(getW().getType());
+  auto y = cast<RankedTensorType>(getY().getType());
+  if (failed(expectRank(*this, "x", x, 2)) || failed(expectRank(*this, "w", w, 2)) ||
+      failed(expectRank(*this, "y", y, 2)) || failed(expectStatic(*this, "w", w)))
+    return failure();
+  if (x.getDimSize(1) != w.getDimSize(1)) // C1
+    return emitOpError() << "expects x with " << w.getDimSize(1) << " columns as w has, got " << x;
+  if (y.getDimSize(1) != w.getDimSize(0) || !compatible(y.getDimSize(0), x.getDimSize(0))) // C1
+    return emitOpError() << "expects a result of " << x.getDimSize(0) << "x" << w.getDimSize(0) << ", got " << y;
+  return expectVector(*this, "bias", getBias(), w.getDimSize(0)); // C2
+}
+
+LogicalResult HadamardOp::verify() {
+  auto x = cast<RankedTensorType>(getX().getType());
+  if (failed(expectRank(*this, "x", x, 2)) || failed(expectStatic(*this, "x", x, 1))) // C1
+    return failure();
+  int64_t block = getBlock();
+  if (block <= 0 || (block & (block - 1)) || x.getDimSize(1) % block) // C2
+    return emitOpError() << "expects a block that is a power of two and divides " << x.getDimSize(1) << ", got "
+                         << block;
+  return success();
+}

@@ -1,0 +1,63 @@
+//===- TernaryBufferization.cpp - bufferisation of ternary operations ------------===//
+//
+// Destination-style operations bufferise alike: operands become buffers, results are the destinations.
+//
+//===----------------------------------------------------------------------===//
+#include "dialects/Ternary/Ternary.h"
+
+#include "mlir/Dialect/Bufferization/IR/BufferizableOpInterface.h"
+#include "mlir/Dialect/Bufferization/IR/DstBufferizableOpInterfaceImpl.h"
+#include "mlir/IR/PatternMatch.h"
+
+using namespace mlir;
+using namespace mlir::ternary;
+using namespace mlir::bufferization;
+
+namespace {
+/// `readsInit`: the destination's old contents matter (a cache of which only some rows are written).
+template <typename OpTy, bool readsInit>
+struct DpsModel : public DstBufferizableOpInterfaceExternalModel<DpsModel<OpTy, readsInit>, OpTy> {
+  bool bufferizesToMemoryRead(Operation *op, OpOperand &operand, const AnalysisState &) const {
+    return readsInit || !cast<DestinationStyleOpInterface>(op).isDpsInit(&operand);
+  }
+  bool bufferizesToMemoryWrite(Operation *op, OpOperand &operand, const AnalysisState &) const {
+    return cast<DestinationStyleOpInterface>(op).isDpsInit(&operand);
+  }
+  /// A matmul may write over its residual: each element is read before it is written, by the same thread.
+  bool bufferizesToElementwiseAccess(Operation *, const AnalysisState &, ArrayRef<OpOperand *>) const { return false; }
+
+  LogicalResult bufferize(Operation *op, RewriterBase &rewriter, const BufferizationOptions &options,
+                          BufferizationState &state) const {
+    SmallVector<Value> operands, results;
+    for (OpOperand &operand : op->getOpOperands()) {
+      if (!isa<TensorType>(operand.get().getType())) {
+        operands.push_back(operand.get());
+        continue;
+      }
+      FailureOr<Value> buffer = getBuffer(rewriter, operand.get(), options, state);
+      if (failed(buffer))
+        return failure();
+      operands.push_back(*buffer);
+      if (cast<DestinationStyleOpInterface>(op).isDpsInit(&operand))
+        results.push_back(*buffer);
+    }
+    OperationState newOp(op->getLoc(), op->getName(), operands, TypeRange(), op->getAttrs());
+    newOp.propertiesAttr = op->getPropertiesAsAttribute();
+    rewriter.setInsertionPoint(op);
+    rewriter.create(newOp);
+    replaceOpWithBufferizedValues(rewriter, op, results);
+    return success();
+  }
+};
+
+/// A section tensor is a read-only buffer; the op stays and is given a memref result later, by its own conversion.
+template <typename... Ops> void attach(MLIRContext *context) { (Ops::template attachInterface<DpsModel<Ops, false>>(*context), ...); }
+} // namespace
+
+void ternary::registerBufferizableOpInterfaceExternalModels(DialectRegistry &registry) {
+  registry.addExtension(+[](MLIRContext *context, TernaryDialect *) {
+    attach<QuantizeOp, MatmulOp, DenseOp, DequantizeOp, NormOp, RotaryOp, AttentionOp, GatedOp, EmbeddingOp,
+           HadamardOp>(context);
+    CacheUpdateOp::attachInterface<DpsModel<CacheUpdateOp, true>>(*context);
+  });
+}

@@ -1,0 +1,299 @@
+//===- TernaryOps.cpp - verifiers and interfaces of the ternary operations -------===//
+//
+// Each check names the constraint (C1, C2, ...) of the operation's description that it enforces.
+//
+//===----------------------------------------------------------------------===//
+#include "dialects/Ternary/Ternary.h"
+
+using namespace mlir;
+using namespace mlir::ternary;
+
+#define GET_OP_CLASSES
+#include "dialects/Ternary/TernaryOps.cpp.inc"
+
+//===----------------------------------------------------------------------===//
+// Destination style and effects
+//===----------------------------------------------------------------------===//
+
+using EffectList = SmallVectorImpl<SideEffects::EffectInstance<MemoryEffects::Effect>>;
+
+/// Inputs are read, destinations written (and read, for ops that write only part of them); tensors have no effects.
+static void dpsEffects(DestinationStyleOpInterface op, bool readsInits, EffectList &effects) {
+  for (OpOperand &operand : op->getOpOperands()) {
+    if (!isa<MemRefType>(operand.get().getType()))
+      continue;
+    bool init = op.isDpsInit(&operand);
+    if (!init || readsInits)
+      effects.emplace_back(MemoryEffects::Read::get(), &operand, SideEffects::DefaultResource::get());
+    if (init)
+      effects.emplace_back(MemoryEffects::Write::get(), &operand, SideEffects::DefaultResource::get());
+  }
+}
+
+#define SETUN_DPS_OP(OP, NUM_INITS, READS)                                                                             \
+  MutableOperandRange OP::getDpsInitsMutable() {                                                                       \
+    return MutableOperandRange(*this, getNumOperands() - (NUM_INITS), NUM_INITS);                                      \
+  }                                                                                                                    \
+  void OP::getEffects(EffectList &effects) {                                                                           \
+    dpsEffects(cast<DestinationStyleOpInterface>(getOperation()), READS, effects);                                     \
+  }
+
+SETUN_DPS_OP(QuantizeOp, 3, false)
+SETUN_DPS_OP(MatmulOp, (getY() ? 1 : 0) + (getAcc() ? 1 : 0), false)
+SETUN_DPS_OP(DenseOp, 1, false)
+SETUN_DPS_OP(DequantizeOp, 1, false)
+SETUN_DPS_OP(NormOp, 1, false)
+SETUN_DPS_OP(RotaryOp, 1, false)
+SETUN_DPS_OP(CacheUpdateOp, 1, true)
+SETUN_DPS_OP(AttentionOp, 1, false)
+SETUN_DPS_OP(GatedOp, 1, false)
+SETUN_DPS_OP(EmbeddingOp, 1, false)
+SETUN_DPS_OP(HadamardOp, 1, false)
+#undef SETUN_DPS_OP
+
+//===----------------------------------------------------------------------===//
+// Verifiers
+//===----------------------------------------------------------------------===//
+
+static bool compatible(int64_t a, int64_t b) { return a == b || ShapedType::isDynamic(a) || ShapedType::isDynamic(b); }
+
+/// Shape of `value` is `shape`, dynamic on either side matching anything.
+static LogicalResult expectShape(Operation *op, StringRef what, Value value, ArrayRef<int64_t> shape) {
+  if (!value)
+    return success();
+  auto type = cast<ShapedType>(value.getType());
+  bool ok = type.getRank() == static_cast<int64_t>(shape.size()) &&
+            llvm::all_of(llvm::zip(type.getShape(), shape),
+                         [](auto pair) { return compatible(std::get<0>(pair), std::get<1>(pair)); });
+  if (ok)
+    return success();
+  auto diag = op->emitOpError() << "expects " << what << " of shape [";
+  llvm::interleaveComma(shape, diag, [&](int64_t dim) {
+    if (ShapedType::isDynamic(dim))
+      diag << "?";
+    else
+      diag << dim;
+  });
+  return diag << "], got " << type;
+}
+
+static LogicalResult expectRank(Operation *op, StringRef what, Value value, int64_t rank) {
+  auto type = cast<ShapedType>(value.getType());
+  if (type.getRank() != rank)
+    return op->emitOpError() << "expects " << what << " of rank " << rank << ", got " << type;
+  return success();
+}
+
+static ArrayRef<int64_t> shapeOf(Value value) { return cast<ShapedType>(value.getType()).getShape(); }
+
+LogicalResult PackOp::verify() {
+  LayoutAttr layout = getLayout();
+  int64_t rows = 0;
+  for (Value weight : getWeights()) {
+    auto type = cast<RankedTensorType>(weight.getType());
+    if (type.getRank() != 2 || !type.hasStaticShape() || type.getDimSize(1) != layout.getCols()) // C1
+      return emitOpError() << "expects weights of static shape [rows, " << layout.getCols() << "], got " << type;
+    if (type.getElementType().isInteger(1) != layout.isBinary()) // C2
+      return emitOpError() << "expects " << (layout.isBinary() ? "i1" : "i2") << " weights for "
+                           << stringifyPacking(layout.getPacking()) << ", got " << type;
+    rows += type.getDimSize(0);
+  }
+  if (rows != layout.getRows()) // C1
+    return emitOpError() << "expects " << layout.getRows() << " rows in all, got " << rows;
+  if (layout.getOrder() == RowOrder::Gated &&
+      (getWeights().size() != 2 || getWeights()[0].getType() != getWeights()[1].getType())) // C4
+    return emitOpError() << "expects two weights of the same shape for a gated layout";
+  return expectShape(*this, "packed bytes", getPacked(), {layout.getBytes()}); // C3
+}
+
+LogicalResult PackScalesOp::verify() {
+  size_t matrices = getInputs().size();
+  if (getRowCounts().size() != matrices || getScales().size() != matrices || getDirections().size() != matrices) // C1
+    return emitOpError() << "expects a row count, granularity and direction for each of the " << matrices << " scales";
+  int64_t rows = 0, group = -1;
+  for (auto [count, attr] : llvm::zip(getRowCounts(), getScales())) {
+    rows += count;
+    auto scales = cast<bitnet::ScalesAttr>(attr);
+    int64_t own = scales.getKind() == bitnet::ScaleKind::Group ? scales.getGroup() : 0;
+    if (group >= 0 && group != own) // C2
+      return emitOpError() << "expects the same group in all scales, got " << group << " and " << own;
+    group = own;
+  }
+  if (rows != getLayout().getRows()) // C1
+    return emitOpError() << "expects row counts that add up to " << getLayout().getRows() << ", got " << rows;
+  int64_t groups = bitnet::groupCount(getLayout().getCols(), std::max<int64_t>(group, 0));
+  return expectShape(*this, "packed scales", getPacked(),
+                     {getLayout().getPanels(), groups, getLayout().getPanelRows()}); // C3
+}
+
+LogicalResult PackDenseOp::verify() {
+  auto w = cast<RankedTensorType>(getW().getType());
+  auto packed = cast<RankedTensorType>(getPacked().getType());
+  if (w.getRank() != 2 || !w.hasStaticShape()) // C1
+    return emitOpError() << "expects a static matrix, got " << w;
+  if (w.getElementType() != packed.getElementType()) // C1
+    return emitOpError() << "expects elements of " << w.getElementType() << ", got " << packed;
+  return expectShape(*this, "panels", getPacked(), {(w.getDimSize(0) + 63) / 64, w.getDimSize(1), 64}); // C1
+}
+
+LogicalResult SectionOp::verify() {
+  if (getOffset() < 0 || getOffset() % 64) // C1
+    return emitOpError() << "expects an offset that is a multiple of 64 and not negative, got " << getOffset();
+  if (!cast<RankedTensorType>(getResult().getType()).hasStaticShape()) // C2
+    return emitOpError() << "expects a static shape, got " << getResult().getType();
+  return success();
+}
+
+LogicalResult QuantizeOp::verify() {
+  if (failed(expectRank(*this, "x", getX(), 2)))
+    return failure();
+  int64_t t = shapeOf(getX())[0], k = shapeOf(getX())[1];
+  if (ShapedType::isDynamic(k))
+    return emitOpError() << "expects a static number of columns, got " << getX().getType();
+  int64_t scales = getActivation().getGranularity() == bitnet::ActGranularity::PerToken ? t : 1;
+  if (failed(expectShape(*this, "codes", getCodes(), {t, (k + 3) / 4 * 4})) || // C1
+      failed(expectShape(*this, "scale", getScale(), {scales})) ||             // C2
+      failed(expectShape(*this, "sums", getSums(), {t})) ||                    // C2
+      failed(expectShape(*this, "norm weight", getNormWeight(), {k})) ||       // C3
+      failed(expectShape(*this, "norm bias", getNormBias(), {k})))             // C3
+    return failure();
+  bitnet::NormKind norm = getNorm() ? getNorm()->getKind() : bitnet::NormKind::None;
+  if ((getNormWeight() && norm == bitnet::NormKind::None) || (getNormBias() && norm != bitnet::NormKind::Layer)) // C3
+    return emitOpError() << "expects a norm for its norm weight or bias, got " << stringifyNormKind(norm);
+  return success();
+}
+
+LogicalResult MatmulOp::verify() {
+  LayoutAttr layout = getLayout();
+  auto x = cast<ShapedType>(getX().getType());
+  bool coded = x.getElementType().isInteger(8);
+  if (failed(expectRank(*this, "x", getX(), 2)))
+    return failure();
+  int64_t t = x.getDimSize(0);
+  int64_t groups = getGroups();
+  if (failed(expectShape(*this, "x", getX(), {t, coded ? layout.getPaddedCols() : layout.getCols()})) || // C1
+      failed(expectShape(*this, "packed bytes", getPacked(), {layout.getBytes()})) ||                    // C2
+      failed(expectShape(*this, "row scales", getRowScales(), {layout.getPanels(), groups, layout.getPanelRows()})))
+    return failure();
+  if (getGroup() && (*getGroup() <= 0 || *getGroup() % 4))
+    return emitOpError() << "expects a group that is a positive multiple of 4, got " << *getGroup();
+  if (static_cast<bool>(getSums()) != coded || (getActScale() && !coded)) // C3
+    return emitOpError() << "expects sums with codes, and neither sums nor act_scale with f32 activations";
+  if (coded && getY() && !getActScale()) // C3
+    return emitOpError() << "expects act_scale for a scaled result";
+  if (!getY() && !getAcc()) // C4
+    return emitOpError() << "expects y, acc or both";
+  bool gated = layout.getOrder() == RowOrder::Gated;
+  if ((getEpilogue() != Epilogue::None && !gated) || (gated && getY() && getEpilogue() == Epilogue::None)) // C5
+    return emitOpError() << "expects relu2 or silu with a gated layout and with no other";
+  SmallVector<int64_t> accShape = {t, layout.getRows()};
+  if (groups > 1 || getGroup())
+    accShape.push_back(groups);
+  if (failed(expectShape(*this, "y", getY(), {t, layout.getOutputRows()})) ||               // C6
+      failed(expectShape(*this, "residual", getResidual(), {t, layout.getOutputRows()})) || // C6
+      failed(expectShape(*this, "acc", getAcc(), accShape)) ||                              // C6
+      failed(expectShape(*this, "bias", getBias(), {layout.getRows()})) ||                  // C7
+      failed(expectShape(*this, "sums", getSums(), {t})))                                   // C3
+    return failure();
+  if (getBias() && gated) // C7
+    return emitOpError() << "expects no bias with a gated layout";
+  if (getAcc() && cast<ShapedType>(getAcc().getType()).getElementType().isF32() == coded) // C6
+    return emitOpError() << "expects an accumulator of " << (coded ? "i32" : "f32") << ", got " << getAcc().getType();
+  if (Value scale = getActScale()) { // C3
+    ArrayRef<int64_t> shape = shapeOf(scale);
+    if (shape.size() != 1 || (shape[0] != 1 && !compatible(shape[0], t)))
+      return emitOpError() << "expects an activation scale per token or one, got " << scale.getType();
+  }
+  return success();
+}
+
+LogicalResult DenseOp::verify() {
+  if (failed(expectRank(*this, "x", getX(), 2)) || failed(expectRank(*this, "y", getY(), 2)))
+    return failure();
+  int64_t n = shapeOf(getY())[1];
+  if (ShapedType::isDynamic(n))
+    return emitOpError() << "expects a static number of outputs, got " << getY().getType();
+  if (failed(expectShape(*this, "panels", getPacked(), {(n + 63) / 64, shapeOf(getX())[1], 64})) || // C1
+      failed(expectShape(*this, "y", getY(), {shapeOf(getX())[0], n})))                             // C1
+    return failure();
+  return expectShape(*this, "bias", getBias(), {n}); // C2
+}
+
+LogicalResult DequantizeOp::verify() {
+  if (failed(expectRank(*this, "y", getY(), 2)))
+    return failure();
+  ArrayRef<int64_t> acc = shapeOf(getAcc());
+  int64_t t = shapeOf(getY())[0], n = shapeOf(getY())[1];
+  if (acc.size() < 2 || acc.size() > 3) // C1
+    return emitOpError() << "expects an accumulator of rank 2 or 3, got " << getAcc().getType();
+  SmallVector<int64_t> shape = {t, n};
+  if (acc.size() == 3)
+    shape.push_back(acc[2]);
+  if (failed(expectShape(*this, "acc", getAcc(), shape)) ||
+      failed(expectShape(*this, "row scales", getRowScales(), {n, acc.size() == 3 ? acc[2] : 1})))
+    return failure();
+  return expectShape(*this, "bias", getBias(), {n});
+}
+
+LogicalResult NormOp::verify() {
+  if (failed(expectRank(*this, "x", getX(), 2)) || failed(expectShape(*this, "y", getY(), shapeOf(getX()))) ||
+      failed(expectShape(*this, "weight", getWeight(), {shapeOf(getX())[1]})))
+    return failure();
+  return expectShape(*this, "bias", getBias(), {shapeOf(getX())[1]}); // C1
+}
+
+LogicalResult RotaryOp::verify() {
+  if (failed(expectRank(*this, "x", getX(), 3)))
+    return failure();
+  return expectShape(*this, "y", getY(), shapeOf(getX())); // C1
+}
+
+LogicalResult CacheUpdateOp::verify() {
+  if (failed(expectRank(*this, "rows", getRows(), 3)))
+    return failure();
+  ArrayRef<int64_t> rows = shapeOf(getRows());
+  return expectShape(*this, "the cache", getCache(), {ShapedType::kDynamic, rows[1], rows[2]}); // C1
+}
+
+LogicalResult AttentionOp::verify() {
+  if (failed(expectRank(*this, "q", getQ(), 3)) || failed(expectRank(*this, "k", getK(), 3)) ||
+      failed(expectShape(*this, "o", getO(), shapeOf(getQ()))) || // C1
+      failed(expectShape(*this, "v", getV(), shapeOf(getK()))))   // C1
+    return failure();
+  if (shapeOf(getQ())[2] != shapeOf(getK())[2] || shapeOf(getQ())[1] % shapeOf(getK())[1]) // C1
+    return emitOpError() << "expects keys that fit the heads of " << getQ().getType() << ", got " << getK().getType();
+  return success();
+}
+
+LogicalResult GatedOp::verify() {
+  if (failed(expectShape(*this, "up", getUp(), shapeOf(getGate()))))
+    return failure();
+  return expectShape(*this, "y", getY(), shapeOf(getGate())); // C1
+}
+
+LogicalResult EmbeddingOp::verify() {
+  if (failed(expectRank(*this, "panels", getPacked(), 3)) || failed(expectRank(*this, "tokens", getTokens(), 1)))
+    return failure();
+  ArrayRef<int64_t> packed = shapeOf(getPacked());
+  int64_t vocab = getVocab();
+  if (packed[2] != 64 || vocab < 1 || vocab > packed[0] * 64) // C1
+    return emitOpError() << "expects a vocabulary in [1, " << packed[0] * 64 << "] on panels of 64 rows, got " << vocab
+                         << " on " << getPacked().getType();
+  return expectShape(*this, "y", getY(), {shapeOf(getTokens())[0], packed[1]}); // C1
+}
+
+LogicalResult HadamardOp::verify() { return expectShape(*this, "y", getY(), shapeOf(getX())); } // C1
+
+LogicalResult UnpackOp::verify() {
+  int64_t bits = getBits(), field = getField();
+  if ((bits != 1 && bits != 2) || field < 0 || (field + 1) * bits > 8) // C1
+    return emitOpError() << "expects 1 or 2 bits and a field within the byte, got field " << field << " of " << bits
+                         << " bits";
+  return success();
+}
+
+LogicalResult DotOp::verify() {
+  if (getMaxCode() < 1 || getMaxCode() > 255) // C1
+    return emitOpError() << "expects max_code in [1, 255], got " << getMaxCode();
+  return success();
+}

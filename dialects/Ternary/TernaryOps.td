@@ -1,0 +1,356 @@
+//===- TernaryOps.td - operations of the ternary dialect -----------*- tablegen -*-===//
+#ifndef SETUN_TERNARY_OPS_TD
+#define SETUN_TERNARY_OPS_TD
+
+include "dialects/Ternary/TernaryAttrs.td"
+include "mlir/IR/BuiltinAttributes.td"
+include "mlir/Interfaces/DestinationStyleOpInterface.td"
+include "mlir/Interfaces/SideEffectInterfaces.td"
+
+class Ternary_Op<string mnemonic, list<Trait> traits = []> : Op<Ternary_Dialect, mnemonic, traits>;
+
+class Ternary_Shaped<list<Type> types> : ShapedContainerType<types,
+    Or<[IsRankedTensorTypePred, IsMemRefTypePred]>, "ranked tensor or memref", "::mlir::ShapedType">;
+def Ternary_F32 : Ternary_Shaped<[F32]>;
+def Ternary_I32 : Ternary_Shaped<[I32]>;
+def Ternary_I8 : Ternary_Shaped<[I8]>;
+def Ternary_I64 : Ternary_Shaped<[I64]>;
+def Ternary_Float : Ternary_Shaped<[F32, F16, BF16]>;
+def Ternary_Input : Ternary_Shaped<[I8, F32]>;
+def Ternary_Acc : Ternary_Shaped<[I32, F32]>;
+
+/// Operations in destination style: the last operands are written; on tensors they have one result each.
+class Ternary_DpsOp<string mnemonic, list<Trait> traits = []> : Ternary_Op<mnemonic, !listconcat(
+    [DestinationStyleOpInterface, DeclareOpInterfaceMethods<MemoryEffectsOpInterface>], traits)> {
+  let results = (outs Variadic<AnyRankedTensor>:$results);
+  string dpsInits = "";
+  let extraClassDeclaration = [{
+    ::mlir::MutableOperandRange getDpsInitsMutable();
+  }];
+}
+
+//===----------------------------------------------------------------------===//
+// Weights
+//===----------------------------------------------------------------------===//
+
+def Ternary_PackOp : Ternary_Op<"pack", [Pure]> {
+  let summary = "packs ternary or binary weights into bytes";
+  let description = [{
+    The rows of all operands, one below the other, in the byte layout `layout`. Folds on constants.
+
+    C1: operands have rank 2, static shape, one element type and `cols` columns; together they have `rows` rows.
+    C2: `r16k4f4` packs i2, `r16k4f8` packs i1. C3: the result holds the layout's number of bytes.
+    C4: a gated layout takes two operands of the same shape.
+
+    Example:
+
+    ```mlir
+    %p = ternary.pack %w {layout = #ternary.layout<r16k4f4, rows = 96, cols = 64>} : (tensor<96x64xi2>) -> tensor<2048xi8>
+    ```
+  }];
+  let arguments = (ins Variadic<RankedTensorOf<[I<2>, I1]>>:$weights, Ternary_LayoutAttr:$layout);
+  let results = (outs RankedTensorOf<[I8]>:$packed);
+  let assemblyFormat = "$weights attr-dict `:` functional-type(operands, results)";
+  let hasVerifier = 1;
+  let hasFolder = 1;
+}
+
+def Ternary_PackScalesOp : Ternary_Op<"pack_scales", [Pure]> {
+  let summary = "one multiplying scale per packed row and group";
+  let description = [{
+    Expands the scale of each packed matrix to one f32 per packed row (and group), `tensor<PxGxRxf32>` for P panels of R
+    rows; a dividing scale becomes its reciprocal; padding rows get 0. Folds on constants.
+
+    C1: one scale, granularity and direction per matrix; `row_counts` add up to the layout's rows.
+    C2: all granularities are `group` with the same group, or none is. C3: the result has shape PxGxR.
+
+    Example:
+
+    ```mlir
+    %s = ternary.pack_scales %a {layout = #ternary.layout<r16k4f4, rows = 96, cols = 64>, row_counts = array<i64: 96>,
+         scales = [#bitnet.scales<tensor>], directions = [#bitnet.direction<multiply>]} : (tensor<1xf32>) -> tensor<2x1x64xf32>
+    ```
+  }];
+  let arguments = (ins Variadic<RankedTensorOf<[F32]>>:$inputs, Ternary_LayoutAttr:$layout, DenseI64ArrayAttr:$row_counts,
+                       TypedArrayAttrBase<BitNet_ScalesAttr, "granularities">:$scales,
+                       TypedArrayAttrBase<BitNet_DirectionAttr, "directions">:$directions);
+  let results = (outs RankedTensorOf<[F32]>:$packed);
+  let assemblyFormat = "$inputs attr-dict `:` functional-type(operands, results)";
+  let hasVerifier = 1;
+  let hasFolder = 1;
+}
+
+def Ternary_PackDenseOp : Ternary_Op<"pack_dense", [Pure]> {
+  let summary = "packs a full-precision matrix into panels of 64 rows";
+  let description = [{
+    `packed[p][k][r] = w[64*p + r][k]`, padding 0 (layout `d64` of `include/setun/Packing.h`).
+
+    C1: `w` is `NxK` static, the result `ceil(N/64) x K x 64` of the same element type.
+
+    Example:
+
+    ```mlir
+    %p = ternary.pack_dense %w : tensor<1000x64xbf16> -> tensor<16x64x64xbf16>
+    ```
+  }];
+  let arguments = (ins RankedTensorOf<[F32, F16, BF16]>:$w);
+  let results = (outs RankedTensorOf<[F32, F16, BF16]>:$packed);
+  let assemblyFormat = "$w attr-dict `:` type($w) `->` type($packed)";
+  let hasVerifier = 1;
+}
+
+def Ternary_SectionOp : Ternary_Op<"section", [Pure]> {
+  let summary = "tensor at an offset of the package's weights section";
+  let description = [{
+    C1: the offset is a multiple of 64 and not negative. C2: the shape is static.
+
+    Example:
+
+    ```mlir
+    %p = ternary.section {offset = 4096} : tensor<2048xi8>
+    ```
+  }];
+  let arguments = (ins I64Attr:$offset);
+  let results = (outs AnyRankedTensor:$result);
+  let assemblyFormat = "attr-dict `:` type($result)";
+  let hasVerifier = 1;
+}
+
+//===----------------------------------------------------------------------===//
+// Compute
+//===----------------------------------------------------------------------===//
+
+def Ternary_QuantizeOp : Ternary_DpsOp<"quantize", [AttrSizedOperandSegments]> {
+  let summary = "normalisation and activation quantisation in one pass";
+  let description = [{
+    `x' = norm(x)`, then `bitnet.quantize`: codes padded with zero columns to a multiple of 4.
+
+    C1: `x` is `TxK`, codes `T x 4*ceil(K/4)`. C2: scale is T or 1, sums T. C3: gain and shift are K and need `norm`.
+
+    Example:
+
+    ```mlir
+    ternary.quantize %x outs(%q, %s, %c) {activation = #bitnet.act_quant<per_token, bits = 8, eps = 1.0e-5>}
+      : (memref<?x66xf32>, memref<?x68xi8>, memref<?xf32>, memref<?xi32>) -> ()
+    ```
+  }];
+  let arguments = (ins Ternary_F32:$x, Optional<Ternary_F32>:$norm_weight, Optional<Ternary_F32>:$norm_bias,
+                       Ternary_I8:$codes, Ternary_F32:$scale, Ternary_I32:$sums,
+                       BitNet_ActQuantAttr:$activation, OptionalAttr<BitNet_NormAttr>:$norm);
+  let assemblyFormat = [{
+    $x (`norm_weight` `(` $norm_weight^ `)`)? (`norm_bias` `(` $norm_bias^ `)`)? `outs` `(` $codes `,` $scale `,` $sums `)`
+    attr-dict `:` functional-type(operands, results)
+  }];
+  let hasVerifier = 1;
+}
+
+def Ternary_MatmulOp : Ternary_DpsOp<"matmul", [AttrSizedOperandSegments]> {
+  let summary = "packed ternary or binary matmul with its epilogue";
+  let description = [{
+    `acc[t][n] = sum_k x[t][k] * w[n][k]` (exact i32 for i8 codes, `seq_k` in f32 otherwise), written to `acc` if given.
+    If `y` is given: `v = f32(acc) * (act_scale[t] * row_scales[n])` (with groups `seq_g(f32(acc_g) * row_scales[n][g]) *
+    act_scale[t]`), `v = v + bias[n]` (`before_scale`: added to `f32(acc)`), epilogue `relu2` or `silu` over the gate and
+    up halves of a gated layout, `v = residual[t][n] + v`.
+
+    C1: `x` is `T x 4*ceil(K/4)` for codes, `TxK` for f32. C2: packed bytes match the layout, row scales are PxGxR.
+    C3: codes come with sums, f32 with neither sums nor act_scale. C4: at least one of `y` and `acc`.
+    C5: relu2 and silu need a gated layout, and a gated layout needs one of them if `y` is given.
+    C6: `y` and residual are `T x output rows`, `acc` is `T x rows` or, with groups, `T x rows x G`.
+    C7: bias is `rows` and is not combined with a gated layout.
+
+    Example:
+
+    ```mlir
+    ternary.matmul %q, %p, %ws act_scale(%s) sums(%c) outs(%y : ) {layout = #ternary.layout<r16k4f4, rows = 96, cols = 64>}
+      : (memref<?x64xi8>, memref<2048xi8>, memref<2x1x64xf32>, memref<?xf32>, memref<?xi32>, memref<?x96xf32>) -> ()
+    ```
+  }];
+  let arguments = (ins Ternary_Input:$x, Ternary_I8:$packed, Ternary_F32:$row_scales,
+                       Optional<Ternary_F32>:$act_scale, Optional<Ternary_I32>:$sums, Optional<Ternary_F32>:$bias,
+                       Optional<Ternary_F32>:$residual, Optional<Ternary_F32>:$y, Optional<Ternary_Acc>:$acc,
+                       Ternary_LayoutAttr:$layout, OptionalAttr<I64Attr>:$group,
+                       DefaultValuedAttr<Ternary_EpilogueAttr, "Epilogue::None">:$epilogue,
+                       DefaultValuedAttr<BitNet_BiasPlaceAttr, "::mlir::bitnet::BiasPlace::AfterScale">:$bias_place,
+                       OptionalAttr<Ternary_KernelAttr>:$kernel);
+  let assemblyFormat = [{
+    $x `,` $packed `,` $row_scales (`act_scale` `(` $act_scale^ `)`)? (`sums` `(` $sums^ `)`)? (`bias` `(` $bias^ `)`)?
+    (`residual` `(` $residual^ `)`)? (`outs` `(` $y^ `)`)? (`acc_outs` `(` $acc^ `)`)?
+    attr-dict `:` functional-type(operands, results)
+  }];
+  let hasVerifier = 1;
+  let extraClassDeclaration = [{
+    ::mlir::MutableOperandRange getDpsInitsMutable();
+    int64_t getGroups() {
+      int64_t group = getGroup().value_or(0);
+      return ::mlir::bitnet::groupCount(getLayout().getCols(), group);
+    }
+  }];
+}
+
+def Ternary_DenseOp : Ternary_DpsOp<"dense"> {
+  let summary = "full-precision matmul on 64-row panels";
+  let description = [{
+    `bitnet.dense` with packed weights. C1: `x` is `TxK`, packed `PxKx64`, `y` is `TxN` with `P = ceil(N/64)`.
+    C2: bias is N.
+  }];
+  let arguments = (ins Ternary_F32:$x, Ternary_Float:$packed, Optional<Ternary_F32>:$bias, Ternary_F32:$y);
+  let assemblyFormat = [{
+    $x `,` $packed (`bias` `(` $bias^ `)`)? `outs` `(` $y `)` attr-dict `:` functional-type(operands, results)
+  }];
+  let hasVerifier = 1;
+}
+
+def Ternary_DequantizeOp : Ternary_DpsOp<"dequantize", [AttrSizedOperandSegments]> {
+  let summary = "scales and bias of accumulators that stand alone";
+  let description = [{
+    `bitnet.dequantize` with one scale per row (and group): `row_scales` is `tensor<NxGxf32>`.
+    C1: `acc` is `TxN` or `TxNxG`, `row_scales` is `NxG`, `y` is `TxN`.
+  }];
+  let arguments = (ins Ternary_Acc:$acc, Ternary_F32:$row_scales, Optional<Ternary_F32>:$act_scale,
+                       Optional<Ternary_F32>:$bias, Ternary_F32:$y,
+                       DefaultValuedAttr<BitNet_BiasPlaceAttr, "::mlir::bitnet::BiasPlace::AfterScale">:$bias_place);
+  let assemblyFormat = [{
+    $acc `,` $row_scales (`act_scale` `(` $act_scale^ `)`)? (`bias` `(` $bias^ `)`)? `outs` `(` $y `)` attr-dict `:`
+    functional-type(operands, results)
+  }];
+  let hasVerifier = 1;
+}
+
+def Ternary_NormOp : Ternary_DpsOp<"norm", [AttrSizedOperandSegments]> {
+  let summary = "normalisation over the last axis";
+  let description = [{
+    `#bitnet.norm` on each row. C1: `x` and `y` are `TxK`, gain and shift K.
+  }];
+  let arguments = (ins Ternary_F32:$x, Optional<Ternary_F32>:$weight, Optional<Ternary_F32>:$bias, Ternary_F32:$y,
+                       BitNet_NormAttr:$norm);
+  let assemblyFormat = [{
+    $x (`weight` `(` $weight^ `)`)? (`bias` `(` $bias^ `)`)? `outs` `(` $y `)` attr-dict `:`
+    functional-type(operands, results)
+  }];
+  let hasVerifier = 1;
+}
+
+def Ternary_RotaryOp : Ternary_DpsOp<"rotary"> {
+  let summary = "rotary position embedding";
+  let description = [{ `bitnet.rotary`. C1: `x` and `y` have the same shape `TxHxD`. }];
+  let arguments = (ins Ternary_F32:$x, Ternary_F32:$cos, Ternary_F32:$sin, I64:$pos, Ternary_F32:$y);
+  let assemblyFormat = [{
+    $x `,` $cos `,` $sin `,` $pos `outs` `(` $y `)` attr-dict `:` functional-type(operands, results)
+  }];
+  let hasVerifier = 1;
+}
+
+def Ternary_CacheUpdateOp : Ternary_DpsOp<"cache_update"> {
+  let summary = "writes rows into a cache in place";
+  let description = [{ `bitnet.cache_update`. C1: rows and cache agree in heads and head size. }];
+  let arguments = (ins Ternary_F32:$rows, I64:$pos, Ternary_F32:$cache);
+  let assemblyFormat = [{
+    $rows `,` $pos `outs` `(` $cache `)` attr-dict `:` functional-type(operands, results)
+  }];
+  let hasVerifier = 1;
+}
+
+def Ternary_AttentionOp : Ternary_DpsOp<"attention"> {
+  let summary = "grouped-query attention over a cache";
+  let description = [{ `bitnet.attention`. C1: `q` and `o` have the same shape `TxHxD`, `k` and `v` `CxHKVxD`. }];
+  let arguments = (ins Ternary_F32:$q, Ternary_F32:$k, Ternary_F32:$v, I64:$pos, Ternary_F32:$o, F32Attr:$scale,
+                       UnitAttr:$causal);
+  let assemblyFormat = [{
+    $q `,` $k `,` $v `,` $pos `outs` `(` $o `)` attr-dict `:` functional-type(operands, results)
+  }];
+  let hasVerifier = 1;
+}
+
+def Ternary_GatedOp : Ternary_DpsOp<"gated"> {
+  let summary = "gated activation";
+  let description = [{ `bitnet.gated`. C1: all operands have the same shape. }];
+  let arguments = (ins Ternary_F32:$gate, Ternary_F32:$up, Ternary_F32:$y, BitNet_GateActAttr:$act);
+  let assemblyFormat = [{
+    $gate `,` $up `outs` `(` $y `)` attr-dict `:` functional-type(operands, results)
+  }];
+  let hasVerifier = 1;
+}
+
+def Ternary_EmbeddingOp : Ternary_DpsOp<"embedding"> {
+  let summary = "rows of a table that is packed in 64-row panels";
+  let description = [{
+    `bitnet.embedding` on the panels of `ternary.pack_dense`, so that a tied head and the embedding share their bytes.
+    C1: packed is `PxHx64`, tokens T, `y` is `TxH`; `vocab` is at most 64*P and at least 1.
+  }];
+  let arguments = (ins Ternary_Float:$packed, Ternary_I64:$tokens, Ternary_F32:$y, I64Attr:$vocab);
+  let assemblyFormat = [{
+    $packed `,` $tokens `outs` `(` $y `)` attr-dict `:` functional-type(operands, results)
+  }];
+  let hasVerifier = 1;
+}
+
+def Ternary_HadamardOp : Ternary_DpsOp<"hadamard"> {
+  let summary = "blockwise Walsh-Hadamard transform";
+  let description = [{ `bitnet.hadamard`. C1: `x` and `y` have the same shape `TxK`. }];
+  let arguments = (ins Ternary_F32:$x, Ternary_F32:$y, I64Attr:$block);
+  let assemblyFormat = [{
+    $x `outs` `(` $y `)` attr-dict `:` functional-type(operands, results)
+  }];
+  let hasVerifier = 1;
+}
+
+//===----------------------------------------------------------------------===//
+// Vectors and threads
+//===----------------------------------------------------------------------===//
+
+def Ternary_UnpackOp : Ternary_Op<"unpack", [Pure, AllTypesMatch<["bytes", "codes"]>]> {
+  let summary = "weight codes of one field of packed bytes";
+  let description = [{
+    Isolated: `codes = (bytes >> (bits * field)) & (2^bits - 1)`. With `cumulative`: `codes = bytes & (2^(bits * (field +
+    1)) - 1)`, the field together with all lower ones; a kernel that sums these solves a triangular system at the end.
+
+    C1: bits is 1 or 2 and the field lies within the byte.
+
+    Example:
+
+    ```mlir
+    %u = ternary.unpack %b {field = 1, bits = 2} : vector<64xi8>
+    ```
+  }];
+  let arguments = (ins VectorOfLengthAndType<[64], [I8]>:$bytes, I64Attr:$field, I64Attr:$bits, UnitAttr:$cumulative);
+  let results = (outs VectorOfLengthAndType<[64], [I8]>:$codes);
+  let assemblyFormat = "$bytes attr-dict `:` type($bytes)";
+  let hasVerifier = 1;
+}
+
+def Ternary_DotOp : Ternary_Op<"dot", [Pure, AllTypesMatch<["acc", "result"]>, AllTypesMatch<["u", "s"]>]> {
+  let summary = "16 four-way dot products of unsigned and signed bytes";
+  let description = [{
+    `result[i] = acc[i] + sum_{j<4} zext(u[4i+j]) * sext(s[4i+j])` in i32, exact. `max_code` bounds every `u`, so that a
+    target with 16-bit partial sums can prove that none wraps: it lowers this op only if `2 * max_code * 128 <= 32767`.
+
+    C1: `max_code` is in [1, 255].
+
+    Example:
+
+    ```mlir
+    %r = ternary.dot %acc, %u, %s {max_code = 3} : vector<16xi32>, vector<64xi8>
+    ```
+  }];
+  let arguments = (ins VectorOfLengthAndType<[16], [I32]>:$acc, VectorOfLengthAndType<[64], [I8]>:$u,
+                       VectorOfLengthAndType<[64], [I8]>:$s, I64Attr:$max_code);
+  let results = (outs VectorOfLengthAndType<[16], [I32]>:$result);
+  let assemblyFormat = "$acc `,` $u `,` $s attr-dict `:` type($acc) `,` type($u)";
+  let hasVerifier = 1;
+}
+
+def Ternary_BarrierOp : Ternary_Op<"barrier", [MemoryEffects<[MemRead, MemWrite]>]> {
+  let summary = "waits for all worker threads";
+  let description = [{
+    Every thread of the invocation reaches the barrier before any leaves it.
+
+    Example:
+
+    ```mlir
+    ternary.barrier
+    ```
+  }];
+  let assemblyFormat = "attr-dict";
+}
+
+#endif // SETUN_TERNARY_OPS_TD

@@ -1,0 +1,16 @@
+//===- setun-opt.cpp - runs passes on modules, for tests and exploration ---------===//
+#include "lib/Reference/Interpret.h"
+#include "passes/Dialects.h"
+
+#include "mlir/IR/DialectRegistry.h"
+#include "mlir/Tools/mlir-opt/MlirOptMain.h"
+
+int main(int argc, char **argv) {
+  mlir::DialectRegistry registry;
+  setun::registerDialects(registry);
+  setun::registerPasses();
+  for (int i = 1; i < argc; ++i)
+    if (llvm::StringRef(argv[i]) == "--interpret" || llvm::StringRef(argv[i]) == "-interpret")
+      return setun::interpretMain(argc, argv, registry);
+  return mlir::asMainReturnCode(mlir::MlirOptMain(argc, argv, "Setun optimizer driver\n", registry));
+}
