@@ -1,0 +1,50 @@
+//===- Memory.h - mapped memory ---------------------------------*- C++ -*-===//
+#ifndef SETUN_RUNTIME_MEMORY_H
+#define SETUN_RUNTIME_MEMORY_H
+
+#include "Status.h"
+
+#include <cstddef>
+#include <cstdint>
+
+namespace setun {
+namespace runtime {
+
+/// Owner of an mmap'ed range; unmaps it at the end of its life.
+class Mapping {
+public:
+  Mapping() = default;
+  ~Mapping() { release(); }
+  Mapping(Mapping &&other) noexcept : start(std::exchange(other.start, nullptr)), length(std::exchange(other.length, 0)) {}
+  Mapping &operator=(Mapping &&other) noexcept {
+    std::swap(start, other.start);
+    std::swap(length, other.length);
+    return *this;
+  }
+
+  /// Zeroed memory; a page costs nothing until it is touched. Size 0 gives an empty mapping. `what` is for messages.
+  static Status anonymous(size_t size, const std::string &what, Mapping &mapping);
+  /// Address range without access, to be opened piece by piece with protect().
+  static Status reserved(size_t size, const std::string &what, Mapping &mapping);
+  /// `size` bytes of a file, read-only.
+  static Status file(int fd, size_t size, const std::string &path, Mapping &mapping);
+
+  uint8_t *data() const { return static_cast<uint8_t *>(start); }
+  size_t size() const { return length; }
+  /// Makes the whole of an anonymous mapping zero again.
+  void clear();
+
+private:
+  void release();
+
+  void *start = nullptr;
+  size_t length = 0;
+};
+
+/// Page size of the system in bytes.
+size_t pageSize();
+
+} // namespace runtime
+} // namespace setun
+
+#endif // SETUN_RUNTIME_MEMORY_H

@@ -1,0 +1,99 @@
+//===- Package.h - an open package ------------------------------*- C++ -*-===//
+#ifndef SETUN_RUNTIME_PACKAGE_H
+#define SETUN_RUNTIME_PACKAGE_H
+
+#include "ElfImage.h"
+#include "Manifest.h"
+#include "Memory.h"
+#include "Status.h"
+#include "setun/EntryABI.h"
+#include "setun/Package.h"
+
+#include <memory>
+#include <mutex>
+#include <set>
+#include <string>
+#include <vector>
+
+namespace setun {
+namespace runtime {
+
+/// The functions of one entry.
+struct EntryFunctions {
+  setun_entry_fn run = nullptr;
+  setun_workspace_fn workspace = nullptr;
+};
+
+class Package : public std::enable_shared_from_this<Package> {
+public:
+  struct Options {
+    std::string target;         ///< empty: the best that runs here
+    std::set<std::string> features;
+  };
+
+  static Status open(const std::string &path, const Options &options, std::shared_ptr<Package> &package);
+  static Status openMemory(const uint8_t *data, size_t size, const Options &options,
+                           std::shared_ptr<Package> &package);
+
+  const Manifest &manifest() const { return contents; }
+  const uint8_t *weights() const { return base + sections[weightsSection].offset; }
+  uint64_t weightsSize() const { return sections[weightsSection].size; }
+  const uint8_t *sectionData(uint32_t index) const { return base + sections[index].offset; }
+  uint64_t sectionSize(uint32_t index) const { return sections[index].size; }
+  uint64_t fileSize() const { return size; }
+
+  /// Index of the code section that sessions use, or -1 if none can run here.
+  int32_t selected() const { return selectedCode; }
+  bool runnable(const Code &code) const;
+  /// Reads all weights and compares their checksum.
+  Status verifyWeights() const;
+  /// Loads the selected code and runs its self-tests, once; later calls return the same result.
+  Status ready();
+  /// The loaded functions of each entry; only after ready() succeeded.
+  const std::vector<EntryFunctions> &functions() const { return entryFunctions; }
+  /// All about the package as JSON.
+  const std::string &json();
+
+  /// For tests of everything around the code: these functions stand in for those of the package.
+  void replaceFunctions(std::vector<EntryFunctions> functions);
+
+private:
+  Status check();
+  Status checkHeader();
+  Status checkSections();
+  Status checkContents();
+  Status checkChecksum(uint32_t section, const uint8_t *data, const std::string &what) const;
+  Status select();
+  Status load();
+  Status selfTest();
+
+  std::string name; ///< for messages
+  Options options;
+  Mapping mapping; ///< of the file, or of a copy; empty for borrowed memory
+  const uint8_t *base = nullptr;
+  uint64_t size = 0;
+  package::FileHeader header = {};
+  std::vector<package::SectionRecord> sections;
+  uint32_t weightsSection = 0;
+  uint32_t manifestSection = 0;
+  Manifest contents;
+  int32_t selectedCode = -1;
+  Status selectStatus;
+
+  std::mutex loadMutex; ///< guards what follows
+  bool loaded = false;
+  Status loadStatus;
+  ElfImage image;
+  std::vector<EntryFunctions> entryFunctions;
+
+  std::once_flag jsonOnce;
+  std::string jsonText;
+};
+
+/// The package as JSON.
+std::string describe(const Package &package);
+
+} // namespace runtime
+} // namespace setun
+
+#endif // SETUN_RUNTIME_PACKAGE_H

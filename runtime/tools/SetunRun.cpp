@@ -1,0 +1,283 @@
+//===- SetunRun.cpp - runs an entry of a package from the shell -----------===//
+#include "Npy.h"
+#include "setun/setun.h"
+
+#include <cerrno>
+#include <charconv>
+#include <cstdio>
+#include <cstring>
+#include <map>
+#include <memory>
+#include <string>
+#include <sys/stat.h>
+#include <vector>
+
+using setun::tools::Array;
+
+namespace {
+
+// Exit codes.
+constexpr int kFailed = 1;
+constexpr int kUsage = 2;
+
+const char kHelp[] = R"(usage: setun-run MODEL.setun --entry NAME [--input NAME=FILE.npy]... [--output-dir DIR]
+       setun-run MODEL.setun [--check] [--list | --json]
+
+Runs one entry of a package on tensors from .npy files.
+
+  --entry NAME         entry point to run
+  --input NAME=FILE    tensor for an input, once for each input of the entry
+  --output-dir DIR     write each output to DIR/<name>.npy (the folder is made if it is missing)
+  --threads N          threads that compute (default: one for each CPU)
+  --context N          context capacity of the session in tokens (default: the largest that the model allows)
+  --target NAME        use the code section of this name (default: the best that this CPU can run)
+  --check              compare the checksum of the weights too
+  --list               print entries, tensors and code sections
+  --json               print all about the package as JSON
+  --version            print the version of the runtime
+  --help               print this text
+
+Exit status: 0 if all went well, 1 if the package, the inputs or the run failed, 2 for wrong arguments.
+)";
+
+struct Options {
+  std::string package, entry, outputDir, target;
+  std::vector<std::pair<std::string, std::string>> inputs; // name, file
+  uint32_t threads = 0;
+  int64_t context = 0;
+  bool check = false, list = false, json = false;
+};
+
+struct PackageCloser {
+  void operator()(setun_package *package) const { setun_package_close(package); }
+};
+struct SessionCloser {
+  void operator()(setun_session *session) const { setun_session_destroy(session); }
+};
+using PackagePointer = std::unique_ptr<setun_package, PackageCloser>;
+using SessionPointer = std::unique_ptr<setun_session, SessionCloser>;
+
+int fail(const std::string &message) {
+  std::fprintf(stderr, "setun-run: error: %s\n", message.c_str());
+  return kFailed;
+}
+
+int usageError(const std::string &message) {
+  std::fprintf(stderr, "setun-run: error: %s (see setun-run --help)\n", message.c_str());
+  return kUsage;
+}
+
+template <typename Number> bool parseNumber(const std::string &text, Number &number) {
+  auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), number);
+  return error == std::errc() && end == text.data() + text.size() && number >= 1;
+}
+
+/// Returns a message if the arguments are wrong.
+std::string parseArguments(const std::vector<std::string> &arguments, Options &options) {
+  for (size_t i = 0; i < arguments.size(); ++i) {
+    std::string name = arguments[i], value;
+    const bool isOption = name.size() > 2 && name.compare(0, 2, "--") == 0;
+    const size_t equals = isOption ? name.find('=') : std::string::npos;
+    const bool takesValue = isOption && name != "--check" && name != "--list" && name != "--json";
+    if (equals != std::string::npos) {
+      value = name.substr(equals + 1);
+      name.resize(equals);
+    } else if (takesValue) {
+      if (i + 1 == arguments.size())
+        return "option " + name + " expects a value";
+      value = arguments[++i];
+    }
+
+    if (!isOption && options.package.empty()) {
+      options.package = name;
+    } else if (!isOption) {
+      return "expects one package, got '" + options.package + "' and '" + name + "'";
+    } else if (name == "--entry") {
+      options.entry = value;
+    } else if (name == "--input") {
+      const size_t split = value.find('=');
+      if (split == 0 || split == std::string::npos || split + 1 == value.size())
+        return "--input expects NAME=FILE, got '" + value + "'";
+      options.inputs.emplace_back(value.substr(0, split), value.substr(split + 1));
+    } else if (name == "--output-dir") {
+      options.outputDir = value;
+    } else if (name == "--target") {
+      options.target = value;
+    } else if (name == "--threads") {
+      if (!parseNumber(value, options.threads))
+        return "--threads expects a number of at least 1, got '" + value + "'";
+    } else if (name == "--context") {
+      if (!parseNumber(value, options.context))
+        return "--context expects a number of at least 1, got '" + value + "'";
+    } else if (name == "--check" && equals == std::string::npos) {
+      options.check = true;
+    } else if (name == "--list" && equals == std::string::npos) {
+      options.list = true;
+    } else if (name == "--json" && equals == std::string::npos) {
+      options.json = true;
+    } else {
+      return "unknown option " + arguments[i];
+    }
+  }
+  if (options.package.empty())
+    return "expects a package";
+  if (options.entry.empty() && !options.check && !options.list && !options.json)
+    return "expects --entry, --check, --list or --json";
+  if (options.entry.empty() && (!options.inputs.empty() || !options.outputDir.empty()))
+    return "--input and --output-dir go with --entry";
+  return std::string();
+}
+
+void printTensors(const setun_package *package, uint32_t entry, setun_role role, uint32_t count, const char *label) {
+  for (uint32_t i = 0; i < count; ++i) {
+    setun_tensor_info tensor;
+    if (setun_package_tensor(package, entry, role, i, &tensor) != SETUN_OK)
+      continue;
+    std::printf("  %-6s %s: %s [", label, tensor.name, setun_dtype_name(tensor.dtype));
+    for (int32_t d = 0; d < tensor.rank; ++d)
+      std::printf("%s%s", d ? ", " : "", tensor.symbols[d] ? tensor.symbols[d] : std::to_string(tensor.shape[d]).c_str());
+    std::printf("]\n");
+  }
+}
+
+void printList(const setun_package *package) {
+  for (uint32_t i = 0; i < setun_package_num_entries(package); ++i) {
+    setun_entry_info entry;
+    if (setun_package_entry(package, i, &entry) != SETUN_OK)
+      continue;
+    std::printf("entry %s", entry.name);
+    if (entry.max_context)
+      std::printf(" (context %lld)", static_cast<long long>(entry.max_context));
+    std::printf("%s\n", entry.resets_session ? " (empties the session)" : "");
+    printTensors(package, i, SETUN_INPUT, entry.num_inputs, "input");
+    printTensors(package, i, SETUN_STATE, entry.num_states, "state");
+    printTensors(package, i, SETUN_OUTPUT, entry.num_outputs, "output");
+  }
+  for (uint32_t i = 0; i < setun_package_num_targets(package); ++i) {
+    setun_target_info target;
+    if (setun_package_target(package, i, &target) != SETUN_OK)
+      continue;
+    std::printf("target %s (%s, %llu bytes)%s\n", target.name, target.arch,
+                static_cast<unsigned long long>(target.bytes),
+                target.selected ? ", used on this machine" : target.runnable ? "" : ", does not run on this machine");
+  }
+}
+
+/// Reads the inputs of the entry in its order. Returns a message on failure.
+std::string readInputs(const setun_package *package, uint32_t entry, const setun_entry_info &info,
+                       const Options &options, std::vector<Array> &arrays) {
+  std::map<std::string, std::string> files;
+  for (const auto &input : options.inputs)
+    if (!files.emplace(input.first, input.second).second)
+      return "input '" + input.first + "' is given twice";
+  for (uint32_t i = 0; i < info.num_inputs; ++i) {
+    setun_tensor_info tensor;
+    if (setun_package_tensor(package, entry, SETUN_INPUT, i, &tensor) != SETUN_OK)
+      return setun_last_error();
+    auto file = files.find(tensor.name);
+    if (file == files.end())
+      return "entry '" + options.entry + "' needs --input " + tensor.name + "=FILE.npy";
+    if (auto error = setun::tools::readNpy(file->second, arrays.emplace_back()))
+      return *error;
+    files.erase(file);
+  }
+  if (!files.empty())
+    return "entry '" + options.entry + "' has no input '" + files.begin()->first + "'";
+  return std::string();
+}
+
+int runEntry(setun_package *package, const Options &options) {
+  uint32_t entry = 0;
+  setun_entry_info info;
+  if (setun_package_find_entry(package, options.entry.c_str(), &entry) != SETUN_OK ||
+      setun_package_entry(package, entry, &info) != SETUN_OK)
+    return fail(setun_last_error());
+  std::vector<Array> inputs, outputs;
+  if (std::string message = readInputs(package, entry, info, options, inputs); !message.empty())
+    return fail(message);
+
+  const setun_session_options sessionOptions = {sizeof(sessionOptions), options.threads, options.context};
+  setun_session *created = nullptr;
+  if (setun_session_create(package, &sessionOptions, &created) != SETUN_OK)
+    return fail(setun_last_error());
+  SessionPointer session(created);
+
+  std::vector<setun_tensor> inputTensors, outputTensors;
+  for (Array &input : inputs)
+    inputTensors.push_back(input.tensor());
+  std::vector<std::string> names;
+  for (uint32_t i = 0; i < info.num_outputs; ++i) {
+    setun_tensor_info tensor;
+    int32_t rank = 0;
+    int64_t shape[SETUN_MAX_RANK];
+    if (setun_package_tensor(package, entry, SETUN_OUTPUT, i, &tensor) != SETUN_OK ||
+        setun_session_output_shape(session.get(), entry, inputTensors.data(), info.num_inputs, i, &rank, shape) !=
+            SETUN_OK)
+      return fail(setun_last_error());
+    Array &output = outputs.emplace_back();
+    output.dtype = tensor.dtype;
+    output.shape.assign(shape, shape + rank);
+    size_t bytes = setun_dtype_size(tensor.dtype);
+    for (int64_t size : output.shape)
+      if (__builtin_mul_overflow(bytes, static_cast<size_t>(size), &bytes))
+        return fail(std::string("output '") + tensor.name + "' is too large");
+    try {
+      output.data.resize(bytes);
+    } catch (const std::exception &) {
+      return fail(std::string("out of memory for the ") + std::to_string(bytes) + " bytes of output '" + tensor.name +
+                  "'");
+    }
+    names.push_back(tensor.name);
+    // The name comes from the package and becomes a file name.
+    if (names.back() == "." || names.back() == ".." || names.back().find('/') != std::string::npos)
+      return fail("output '" + names.back() + "' has a name that cannot be a file name");
+  }
+  for (Array &output : outputs)
+    outputTensors.push_back(output.tensor());
+
+  if (setun_session_run(session.get(), entry, inputTensors.data(), info.num_inputs, outputTensors.data(),
+                        info.num_outputs) != SETUN_OK)
+    return fail(setun_last_error());
+
+  if (options.outputDir.empty())
+    return 0;
+  if (::mkdir(options.outputDir.c_str(), 0777) != 0 && errno != EEXIST)
+    return fail("cannot make the folder '" + options.outputDir + "': " + std::strerror(errno));
+  for (size_t i = 0; i < outputs.size(); ++i)
+    if (auto error = setun::tools::writeNpy(options.outputDir + "/" + names[i] + ".npy", outputs[i]))
+      return fail(*error);
+  return 0;
+}
+
+} // namespace
+
+int main(int argc, char **argv) {
+  const std::vector<std::string> arguments(argv + 1, argv + argc);
+  for (const std::string &argument : arguments) {
+    if (argument == "--help" || argument == "-h") {
+      std::fputs(kHelp, stdout);
+      return 0;
+    }
+    if (argument == "--version") {
+      std::printf("setun-run %s\n", setun_version());
+      return 0;
+    }
+  }
+  Options options;
+  if (std::string message = parseArguments(arguments, options); !message.empty())
+    return usageError(message);
+
+  const setun_open_options openOptions = {sizeof(openOptions), options.target.empty() ? nullptr : options.target.c_str(),
+                                          nullptr};
+  setun_package *opened = nullptr;
+  if (setun_package_open(options.package.c_str(), &openOptions, &opened) != SETUN_OK)
+    return fail(setun_last_error());
+  PackagePointer package(opened);
+  if (options.check && setun_package_verify(package.get()) != SETUN_OK)
+    return fail(setun_last_error());
+  if (options.json)
+    std::printf("%s\n", setun_package_json(package.get()));
+  else if (options.list)
+    printList(package.get());
+  return options.entry.empty() ? 0 : runEntry(package.get(), options);
+}
