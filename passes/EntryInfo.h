@@ -1,0 +1,45 @@
+//===- EntryInfo.h - what callers see of an entry point ------------*- C++ -*-===//
+#ifndef SETUN_PASSES_ENTRYINFO_H
+#define SETUN_PASSES_ENTRYINFO_H
+
+#include "mlir/Dialect/Func/IR/FuncOps.h"
+
+#include <string>
+
+namespace setun {
+
+/// A tensor of an entry point. A dimension is a size, or where it is dynamic the index of a symbol, encoded as -1 - i.
+struct EntryTensor {
+  std::string name;
+  mlir::Type elementType;
+  llvm::SmallVector<int64_t> shape;
+  /// Index of the function's argument (inputs, states) or result (outputs).
+  unsigned index = 0;
+};
+
+/// Read from the attributes of docs/contracts.md. Works on functions whose tensors are still tensors.
+struct EntryInfo {
+  std::string name;
+  llvm::SmallVector<EntryTensor> inputs, states, outputs;
+  /// Results that carry states, in the order of `states`.
+  llvm::SmallVector<unsigned> stateResults;
+  /// Symbols in order of first appearance: inputs, then states.
+  llvm::SmallVector<std::string> symbols;
+  int positionArg = -1;
+  bool resets = false;
+  int64_t maxContext = 0;
+};
+
+/// Names of the LLVM functions of an entry.
+std::string entrySymbol(llvm::StringRef entry);     // setun_entry_<name>, a setun_entry_fn
+std::string workspaceSymbol(llvm::StringRef entry); // setun_workspace_<name>, a setun_workspace_fn
+
+/// True for functions that are entry points.
+bool isEntry(mlir::func::FuncOp func);
+
+/// Diagnoses at the function and fails if attributes are missing or do not fit together.
+mlir::FailureOr<EntryInfo> getEntryInfo(mlir::func::FuncOp func);
+
+} // namespace setun
+
+#endif // SETUN_PASSES_ENTRYINFO_H

@@ -1,0 +1,37 @@
+//===- Pipelines.h - the compiler's pipelines ----------------------*- C++ -*-===//
+#ifndef SETUN_PASSES_PIPELINES_PIPELINES_H
+#define SETUN_PASSES_PIPELINES_PIPELINES_H
+
+#include "passes/WeightStore.h"
+
+#include "llvm/ADT/StringSet.h"
+
+#include <memory>
+
+namespace mlir {
+class OpPassManager;
+}
+
+namespace setun {
+
+struct CpuPipelineOptions {
+  /// CPU features that the code may use, LLVM names. Select the kernel rows.
+  llvm::StringSet<> features;
+  /// Name of a kernel row that must be used wherever it is exact; empty: the best one. For tests.
+  std::string forceKernel;
+  /// Adds the outputs probe.<layer>.codes and probe.<layer>.acc to every entry point.
+  bool probe = false;
+  /// Receives packed weights; required.
+  std::shared_ptr<WeightStore> store;
+};
+
+/// bitnet on tensors -> ternary on tensors, with layout, kernel row and tile chosen and fused; weights not packed yet.
+void buildBitnetToTernaryPipeline(mlir::OpPassManager &pm, const CpuPipelineOptions &options);
+/// ternary on tensors -> LLVM dialect; packs weights into the store. Entry points become the functions of EntryInfo.h.
+void buildTernaryToLlvmPipeline(mlir::OpPassManager &pm, const CpuPipelineOptions &options);
+/// Both, registered as setun-cpu-pipeline.
+void buildSetunCpuPipeline(mlir::OpPassManager &pm, const CpuPipelineOptions &options);
+
+} // namespace setun
+
+#endif // SETUN_PASSES_PIPELINES_PIPELINES_H
