@@ -12,6 +12,7 @@
 #include "llvm/ADT/STLExtras.h"
 #include "llvm/ADT/StringExtras.h"
 #include "llvm/Support/Endian.h"
+#include "llvm/Support/Format.h"
 #include "llvm/Support/FormatVariadic.h"
 #include "llvm/Support/raw_ostream.h"
 
@@ -162,16 +163,14 @@ std::string elementText(DType dtype, const uint8_t *bytes, int64_t index) {
     os << static_cast<int>(static_cast<int8_t>(bytes[index]));
     break;
   case DType::F64:
-    os << llvm::formatv("{0:g}", bitCast<double>(read64le(bytes + 8 * index)));
+    os << llvm::format("%.17g", bitCast<double>(read64le(bytes + 8 * index)));
     break;
   case DType::F32:
   case DType::F16:
   case DType::BF16: {
     float value;
     toFloat(dtype, bytes, index, 1, Narrowing::Nearest, &value);
-    char buffer[32];
-    std::snprintf(buffer, sizeof(buffer), "%.9g", static_cast<double>(value));
-    os << buffer;
+    os << llvm::format("%.9g", static_cast<double>(value));
     break;
   }
   default:
