@@ -76,7 +76,7 @@ def draw_curve(history: dict[str, list[tuple[float, float]]], path: Path) -> Non
     plt.close(figure)
 
 
-def parse_arguments() -> argparse.Namespace:
+def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, required=True, help="folder for the state, the tokenizer and the curve")
     parser.add_argument("--minutes", type=float, default=55.0, help="wall time to train for (default: 55)")
@@ -89,11 +89,11 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--seed", type=int, default=1958)
     parser.add_argument("--every", type=int, default=100, help="steps between validations and saves (default: 100)")
-    return parser.parse_args()
+    return parser.parse_args(argv)
 
 
-def main() -> None:
-    arguments = parse_arguments()
+def main(argv: list[str] | None = None) -> None:
+    arguments = parse_arguments(argv)
     torch.set_num_threads(arguments.threads)
     torch.manual_seed(arguments.seed)
     arguments.out.mkdir(parents=True, exist_ok=True)

@@ -1,0 +1,332 @@
+"""setun.nn: golden vectors, the traps of 1-bit quantisation, gradients and schedules."""
+
+from __future__ import annotations
+
+import copy
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch.nn import functional as F
+
+from setun.nn import (
+    BitLinear,
+    RMSNorm,
+    fake_quantize_activation,
+    fake_quantize_weight,
+    lambda_schedule,
+    pack_ternary,
+    quantize_activation,
+    quantize_weight,
+    quantize_weight_binary,
+    quantize_weight_ternary,
+    straight_through,
+    two_stage,
+    unpack_ternary,
+    weight_decay,
+)
+
+# Numbers that can be worked out by hand (float32, half to even).
+W = torch.tensor([[0.8, -0.5, 1.2], [-1.5, 0.4, -0.9], [1.3, -0.7, 0.2]])
+X = torch.tensor([[1, -0.6, 0.7], [-0.9, 0.4, -1.2], [0.8, -0.5, 0.3]])
+X_CODES = [[127, -76, 89], [-95, 42, -127], [127, -79, 48]]
+
+
+def layer(codes: str = "ternary", **options: object) -> BitLinear:
+    """A BitLinear with the golden weights."""
+    linear = BitLinear(3, 3, codes=codes, **options)
+    linear.weight.data.copy_(W)
+    return linear
+
+
+def test_golden_ternary() -> None:
+    codes, scale = quantize_weight_ternary(W)
+    assert codes.tolist() == [[1, -1, 1], [-1, 0, -1], [1, -1, 0]]
+    assert scale.item() == pytest.approx(0.8333333)
+    x_codes, x_scale = quantize_activation(X)
+    assert x_codes.tolist() == X_CODES
+    assert x_scale.flatten().tolist() == pytest.approx([127, 127 / 1.2, 127 / 0.8])
+    assert (x_codes @ codes.T).tolist() == [[292, -216, 203], [-264, 222, -137], [254, -175, 206]]
+    golden = [[1.91601, -1.417323, 1.332021], [-2.07874, 1.748031, -1.07874], [1.333333, -0.918635, 1.081365]]
+    torch.testing.assert_close(layer()(X), torch.tensor(golden), atol=2e-6, rtol=2e-6)
+
+
+def test_golden_binary() -> None:
+    codes, scale = quantize_weight_binary(W)
+    assert codes.tolist() == [[1, -1, 1], [-1, 1, -1], [1, -1, 1]]
+    assert W.mean().item() == pytest.approx(0.0333333, abs=1e-6)
+    assert scale.item() == pytest.approx(0.8333333)
+    x_codes, x_scale = quantize_activation(X)
+    accumulators = x_codes @ codes.T
+    assert accumulators.tolist() == [[292, -292, 292], [-264, 264, -264], [254, -254, 254]]
+    y = layer("binary")(X)
+    torch.testing.assert_close(y, accumulators * scale / x_scale)
+    assert y[0].tolist() == pytest.approx([1.91601, -1.91601, 1.91601], abs=2e-6)
+
+
+def test_golden_unpack() -> None:
+    packed = torch.tensor([[0b10100001, 0b00011000], [0b10010000, 0b00001010]], dtype=torch.uint8)
+    rows = [[0, -1], [-1, 1], [-1, 1], [-1, 1], [1, 0], [0, -1], [1, -1], [1, -1]]
+    assert unpack_ternary(packed).tolist() == rows
+    assert pack_ternary(torch.tensor(rows)).equal(packed)
+
+
+@pytest.mark.parametrize(
+    ("kind", "k", "values"),
+    [
+        ("exponential", 4, {0.1: 0.3439, 0.25: 0.6836, 0.5: 0.9375}),
+        ("exponential", 10, {0.1: 0.6513, 0.25: 0.9437, 0.5: 0.9990}),
+        ("sigmoid", 15, {0: 0.000553, 0.25: 0.022977, 0.5: 0.5, 0.75: 0.977023}),
+        ("sigmoid", 100, {0.5: 0.5}),
+        ("linear", 2, {0: 0, 0.25: 0.5, 0.5: 1, 1: 1}),
+        ("linear", 1, {0.25: 0.25}),
+        ("constant", None, {0: 1, 1: 1}),
+    ],
+)
+def test_golden_lambda(kind: str, k: float | None, values: dict[float, float]) -> None:
+    for progress, value in values.items():
+        assert lambda_schedule(kind, progress, k) == pytest.approx(value, abs=5e-5)
+
+
+def test_rounding_is_half_to_even() -> None:
+    # 0.5, -0.5, 1.5, 2.5 of a code: the largest element fixes the scale at exactly 1.
+    x = torch.tensor([[0.5, -0.5, 1.5, 2.5, -2.5, 127.0]])
+    assert quantize_activation(x).codes.tolist() == [[0, 0, 2, 2, -2, 127]]
+    # Weights at exactly half the mean are zeros.
+    weight = torch.tensor([[0.5, -0.5, 1.5, -1.5]])
+    assert quantize_weight_ternary(weight).codes.tolist() == [[0, 0, 1, -1]]
+
+
+@settings(deadline=None, max_examples=50)
+@given(st.integers(1, 70), st.integers(1, 9), st.floats(1e-4, 1e4), st.integers(0, 2**32 - 1))
+def test_activation_codes_stay_within_127(features: int, tokens: int, size: float, seed: int) -> None:
+    """In float32 the largest element is +-127, never -128; codes agree with the formula in numpy."""
+    x = torch.randn(tokens, features, generator=torch.Generator().manual_seed(seed)) * size
+    codes, _ = quantize_activation(x)
+    assert codes.abs().max() <= 127
+    values = x.numpy()
+    scale = np.float32(127) * (np.float32(1) / np.maximum(np.abs(values).max(-1, keepdims=True), np.float32(1e-5)))
+    assert np.array_equal(codes.numpy(), np.clip(np.round(values * scale), -128, 127))
+
+
+def test_binary_tie_is_minus_one() -> None:
+    """The paper's sign(0); a zero would be no binary code."""
+    assert quantize_weight_binary(torch.zeros(2, 2)).codes.tolist() == [[-1, -1], [-1, -1]]
+    assert quantize_weight_binary(torch.tensor([[1.0, 2.0, 3.0]])).codes.tolist() == [[-1, -1, 1]]
+
+
+def test_binary_scale_is_of_the_uncentred_weights() -> None:
+    weight = torch.tensor([[5.0, 7.0]])
+    assert quantize_weight_binary(weight).scale.item() == 6.0
+    assert quantize_weight_binary(weight).codes.tolist() == [[-1, 1]]
+
+
+@pytest.mark.parametrize("codes", ["ternary", "binary"])
+def test_zeros_give_zeros(codes: str) -> None:
+    x = torch.zeros(2, 5)
+    assert quantize_activation(x).scale.flatten().tolist() == pytest.approx([12_700_000] * 2)
+    linear = BitLinear(5, 4, codes=codes)
+    assert linear(x).tolist() == [[0] * 4] * 2
+    linear.weight.data.zero_()
+    assert quantize_weight(linear.weight, codes).scale.item() == pytest.approx(1e-5)
+    assert torch.isfinite(linear(torch.ones(1, 5))).all()
+
+
+def test_eps_is_a_clamp_and_no_addition() -> None:
+    weight = torch.full((1, 4), 2e-5)
+    assert quantize_weight_ternary(weight).scale.item() == pytest.approx(2e-5)
+    assert quantize_activation(torch.tensor([[2e-5]])).scale.item() == pytest.approx(127 / 2e-5)
+    assert quantize_activation(torch.tensor([[2e-6]])).codes.item() == 25
+
+
+def test_integers_are_exact_past_half_precision() -> None:
+    """Extreme codes at the largest published depth: past float16's range, within float32's whole numbers."""
+    depth = 14336
+    weight = torch.ones(1, depth)
+    x_codes, x_scale = quantize_activation(torch.ones(1, depth))
+    codes, _ = quantize_weight_ternary(weight)
+    assert (x_codes @ codes.T).item() == 127 * depth == 1_820_672
+    assert x_scale.item() == 127
+
+
+@pytest.mark.parametrize("tokens", range(1, 10))
+def test_tokens_do_not_influence_each_other(tokens: int) -> None:
+    x = torch.randn(tokens, 33, generator=torch.Generator().manual_seed(tokens))
+    together = quantize_activation(x)
+    for i in range(tokens):
+        alone = quantize_activation(x[i : i + 1])
+        assert alone.codes.equal(together.codes[i : i + 1])
+        assert alone.scale.equal(together.scale[i : i + 1])
+
+
+def test_straight_through_gradients() -> None:
+    """Both operands get the gradient of the plain product of the quantised values."""
+    linear = layer(bias=True)
+    x = X.clone().requires_grad_()
+    upstream = torch.tensor([[1.0, 2.0, -1.0], [0.5, 0.0, 3.0], [-2.0, 1.0, 1.0]])
+    linear(x).backward(upstream)
+    x_codes, x_scale = quantize_activation(X)
+    codes, scale = quantize_weight_ternary(W)
+    torch.testing.assert_close(x.grad, upstream @ (codes * scale))
+    torch.testing.assert_close(linear.weight.grad, upstream.T @ (x_codes / x_scale))
+    torch.testing.assert_close(linear.bias.grad, upstream.sum(0))
+
+
+def test_straight_through_has_the_value_itself() -> None:
+    """``x + (q - x)`` in float32 is not always ``q``; here it is."""
+    x = torch.randn(1000, generator=torch.Generator().manual_seed(0), requires_grad=True)
+    value = x.detach().round()
+    assert straight_through(x, value).equal(value)
+    with pytest.raises(ValueError, match="one shape"):
+        straight_through(x, value[:5])
+
+
+def test_lambda_blends_from_float_to_quantised() -> None:
+    linear = layer()
+    linear.lam = 0.0
+    torch.testing.assert_close(linear(X), F.linear(X, W))
+    linear.lam = 1.0
+    full = linear(X)
+    for lam in (0.25, 0.5):
+        linear.lam = lam
+        x = X + lam * (fake_quantize_activation(X) - X)
+        weight = W + lam * (fake_quantize_weight(W) - W)
+        torch.testing.assert_close(linear(X), F.linear(x, weight))
+    assert linear.quantized().codes.equal(quantize_weight_ternary(W).codes), "export is always fully quantised"
+    assert "lam" not in linear.state_dict()
+    assert not linear(X).equal(full)
+
+
+@pytest.mark.parametrize("norm", ["none", "rms", "layer"])
+def test_norm_comes_before_quantisation(norm: str) -> None:
+    linear = layer(norm=norm)
+    if norm == "rms":
+        linear.norm.weight.data.copy_(torch.tensor([1.5, 0.5, -2.0]))
+        x = X / (X.square().mean(-1, keepdim=True) + 1e-5).sqrt() * linear.norm.weight.detach()
+    elif norm == "layer":
+        centred = X - X.mean(-1, keepdim=True)
+        x = centred / (centred.square().mean(-1, keepdim=True) + 1e-5).sqrt()
+    else:
+        x = X
+    torch.testing.assert_close(linear(X), F.linear(fake_quantize_activation(x), fake_quantize_weight(W)))
+    assert set(linear.state_dict()) == {"weight"} | ({"norm.weight"} if norm == "rms" else set())
+
+
+def test_weight_only_layer() -> None:
+    torch.testing.assert_close(layer(quantize_activations=False)(X), F.linear(X, fake_quantize_weight(W)))
+
+
+def test_bias_is_added_last_and_unscaled() -> None:
+    linear = layer(bias=True)
+    plain = linear(X)
+    linear.bias.data.copy_(torch.tensor([1.0, -2.0, 3.0]))
+    torch.testing.assert_close(linear(X), plain + torch.tensor([1.0, -2.0, 3.0]))
+
+
+def test_rms_norm_agrees_with_torch() -> None:
+    norm = RMSNorm(7, eps=1e-6)
+    norm.weight.data.uniform_(-2, 2)
+    x = torch.randn(3, 7)
+    torch.testing.assert_close(norm(x), F.rms_norm(x, (7,), norm.weight, 1e-6))
+
+
+@pytest.mark.parametrize("bias", [False, True])
+def test_agrees_with_transformers_online_layer(bias: bool) -> None:
+    """The layer that Hugging Face trains with gives the same numbers, and the same gradients."""
+    from transformers.integrations.bitnet import AutoBitLinear
+
+    torch.manual_seed(3)
+    ours = BitLinear(48, 20, bias=bias)
+    theirs = AutoBitLinear(48, 20, bias=bias, online_quant=True)
+    theirs.load_state_dict(ours.state_dict())
+    x = torch.randn(5, 48)
+    inputs = [x.clone().requires_grad_() for _ in range(2)]
+    outputs = [ours(inputs[0]), theirs(inputs[1])]
+    torch.testing.assert_close(*outputs, atol=1e-6, rtol=1e-5)
+    for output in outputs:
+        output.square().sum().backward()
+    torch.testing.assert_close(inputs[0].grad, inputs[1].grad, atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(ours.weight.grad, theirs.weight.grad, atol=1e-5, rtol=1e-4)
+
+
+def test_training_reduces_the_loss() -> None:
+    torch.manual_seed(0)
+    target = 0.05 * torch.randint(-1, 2, (8, 16)).float()
+    x = torch.randn(256, 16)
+    linear = BitLinear(16, 8)
+    optimizer = torch.optim.Adam(linear.parameters(), lr=3e-3)
+    losses = []
+    for _ in range(200):
+        loss = F.mse_loss(linear(x), F.linear(x, target))
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+    assert losses[-1] < 0.25 * losses[0]
+
+
+@settings(deadline=None, max_examples=50)
+@given(st.integers(1, 12), st.integers(1, 40), st.integers(0, 2**32 - 1))
+def test_packing_round_trip(quarter: int, columns: int, seed: int) -> None:
+    codes = torch.randint(-1, 2, (4 * quarter, columns), generator=torch.Generator().manual_seed(seed))
+    packed = pack_ternary(codes)
+    assert packed.shape == (quarter, columns)
+    assert unpack_ternary(packed).equal(codes.to(torch.int8))
+
+
+def test_packing_agrees_with_transformers() -> None:
+    from transformers.integrations.bitnet import unpack_weights
+
+    codes = torch.randint(-1, 2, (20, 7))
+    assert unpack_weights(pack_ternary(codes), dtype=torch.float32).equal(codes.float())
+
+
+def test_bad_arguments_are_named() -> None:
+    with pytest.raises(ValueError, match="'ternary' or 'binary', got 'int4'"):
+        BitLinear(4, 4, codes="int4")
+    with pytest.raises(ValueError, match="'none', 'rms' or 'layer', got 'batch'"):
+        BitLinear(4, 4, norm="batch")
+    with pytest.raises(ValueError, match="got 'int4'"):
+        quantize_weight(W, "int4")
+    with pytest.raises(ValueError, match="got 'cosine'"):
+        lambda_schedule("cosine", 0.5)
+    with pytest.raises(ValueError, match=r"multiple of 4 rows, got shape \(3, 3\)"):
+        pack_ternary(torch.zeros(3, 3))
+    with pytest.raises(ValueError, match="codes -1, 0 and"):
+        pack_ternary(torch.full((4, 1), 2))
+    with pytest.raises(ValueError, match="got 3"):
+        unpack_ternary(torch.tensor([[0b11]], dtype=torch.uint8))
+    with pytest.raises(ValueError, match=r"uint8 matrix, got torch\.int64"):
+        unpack_ternary(torch.zeros(2, 2, dtype=torch.int64))
+
+
+def test_schedules() -> None:
+    assert two_stage(0.0, 3.0, 2.0) == 0.0
+    assert two_stage(0.01, 3.0, 2.0, warmup=0.02) == pytest.approx(3.0 * 0.99 / 2)
+    assert two_stage(0.25, 3.0, 2.0) == pytest.approx(2.25)
+    assert two_stage(0.5, 3.0, 2.0) == pytest.approx(1.0)
+    assert two_stage(1.5, 3.0, 2.0) == 0.0
+    assert two_stage(0.0, 3.0, 2.0, warmup=0.0) == 3.0
+    assert [weight_decay(p) for p in (0.0, 0.49, 0.5, 1.0)] == [0.1, 0.1, 0.0, 0.0]
+
+
+def test_layers_can_be_copied_and_saved() -> None:
+    linear = layer(norm="rms")
+    linear.lam = 0.5
+    twin = copy.deepcopy(linear)
+    assert twin.lam == 0.5
+    torch.testing.assert_close(twin(X), linear(X))
+
+
+def test_import_setun_is_cheap() -> None:
+    """No torch, and little time: the best of three, for a busy machine."""
+    script = (
+        "import sys, time; t = time.perf_counter(); import setun; d = time.perf_counter() - t;"
+        "assert 'torch' not in sys.modules and 'numpy' not in sys.modules; print(d)"
+    )
+    times = [float(subprocess.check_output([sys.executable, "-c", script])) for _ in range(3)]
+    assert min(times) < 0.3
