@@ -1,0 +1,258 @@
+"""The command line: `setun compile | lint | inspect | generate | verify`.
+
+Exit status: 0 done, 1 a check failed, 2 wrong usage or input. Results go to standard output, progress and messages to
+standard error. torch is imported only by the commands that read checkpoints.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from setun import __version__
+from setun.diagnostics import SetunError, summarize
+
+OK, FAILED, USAGE = 0, 1, 2
+
+
+def say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
+
+
+def _positive(text: str) -> int:
+    try:
+        value = int(text)
+    except ValueError:
+        value = 0
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"expects an integer of 1 or more, got {text!r}")
+    return value
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="setun",
+        description="Compile 1-bit and 1.58-bit neural networks ahead of time, and run them.",
+        epilog="Every command has its own --help.",
+    )
+    parser.add_argument("--version", action="version", version=f"setun {__version__}")
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
+
+    compile_ = commands.add_parser(
+        "compile",
+        help="compile a checkpoint to a package",
+        description="Compile a Hugging Face checkpoint directory (config.json, model.safetensors) to one .setun file.",
+    )
+    compile_.add_argument("directory", metavar="DIR", type=Path, help="checkpoint directory")
+    compile_.add_argument("-o", "--output", type=Path, help="file to write (default: NAME.setun; '-' with --emit=mlir)")
+    compile_.add_argument(
+        "--target",
+        default="host",
+        help="host, x86-64 (portable set, chosen at run time), x86-64-v2, -v3, -v4, an LLVM CPU name with +features; "
+        "several separated by commas (default: host)",
+    )
+    compile_.add_argument("--context", type=_positive, metavar="N", help="largest session in tokens (default: model's)")
+    compile_.add_argument(
+        "--emit",
+        choices=("mlir", "bitnet", "ternary", "llvm", "asm", "obj", "package"),
+        default="package",
+        help="write this stage instead of a package",
+    )
+    compile_.add_argument("--keep-mlir", type=Path, metavar="DIR", help="keep the traced model.mlir and its constants")
+    compile_.add_argument("--timing", action="store_true", help="print the time of each stage")
+    compile_.set_defaults(run=_compile)
+
+    lint = commands.add_parser(
+        "lint",
+        help="check a checkpoint",
+        description="Check a checkpoint directory: files, configuration, every tensor's place and values.",
+    )
+    lint.add_argument("directory", metavar="DIR", type=Path, help="checkpoint directory")
+    lint.add_argument("--json", action="store_true", help="print everything as JSON")
+    lint.set_defaults(run=_lint)
+
+    inspect = commands.add_parser("inspect", help="show what a package holds", description="Show what a package holds.")
+    inspect.add_argument("package", metavar="MODEL.setun", type=Path)
+    inspect.add_argument("--json", action="store_true", help="print everything as JSON")
+    inspect.set_defaults(run=_inspect)
+
+    generate = commands.add_parser(
+        "generate", help="generate text", description="Generate text with a language-model package, as it is made."
+    )
+    generate.add_argument("package", metavar="MODEL.setun", type=Path)
+    generate.add_argument("--prompt", help="text to continue, or to answer with --chat; '-' reads standard input")
+    generate.add_argument("--prompt-ids", metavar="IDS", help="token ids instead of a text, separated by commas")
+    generate.add_argument("--chat", action="store_true", help="put the prompt into the model's chat template")
+    generate.add_argument("--system", metavar="TEXT", help="system message for --chat")
+    generate.add_argument("--max-new-tokens", type=int, default=128, metavar="N", help="default 128")
+    generate.add_argument("--temperature", type=float, default=0.0, metavar="T", help="0 takes the likeliest (default)")
+    generate.add_argument("--top-k", type=int, default=0, metavar="K", help="choose among the K likeliest (0: all)")
+    generate.add_argument("--top-p", type=float, default=1.0, metavar="P", help="... that together have P (default 1)")
+    generate.add_argument("--seed", type=int, default=0, metavar="S", help="of the random choice (default 0)")
+    generate.add_argument("--threads", type=int, default=0, metavar="N", help="0: one for each CPU (default)")
+    generate.add_argument("--target", metavar="NAME", help="use this code section instead of the best for this CPU")
+    generate.add_argument("--context", type=int, default=0, metavar="N", help="capacity in tokens (0: what is needed)")
+    generate.add_argument("--chunk", type=int, default=512, metavar="N", help="feed the prompt N tokens at a time")
+    generate.add_argument("--ids", action="store_true", help="print token ids instead of text")
+    generate.add_argument("--ignore-eos", action="store_true", help="do not stop at the model's stop tokens")
+    generate.add_argument("--quiet", action="store_true", help="no timing at the end")
+    generate.set_defaults(run=_generate)
+
+    verify = commands.add_parser(
+        "verify",
+        help="compare a package with its checkpoint",
+        description="Compare a package with the checkpoint that it was compiled from: integers with the reference "
+        "interpreter, logits with Hugging Face transformers in float32.",
+    )
+    verify.add_argument("package", metavar="MODEL.setun", type=Path)
+    verify.add_argument("directory", metavar="DIR", type=Path, help="checkpoint directory")
+    verify.add_argument("--tokens", type=_positive, default=64, metavar="N", help="length of the text (default 64)")
+    verify.add_argument("--seed", type=int, default=0, metavar="S", help="of the random text (default 0)")
+    verify.add_argument("--threads", type=int, default=0, metavar="N", help="0: one for each CPU (default)")
+    verify.add_argument("--target", metavar="NAME", help="use this code section instead of the best for this CPU")
+    verify.add_argument("--only", choices=("integers", "logits"), help="one of the two comparisons alone")
+    verify.add_argument("--json", action="store_true", help="print the result as JSON")
+    verify.set_defaults(run=_verify)
+    return parser
+
+
+def _compile(options: argparse.Namespace) -> int:
+    from setun.compiler import compile_checkpoint
+
+    started = time.monotonic()
+    output = options.output
+    if output is None:
+        suffix = ".setun" if options.emit == "package" else f".{options.emit}"
+        output = Path(f"{options.directory.resolve().name}{suffix}")
+        if options.emit == "mlir":
+            output = Path("-")
+    flags = ["--timing"] if options.timing else []
+    if sys.stderr.isatty():
+        flags.append("--progress")
+    warnings: list[str] = []
+    printed = compile_checkpoint(
+        options.directory,
+        output,
+        target=options.target,
+        context=options.context,
+        emit=options.emit,
+        keep=options.keep_mlir,
+        flags=flags,
+        report=warnings,
+    )
+    for warning in warnings:
+        say(warning)
+    sys.stdout.write(printed)
+    if str(output) != "-":
+        say(f"{output}: {output.stat().st_size / 1e6:.1f} MB in {time.monotonic() - started:.1f} s")
+    return OK
+
+
+def _lint(options: argparse.Namespace) -> int:
+    from setun.checkpoint import open_checkpoint
+    from setun.diagnostics import Diagnostic
+    from setun.lint import check
+    from setun.progress import Progress
+
+    try:
+        checkpoint = open_checkpoint(options.directory)
+    except SetunError as error:
+        if not options.json:
+            raise
+        found = Diagnostic("error", "unreadable", "", error.message, error.cure)
+        print(json.dumps({"checkpoint": str(options.directory), "ok": False, "diagnostics": [vars(found)]}, indent=1))
+        return FAILED
+    with Progress("checking weights", "bytes") as progress:
+        result = check(checkpoint, None, progress.update)
+    if options.json:
+        print(json.dumps(result.as_json(), indent=1))
+    else:
+        for item in summarize(result.found):
+            print(item)
+        if result.config is not None and result.linears:
+            storages = sorted({linear.storage for linear in result.linears.values()})
+            zeros = [linear.zeros for linear in result.linears.values() if linear.zeros is not None]
+            share = f", {100 * sum(zeros) / len(zeros):.1f}% zeros" if zeros else ""
+            weights = sum(linear.out_features * linear.in_features for linear in result.linears.values())
+            print(
+                f"{result.config.architecture}: {len(result.linears)} ternary layers ({', '.join(storages)}), "
+                f"{weights / 1e6:.1f} million weights{share}"
+            )
+        errors = len(result.found.errors)
+        others = len(result.found.items) - errors
+        print(f"{errors} errors, {others} warnings" if errors or others else "no findings")
+    return FAILED if result.found.errors else OK
+
+
+def _inspect(options: argparse.Namespace) -> int:
+    from setun.inspection import describe
+    from setun.session import open_package
+
+    data = json.loads(open_package(options.package).json())
+    print(json.dumps(data, indent=1) if options.json else describe(data, options.package))
+    return OK
+
+
+def _generate(options: argparse.Namespace) -> int:
+    from setun.generate import run
+
+    return run(options)
+
+
+def _verify(options: argparse.Namespace) -> int:
+    from setun.verify import verify
+
+    result = verify(
+        options.package,
+        options.directory,
+        tokens=options.tokens,
+        seed=options.seed,
+        threads=options.threads,
+        target=options.target,
+        only=options.only,
+    )
+    print(json.dumps(result.as_json(), indent=1) if options.json else result.describe())
+    return OK if result.ok else FAILED
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs a command; returns its exit status. Users see messages, never tracebacks (unless SETUN_TRACEBACK is set)."""
+    try:
+        options: Any = _parser().parse_args(arguments)
+        return int(options.run(options))
+    except SystemExit as request:  # argparse: --help, --version and wrong usage
+        return int(request.code or 0) if not isinstance(request.code, str) else USAGE
+    except SetunError as error:
+        if os.environ.get("SETUN_TRACEBACK"):
+            raise
+        sys.stdout.flush()
+        say(f"setun: {error}")
+        return USAGE
+    except KeyboardInterrupt:
+        say("setun: interrupted")
+        return 130
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return USAGE
+    except (ImportError, OSError, MemoryError) as error:
+        if os.environ.get("SETUN_TRACEBACK"):
+            raise
+        sys.stdout.flush()
+        say(f"setun: {_explain(error)}")
+        return USAGE
+
+
+def _explain(error: BaseException) -> str:
+    if isinstance(error, ModuleNotFoundError):
+        if error.name == "setun._setun":
+            return "the runtime module is not built\n  Run scripts/build."
+        return f"the Python package {error.name!r} is missing\n  Run scripts/setup, or: pip install setun[compile]"
+    if isinstance(error, OSError) and error.filename:
+        return f"{error.filename}: {error.strerror}"
+    return str(error) or type(error).__name__

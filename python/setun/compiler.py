@@ -1,0 +1,179 @@
+"""A checkpoint directory to a package: lint, trace, and the `setun-compile` tool.
+
+Weights never pass through Python: it reads headers and scans values in pieces, writes MLIR text that names the
+tensors, and the tool streams them from their files.
+"""
+
+from __future__ import annotations
+
+import os
+import shlex
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from setun.checkpoint import Checkpoint, open_checkpoint
+from setun.diagnostics import SetunError
+from setun.lint import Import, check
+from setun.progress import Progress
+
+STAGES = ("mlir", "bitnet", "ternary", "llvm", "asm", "obj", "package")
+"""What can be looked at: the traced text, then the stages of `setun-compile`."""
+
+MLIR_FILE = "model.mlir"
+CONSTANTS_FILE = "constants.safetensors"
+
+
+def find_tool(name: str) -> Path:
+    """A program of the compiler: in $SETUN_BIN, in build/bin of the source tree, beside this package, or on PATH.
+
+    Raises:
+        SetunError: it is nowhere.
+    """
+    source = Path(__file__).resolve().parents[2]
+    folders = [Path(os.environ["SETUN_BIN"])] if os.environ.get("SETUN_BIN") else []
+    folders += [source / "build" / "bin", Path(__file__).resolve().parent / "bin"]
+    for folder in folders:
+        if os.access(folder / name, os.X_OK) and (folder / name).is_file():
+            return folder / name
+    found = shutil.which(name)
+    if found:
+        return Path(found)
+    raise SetunError(
+        f"the program {name} is not found in {', '.join(map(str, folders))} or on PATH",
+        "Build it with scripts/build, or set SETUN_BIN to the folder that has it.",
+    )
+
+
+def run_tool(command: Sequence[str | Path], what: str) -> str:
+    """Runs a program whose messages go to the user's standard error, and returns its standard output.
+
+    Raises:
+        SetunError: it failed; says how, and with which command line to try again.
+    """
+    words = [str(word) for word in command]
+    try:
+        done = subprocess.run(words, stdout=subprocess.PIPE, stderr=None, check=False)
+    except OSError as error:
+        raise SetunError(f"{words[0]} cannot be run ({error.strerror or error})") from error
+    if done.returncode != 0:
+        how = f"exit status {done.returncode}" if done.returncode > 0 else f"signal {-done.returncode}"
+        raise SetunError(f"{what} failed ({how}); its messages are above", f"Command: {shlex.join(words)}")
+    return done.stdout.decode("utf-8", "replace")
+
+
+@dataclass
+class FrontEnd:
+    """What a front end hands to the compiler: MLIR text, constants of its own, and the checkpoint's files.
+
+    Attributes:
+        mlir: path of the text.
+        weights: `.safetensors` files that the text names tensors of.
+        files: files that travel in the package, by their name in it.
+    """
+
+    mlir: Path
+    weights: list[Path]
+    files: dict[str, Path] = field(default_factory=dict)
+    imported: Import | None = None
+
+    def command(self, output: Path, target: str, emit: str, *flags: str) -> list[str | Path]:
+        """Command line of `setun-compile`."""
+        command: list[str | Path] = [find_tool("setun-compile"), self.mlir, "-o", output, f"--target={target}"]
+        command += [f"--emit={emit}"] if emit != "package" else []
+        for weights in self.weights:
+            command += ["--weights", weights]
+        for name, path in self.files.items():
+            command += ["--file", f"{name}={path}"]
+        return [*command, *flags]
+
+
+def write_front_end(imported: Import, folder: Path) -> FrontEnd:
+    """Traces a linted checkpoint and writes its text and constants into `folder`."""
+    from safetensors.torch import save_file
+
+    from setun.tracer import trace
+
+    assert imported.model is not None and imported.config is not None
+    checkpoint = imported.checkpoint
+    traced = trace(imported.model, imported.config.context, checkpoint.provenance())
+    mlir, constants = folder / MLIR_FILE, folder / CONSTANTS_FILE
+    mlir.write_text(traced.mlir, encoding="utf-8")
+    weights = [file.resolve() for file in checkpoint.files]
+    if traced.constants:
+        save_file({name: tensor.contiguous() for name, tensor in traced.constants.items()}, constants)
+        weights.append(constants)
+    files = {name: path.resolve() for name, path in checkpoint.tokenizer_files().items()}
+    return FrontEnd(mlir, weights, files, imported)
+
+
+def lint_or_fail(checkpoint: Checkpoint, context: int | None, report: list[str] | None = None) -> Import:
+    """Lints a checkpoint; warnings are appended to `report` as text.
+
+    Raises:
+        SetunError: lists every error.
+    """
+    with Progress("checking weights", "bytes") as progress:
+        imported = check(checkpoint, context, progress.update)
+    imported.found.raise_errors(str(checkpoint.directory))
+    if report is not None:
+        report += [str(item) for item in imported.found if item.severity == "warning"]
+    return imported
+
+
+@contextmanager
+def front_end(
+    directory: Path, context: int | None = None, keep: Path | None = None, report: list[str] | None = None
+) -> Iterator[FrontEnd]:
+    """Lints and traces a checkpoint. The files live as long as the context, or for good in the folder `keep`."""
+    imported = lint_or_fail(open_checkpoint(directory), context, report)
+    with tempfile.TemporaryDirectory(prefix="setun-") as temporary:
+        folder = Path(temporary)
+        if keep is not None:
+            folder = keep
+            folder.mkdir(parents=True, exist_ok=True)
+        with Progress("tracing the model"):
+            result = write_front_end(imported, folder)
+        yield result
+
+
+def compile_checkpoint(
+    directory: Path,
+    output: Path,
+    *,
+    target: str = "host",
+    context: int | None = None,
+    emit: str = "package",
+    keep: Path | None = None,
+    flags: Sequence[str] = (),
+    report: list[str] | None = None,
+) -> str:
+    """Compiles a checkpoint directory; returns what the tool printed on standard output.
+
+    Args:
+        output: file to write. It appears whole or not at all.
+        target: targets of `setun-compile`, separated by commas.
+        context: largest session in tokens; the model's own maximum if None.
+        emit: one of `STAGES`.
+        keep: folder that keeps the traced text and constants.
+        flags: further flags of the tool.
+        report: receives the warnings of the lint.
+
+    Raises:
+        SetunError: bad input, or the tool is missing or failed.
+    """
+    if emit not in STAGES:
+        raise SetunError(f"unknown stage {emit!r}", f"Stages: {', '.join(STAGES)}.")
+    if emit != "mlir":
+        find_tool("setun-compile")
+    with front_end(directory, context, keep, report) as made:
+        if emit == "mlir":
+            if str(output) == "-":
+                return made.mlir.read_text(encoding="utf-8")
+            shutil.copyfile(made.mlir, output)
+            return ""
+        return run_tool(made.command(output, target, emit, *flags), "setun-compile")
