@@ -9,9 +9,9 @@ class DialectRegistry;
 namespace setun {
 
 /// `--interpret in.mlir [--entry NAME] [--input NAME=FILE.npy]... [--state NAME=FILE.npy]... [--position N]
-/// [--context C] [--weights FILE]... [--output-dir DIR] [--probe]`: runs an entry point and writes its results to DIR, or
-/// prints them. Without --entry, runs @forward, or else every public function that takes no arguments. Returns the exit
-/// status.
+/// [--context C] [--weights FILE]... [--output-dir DIR] [--probe]`: runs an entry point and writes its results to DIR,
+/// or prints them. Without --entry, runs @forward, or else every public function that takes no arguments. Returns the
+/// exit status.
 int interpretMain(int argc, char **argv, mlir::DialectRegistry &registry);
 
 } // namespace setun

@@ -1,0 +1,354 @@
+//===- TernaryOps.cpp - evaluators of the ternary operations on tensors and vectors ---===//
+#include "lib/Reference/Formulas.h"
+#include "lib/Reference/Interpreter.h"
+
+#include "dialects/Ternary/Ternary.h"
+
+#include <cstring>
+
+using namespace mlir;
+using namespace mlir::ternary;
+using namespace setun;
+using namespace setun::reference;
+
+static std::vector<float> floatsOf(mlir::Value value, Frame &frame) {
+  return value ? frame.get(value).toFloats() : std::vector<float>();
+}
+static const float *orNull(const std::vector<float> &values) { return values.empty() ? nullptr : values.data(); }
+
+/// A new tensor of the type and shape of a destination.
+static Tensor likeInit(mlir::Value init, Frame &frame) {
+  const Tensor &tensor = frame.get(init);
+  return Tensor(tensor.elementType(), tensor.shape());
+}
+
+/// Sets the results of a destination-style operation.
+static LogicalResult setResults(Operation *op, ArrayRef<Tensor> values, Frame &frame) {
+  if (op->getNumResults() != values.size())
+    return op->emitOpError() << "expects a result for each of its " << values.size() << " destinations, got "
+                             << op->getNumResults();
+  for (auto [result, value] : llvm::zip(op->getResults(), values))
+    frame.set(result, value);
+  return success();
+}
+
+static LogicalResult expectShape(Operation *op, StringRef what, const Tensor &tensor, ArrayRef<int64_t> shape) {
+  if (tensor.shape() == shape)
+    return success();
+  auto diag = op->emitOpError() << "expects " << what << " of shape [";
+  llvm::interleaveComma(shape, diag);
+  return diag << "], got " << tensor.typeString();
+}
+
+//===----------------------------------------------------------------------===//
+// Weights
+//===----------------------------------------------------------------------===//
+
+static LogicalResult evaluatePack(PackOp op, Frame &frame) {
+  std::vector<int8_t> codes;
+  for (mlir::Value weight : op.getWeights())
+    llvm::append_range(codes, frame.get(weight).toCodes());
+  packing::PackedShape shape = packedShape(op.getLayout());
+  Tensor packed(IntegerType::get(op.getContext(), 8), {shape.bytes()});
+  packing::packCodes(shape, codes.data(), packed.mutableData<uint8_t>());
+  frame.set(op.getPacked(), packed);
+  return success();
+}
+
+static LogicalResult evaluatePackScales(PackScalesOp op, Frame &frame) {
+  std::vector<std::vector<float>> stored;
+  for (mlir::Value input : op.getInputs())
+    stored.push_back(frame.get(input).toFloats());
+  auto type = cast<RankedTensorType>(op.getPacked().getType());
+  int64_t groups = type.getDimSize(1);
+  Tensor packed(type.getElementType(), type.getShape());
+  auto fetch = [&](int64_t row, int64_t group) {
+    size_t matrix = 0;
+    for (; row >= op.getRowCounts()[matrix]; ++matrix)
+      row -= op.getRowCounts()[matrix];
+    auto scales = cast<bitnet::ScalesAttr>(op.getScales()[matrix]);
+    auto direction = cast<bitnet::DirectionAttr>(op.getDirections()[matrix]).getValue();
+    return rowScale(scales, direction, stored[matrix], groups, row, group);
+  };
+  packing::packScales(packedShape(op.getLayout()), groups, fetch, packed.mutableData<float>());
+  frame.set(op.getPacked(), packed);
+  return success();
+}
+
+static LogicalResult evaluatePackDense(PackDenseOp op, Frame &frame) {
+  const Tensor &w = frame.get(op.getW());
+  packing::DenseShape shape = {w.dim(0), w.dim(1)};
+  Tensor packed(w.elementType(), {shape.panels(), shape.cols, packing::kDensePanelRows});
+  for (int64_t row = 0; row < shape.rows; ++row)
+    for (int64_t k = 0; k < shape.cols; ++k)
+      packed.copyElement(shape.index(row, k), w, row * shape.cols + k);
+  frame.set(op.getPacked(), packed);
+  return success();
+}
+
+//===----------------------------------------------------------------------===//
+// Compute
+//===----------------------------------------------------------------------===//
+
+static LogicalResult evaluateQuantize(QuantizeOp op, Frame &frame) {
+  const Tensor &x = frame.get(op.getX());
+  int64_t t = x.dim(0), k = x.dim(1);
+  std::vector<float> gain = floatsOf(op.getNormWeight(), frame), shift = floatsOf(op.getNormBias(), frame);
+  std::vector<float> normed = x.toFloats();
+  if (op.getNorm())
+    for (int64_t row = 0; row < t; ++row)
+      normalizeRow(op.getNorm()->getKind(), op.getNorm()->getEpsValue(), x.data<float>() + row * k, k, orNull(gain),
+                   orNull(shift), normed.data() + row * k);
+  Quantized q = quantizeActivations(op.getActivation(), normed.data(), t, k);
+  Tensor codes = likeInit(op.getCodes(), frame), scale = likeInit(op.getScale(), frame),
+         sums = likeInit(op.getSums(), frame);
+  int64_t padded = (k + 3) / 4 * 4;
+  if (failed(expectShape(op, "codes", codes, {t, padded})) ||
+      failed(expectShape(op, "scale", scale, {static_cast<int64_t>(q.scale.size())})) ||
+      failed(expectShape(op, "sums", sums, {t})))
+    return failure();
+  for (int64_t row = 0; row < t; ++row)
+    std::copy_n(q.codes.data() + row * k, k, codes.mutableData<int8_t>() + row * padded);
+  std::copy(q.scale.begin(), q.scale.end(), scale.mutableData<float>());
+  std::copy(q.sums.begin(), q.sums.end(), sums.mutableData<int32_t>());
+  return setResults(op, {codes, scale, sums}, frame);
+}
+
+/// Codes of the packed weights, row by row of the source matrices.
+static std::vector<int8_t> unpackWeights(MatmulOp op, Frame &frame) {
+  packing::PackedShape shape = packedShape(op.getLayout());
+  std::vector<int8_t> codes(shape.sourceRows() * shape.cols);
+  packing::unpackCodes(shape, frame.get(op.getPacked()).data<uint8_t>(), codes.data());
+  return codes;
+}
+
+static LogicalResult evaluateMatmul(MatmulOp op, Frame &frame) {
+  const Tensor &x = frame.get(op.getX());
+  LayoutAttr layout = op.getLayout();
+  packing::PackedShape shape = packedShape(layout);
+  int64_t t = x.dim(0), ldx = x.dim(1), n = layout.getRows(), k = layout.getCols();
+  int64_t group = op.getGroup().value_or(0), groups = op.getGroups();
+  std::vector<int8_t> w = unpackWeights(op, frame);
+  std::vector<float> acc;
+  SmallVector<Tensor> results;
+  Shape accShape = {t, n};
+  if (group)
+    accShape.push_back(groups);
+  Tensor accTensor;
+  if (x.isFloat()) {
+    acc = matmulFloats(x.data<float>(), ldx, w.data(), t, n, k, group);
+    accTensor = makeFloats(op.getContext(), acc, accShape);
+  } else {
+    const Tensor &sums = frame.get(op.getSums());
+    for (int64_t row = 0; row < t; ++row) {
+      int64_t sum = 0;
+      for (int64_t i = 0; i < ldx; ++i)
+        sum += x.data<int8_t>()[row * ldx + i];
+      if (sums.dim(0) != t || sums.intAt(row) != sum)
+        return op.emitOpError() << "expects the sum " << sum << " of the codes of token " << row << ", got "
+                                << sums.valueString();
+    }
+    std::vector<int32_t> exact = matmulCodes(x.data<int8_t>(), ldx, w.data(), t, n, k, group);
+    acc.assign(exact.begin(), exact.end());
+    accTensor = Tensor(IntegerType::get(op.getContext(), 32), accShape);
+    std::copy(exact.begin(), exact.end(), accTensor.mutableData<int32_t>());
+  }
+  if (op.getY()) {
+    std::vector<float> rowScales = floatsOf(op.getRowScales(), frame), bias = floatsOf(op.getBias(), frame),
+                       actScale = floatsOf(op.getActScale(), frame), residual = floatsOf(op.getResidual(), frame);
+    if (actScale.size() > 1 && static_cast<int64_t>(actScale.size()) != t)
+      return op.emitOpError() << "expects " << t << " activation scales, got " << actScale.size();
+    int64_t outputs = layout.getOutputRows();
+    Tensor y = likeInit(op.getY(), frame);
+    if (failed(expectShape(op, "y", y, {t, outputs})) ||
+        (op.getResidual() && failed(expectShape(op, "residual", frame.get(op.getResidual()), {t, outputs}))))
+      return failure();
+    auto scaled = [&](int64_t row, int64_t col) {
+      std::vector<float> scales;
+      for (int64_t g = 0; g < groups; ++g)
+        scales.push_back(rowScales[shape.scaleIndex(groups, shape.packedRow(col), g)]);
+      return dequantizeOne(acc.data() + (row * n + col) * groups, scales.data(), group != 0, groups,
+                           actScale.empty() ? nullptr : &actScale[actScale.size() == 1 ? 0 : row],
+                           bias.empty() ? nullptr : &bias[col], op.getBiasPlace());
+    };
+    for (int64_t row = 0; row < t; ++row)
+      for (int64_t col = 0; col < outputs; ++col) {
+        float value = scaled(row, col);
+        if (op.getEpilogue() != Epilogue::None)
+          value = gate(op.getEpilogue() == Epilogue::Silu ? bitnet::GateAct::Silu : bitnet::GateAct::Relu2, value,
+                       scaled(row, outputs + col));
+        if (!residual.empty())
+          value = residual[row * outputs + col] + value;
+        y.mutableData<float>()[row * outputs + col] = value;
+      }
+    results.push_back(y);
+  }
+  if (op.getAcc()) {
+    if (failed(expectShape(op, "acc", frame.get(op.getAcc()), accShape)))
+      return failure();
+    results.push_back(accTensor);
+  }
+  return setResults(op, results, frame);
+}
+
+static LogicalResult evaluateDense(DenseOp op, Frame &frame) {
+  const Tensor &x = frame.get(op.getX()), &packed = frame.get(op.getPacked());
+  Tensor y = likeInit(op.getY(), frame);
+  packing::DenseShape shape = {y.dim(1), x.dim(1)};
+  if (failed(expectShape(op, "y", y, {x.dim(0), shape.rows})))
+    return failure();
+  std::vector<float> w(shape.rows * shape.cols), bias = floatsOf(op.getBias(), frame);
+  for (int64_t row = 0; row < shape.rows; ++row)
+    for (int64_t k = 0; k < shape.cols; ++k)
+      w[row * shape.cols + k] = static_cast<float>(packed.floatAt(shape.index(row, k)));
+  dense(x.data<float>(), w.data(), orNull(bias), x.dim(0), shape.rows, shape.cols, y.mutableData<float>());
+  return setResults(op, {y}, frame);
+}
+
+static LogicalResult evaluateNorm(NormOp op, Frame &frame) {
+  const Tensor &x = frame.get(op.getX());
+  int64_t k = x.dim(1);
+  std::vector<float> gain = floatsOf(op.getWeight(), frame), shift = floatsOf(op.getBias(), frame);
+  Tensor y = likeInit(op.getY(), frame);
+  if (failed(expectShape(op, "y", y, x.shape())))
+    return failure();
+  for (int64_t row = 0; row < x.dim(0); ++row)
+    normalizeRow(op.getNorm().getKind(), op.getNorm().getEpsValue(), x.data<float>() + row * k, k, orNull(gain),
+                 orNull(shift), y.mutableData<float>() + row * k);
+  return setResults(op, {y}, frame);
+}
+
+static LogicalResult evaluateRotary(RotaryOp op, Frame &frame) {
+  const Tensor &x = frame.get(op.getX()), &cos = frame.get(op.getCos()), &sin = frame.get(op.getSin());
+  int64_t pos = frame.getInt(op.getPos());
+  if (pos < 0 || pos + x.dim(0) > cos.dim(0))
+    return op.emitOpError() << "expects positions below " << cos.dim(0) << ", got " << pos << " to "
+                            << pos + x.dim(0) - 1;
+  Tensor y = likeInit(op.getY(), frame);
+  if (failed(expectShape(op, "y", y, x.shape())) || failed(expectShape(op, "sin", sin, cos.shape())))
+    return failure();
+  int64_t offset = pos * cos.dim(1);
+  rotary(x.data<float>(), cos.data<float>() + offset, sin.data<float>() + offset, x.dim(0), x.dim(1), x.dim(2),
+         y.mutableData<float>());
+  return setResults(op, {y}, frame);
+}
+
+static LogicalResult evaluateCacheUpdate(CacheUpdateOp op, Frame &frame) {
+  const Tensor &rows = frame.get(op.getRows()), &cache = frame.get(op.getCache());
+  int64_t pos = frame.getInt(op.getPos());
+  if (pos < 0 || pos + rows.dim(0) > cache.dim(0))
+    return op.emitOpError() << "expects rows below " << cache.dim(0) << ", got " << pos << " to "
+                            << pos + rows.dim(0) - 1;
+  Tensor result = cache.clone();
+  std::memcpy(result.mutableData<float>() + pos * cache.dim(1) * cache.dim(2), rows.data<float>(), rows.byteSize());
+  return setResults(op, {result}, frame);
+}
+
+static LogicalResult evaluateAttention(AttentionOp op, Frame &frame) {
+  const Tensor &q = frame.get(op.getQ()), &k = frame.get(op.getK()), &v = frame.get(op.getV());
+  AttentionShape shape = {q.dim(0),
+                          q.dim(1),
+                          k.dim(1),
+                          q.dim(2),
+                          frame.getInt(op.getPos()),
+                          op.getCausal(),
+                          op.getScale().convertToFloat()};
+  if (shape.position < 0 || shape.position + shape.tokens > std::min(k.dim(0), v.dim(0)))
+    return op.emitOpError() << "expects keys and values of " << shape.position + shape.tokens << " tokens, got "
+                            << std::min(k.dim(0), v.dim(0));
+  Tensor o = likeInit(op.getO(), frame);
+  if (failed(expectShape(op, "o", o, q.shape())))
+    return failure();
+  attention(shape, q.data<float>(), k.data<float>(), v.data<float>(), o.mutableData<float>());
+  return setResults(op, {o}, frame);
+}
+
+static LogicalResult evaluateGated(GatedOp op, Frame &frame) {
+  const Tensor &g = frame.get(op.getGate()), &up = frame.get(op.getUp());
+  Tensor y = likeInit(op.getY(), frame);
+  if (failed(expectShape(op, "up", up, g.shape())) || failed(expectShape(op, "y", y, g.shape())))
+    return failure();
+  for (int64_t i = 0; i < g.size(); ++i)
+    y.mutableData<float>()[i] = gate(op.getAct(), g.data<float>()[i], up.data<float>()[i]);
+  return setResults(op, {y}, frame);
+}
+
+static LogicalResult evaluateEmbedding(EmbeddingOp op, Frame &frame) {
+  const Tensor &packed = frame.get(op.getPacked()), &tokens = frame.get(op.getTokens());
+  packing::DenseShape shape = {static_cast<int64_t>(op.getVocab()), packed.dim(1)};
+  Tensor y = likeInit(op.getY(), frame);
+  if (failed(expectShape(op, "y", y, {tokens.dim(0), shape.cols})))
+    return failure();
+  for (int64_t t = 0; t < tokens.dim(0); ++t) {
+    int64_t row = tokens.intAt(t);
+    if (row < 0 || row >= shape.rows)
+      row = 0;
+    for (int64_t i = 0; i < shape.cols; ++i)
+      y.setFloat(t * shape.cols + i, packed.floatAt(shape.index(row, i)));
+  }
+  return setResults(op, {y}, frame);
+}
+
+static LogicalResult evaluateHadamard(HadamardOp op, Frame &frame) {
+  const Tensor &x = frame.get(op.getX());
+  int64_t k = x.dim(1);
+  Tensor y = likeInit(op.getY(), frame);
+  if (failed(expectShape(op, "y", y, x.shape())))
+    return failure();
+  for (int64_t row = 0; row < x.dim(0); ++row)
+    hadamardRow(op.getBlock(), k, x.data<float>() + row * k, y.mutableData<float>() + row * k);
+  return setResults(op, {y}, frame);
+}
+
+//===----------------------------------------------------------------------===//
+// Vectors and threads
+//===----------------------------------------------------------------------===//
+
+static LogicalResult evaluateUnpack(UnpackOp op, Frame &frame) {
+  const Tensor &bytes = frame.get(op.getBytes());
+  Tensor codes(bytes.elementType(), bytes.shape());
+  int64_t bits = op.getBits(), field = op.getField();
+  for (int64_t i = 0; i < bytes.size(); ++i) {
+    int64_t byte = bytes.intAt(i) & 255;
+    codes.setInt(i, op.getCumulative() ? byte & ((int64_t(1) << bits * (field + 1)) - 1)
+                                       : byte >> bits * field & ((int64_t(1) << bits) - 1));
+  }
+  frame.set(op.getCodes(), codes);
+  return success();
+}
+
+static LogicalResult evaluateDot(DotOp op, Frame &frame) {
+  const Tensor &acc = frame.get(op.getAcc()), &u = frame.get(op.getU()), &s = frame.get(op.getS());
+  Tensor result = acc.clone();
+  for (int64_t i = 0; i < u.size(); ++i) {
+    int64_t code = u.intAt(i) & 255;
+    if (code > static_cast<int64_t>(op.getMaxCode()))
+      return op.emitOpError() << "expects codes of at most " << op.getMaxCode() << ", got " << code;
+    result.setInt(i / 4, result.intAt(i / 4) + code * s.intAt(i));
+  }
+  frame.set(op.getResult(), result);
+  return success();
+}
+
+void reference::addTernaryEvaluators(EvaluatorTable &table) {
+  table.add<PackOp>(evaluatePack);
+  table.add<PackScalesOp>(evaluatePackScales);
+  table.add<PackDenseOp>(evaluatePackDense);
+  table.add<SectionOp>([](SectionOp op, Frame &) {
+    return op.emitOpError() << "has a value only in a package, not in the reference interpreter";
+  });
+  table.add<QuantizeOp>(evaluateQuantize);
+  table.add<MatmulOp>(evaluateMatmul);
+  table.add<DenseOp>(evaluateDense);
+  table.add<NormOp>(evaluateNorm);
+  table.add<RotaryOp>(evaluateRotary);
+  table.add<CacheUpdateOp>(evaluateCacheUpdate);
+  table.add<AttentionOp>(evaluateAttention);
+  table.add<GatedOp>(evaluateGated);
+  table.add<EmbeddingOp>(evaluateEmbedding);
+  table.add<HadamardOp>(evaluateHadamard);
+  table.add<UnpackOp>(evaluateUnpack);
+  table.add<DotOp>(evaluateDot);
+  // One thread interprets, and it is always at the barrier that it reaches.
+  table.add<BarrierOp>([](BarrierOp, Frame &) { return success(); });
+}
