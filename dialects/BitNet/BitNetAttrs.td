@@ -47,8 +47,7 @@ def BitNet_ActQuantAttr : BitNet_Attr<"ActQuant", "act_quant"> {
 
     C1: `bits` is in [2, 8]. C2: `eps` is finite and greater than 0.
   }];
-  let parameters = (ins EnumParameter<BitNet_ActGranularity>:$granularity, DefaultValuedParameter<"unsigned", "8">:$bits,
-                        "::mlir::FloatAttr":$eps);
+  let parameters = (ins EnumParameter<BitNet_ActGranularity>:$granularity, "unsigned":$bits, "::mlir::FloatAttr":$eps);
   let assemblyFormat = "`<` $granularity `,` `bits` `=` $bits `,` `eps` `=` custom<F32>($eps) `>`";
   let genVerifyDecl = 1;
   let extraClassDeclaration = [{
