@@ -79,7 +79,18 @@ inline constexpr uint32_t kMaxSections = (kSectionAlignment - sizeof(FileHeader)
 //===----------------------------------------------------------------------===//
 
 /// Element types of tensors that cross the runtime's interface. The numbers are those of setun_dtype and Package.fbs.
-enum class ElementType : uint8_t { Bool = 0, I8 = 1, U8 = 2, I16 = 3, I32 = 4, I64 = 5, F16 = 6, BF16 = 7, F32 = 8, F64 = 9 };
+enum class ElementType : uint8_t {
+  Bool = 0,
+  I8 = 1,
+  U8 = 2,
+  I16 = 3,
+  I32 = 4,
+  I64 = 5,
+  F16 = 6,
+  BF16 = 7,
+  F32 = 8,
+  F64 = 9
+};
 
 /// A dimension: a symbol of the entry, or where `symbol` is empty a fixed size >= 0.
 struct Dim {
@@ -136,8 +147,8 @@ struct CodeSection {
 /// compares outputs byte for byte. Keep it small: it is run whenever a package is loaded.
 struct SelfTest {
   std::string entry;
-  std::string target; ///< code section that it belongs to; empty: all of them
-  std::map<std::string, int64_t> dims; ///< every symbol of the entry, the capacity included
+  std::string target;                        ///< code section that it belongs to; empty: all of them
+  std::map<std::string, int64_t> dims;       ///< every symbol of the entry, the capacity included
   std::vector<std::vector<uint8_t>> inputs;  ///< bytes of each input
   std::vector<std::vector<uint8_t>> outputs; ///< expected bytes of each output
 };

@@ -39,8 +39,8 @@ typedef enum setun_status {
   SETUN_ERROR_SELF_TEST = 5,        /* the code gave other results than those recorded when it was compiled */
   SETUN_ERROR_CAPACITY = 6,         /* more tokens than the session's context holds */
   SETUN_ERROR_OUT_OF_MEMORY = 7,
-  SETUN_ERROR_BUSY = 8,             /* another thread is using the session */
-  SETUN_ERROR_NOT_FOUND = 9,        /* no entry, target or file of that name */
+  SETUN_ERROR_BUSY = 8,      /* another thread is using the session */
+  SETUN_ERROR_NOT_FOUND = 9, /* no entry, target or file of that name */
   SETUN_ERROR_INTERNAL = 10
 } setun_status;
 
@@ -57,7 +57,9 @@ SETUN_API setun_status setun_cpu_features(char *buffer, size_t size);
 
 enum { SETUN_MAX_RANK = 8 };
 
-typedef enum setun_dtype {
+/* Element type; an int32_t and not an enum, so that a wrong number is an error and not undefined behaviour. */
+typedef int32_t setun_dtype;
+enum {
   SETUN_BOOL = 0, /* one byte, 0 or 1 */
   SETUN_I8 = 1,
   SETUN_U8 = 2,
@@ -68,7 +70,7 @@ typedef enum setun_dtype {
   SETUN_BF16 = 7,
   SETUN_F32 = 8,
   SETUN_F64 = 9
-} setun_dtype;
+};
 
 /* Size of an element in bytes; 0 for an unknown type. */
 SETUN_API size_t setun_dtype_size(setun_dtype dtype);
@@ -77,7 +79,7 @@ SETUN_API const char *setun_dtype_name(setun_dtype dtype);
 
 /* A tensor of the caller: dense, row-major, aligned to the size of its element. */
 typedef struct setun_tensor {
-  void *data;           /* inputs are only read */
+  void *data; /* inputs are only read */
   setun_dtype dtype;
   int32_t rank;         /* 0 to SETUN_MAX_RANK */
   const int64_t *shape; /* rank sizes, each at least 1; may be NULL for rank 0 */
@@ -95,8 +97,7 @@ typedef struct setun_open_options {
 
 /* Opens a package and checks everything but the values of the weights (see setun_package_verify). Code is loaded and
  * tested when the first session is created, so a package for another machine can be opened and inspected. */
-SETUN_API setun_status setun_package_open(const char *path, const setun_open_options *options,
-                                          setun_package **package);
+SETUN_API setun_status setun_package_open(const char *path, const setun_open_options *options, setun_package **package);
 /* The same for a package in memory, which must stay unchanged until the package is closed and its sessions are
  * destroyed. Memory that is not aligned to 4096 bytes is copied. */
 SETUN_API setun_status setun_package_open_memory(const void *data, size_t size, const setun_open_options *options,
@@ -113,16 +114,17 @@ typedef struct setun_entry_info {
   uint32_t num_states;
   uint32_t num_outputs;
   uint32_t num_symbols;
-  const char *const *symbols;  /* names of the dimension symbols */
-  int uses_position;           /* the session's position advances when the entry is run */
-  int resets_session;          /* the session is emptied before the entry is run */
-  int64_t max_context;         /* largest context capacity; 0: no limit */
-  const char *token_symbol;    /* symbol by which the position advances; NULL: it advances by `tokens` */
+  const char *const *symbols; /* names of the dimension symbols */
+  int uses_position;          /* the session's position advances when the entry is run */
+  int resets_session;         /* the session is emptied before the entry is run */
+  int64_t max_context;        /* largest context capacity; 0: no limit */
+  const char *token_symbol;   /* symbol by which the position advances; NULL: it advances by `tokens` */
   int64_t tokens;
   const char *capacity_symbol; /* symbol whose value is the context capacity of the session, or NULL */
 } setun_entry_info;
 
-typedef enum setun_role { SETUN_INPUT = 0, SETUN_STATE = 1, SETUN_OUTPUT = 2 } setun_role;
+typedef int32_t setun_role;
+enum { SETUN_INPUT = 0, SETUN_STATE = 1, SETUN_OUTPUT = 2 };
 
 typedef struct setun_tensor_info {
   const char *name;

@@ -232,12 +232,13 @@ private:
   tensors(const std::vector<TensorDesc> &list) {
     std::vector<flatbuffers::Offset<fb::Tensor>> offsets;
     for (const TensorDesc &tensor : list) {
-      std::vector<fb::Dim> dims;
+      std::vector<flatbuffers::Offset<fb::Dim>> dims;
       for (const Dim &dim : tensor.shape)
-        dims.emplace_back(dim.symbol.empty() ? -1 : symbolIndex(dim.symbol, "tensor " + quoted(tensor.name)),
-                          dim.symbol.empty() ? dim.size : 0);
+        dims.push_back(dim.symbol.empty()
+                           ? fb::CreateDim(builder, -1, dim.size)
+                           : fb::CreateDim(builder, symbolIndex(dim.symbol, "tensor " + quoted(tensor.name)), 0));
       auto name = builder.CreateString(tensor.name);
-      auto shape = builder.CreateVectorOfStructs(dims);
+      auto shape = builder.CreateVector(dims);
       offsets.push_back(fb::CreateTensor(builder, name, static_cast<fb::ElementType>(tensor.type), shape));
     }
     return builder.CreateVector(offsets);
@@ -271,15 +272,15 @@ Error Writer::Impl::buildManifest(const Manifest &manifest, flatbuffers::FlatBuf
   for (size_t i = 0; i < codes.size(); ++i) {
     const CodeSection &code = codes[i];
     if (code.entries.size() != manifest.entries.size())
-      return "code section " + quoted(code.target) + " has " + std::to_string(code.entries.size()) +
-             " functions for " + std::to_string(manifest.entries.size()) + " entries";
-    std::vector<fb::CodeEntry> functions;
+      return "code section " + quoted(code.target) + " has " + std::to_string(code.entries.size()) + " functions for " +
+             std::to_string(manifest.entries.size()) + " entries";
+    std::vector<flatbuffers::Offset<fb::CodeEntry>> functions;
     for (const CodeEntry &entry : code.entries)
-      functions.emplace_back(entry.entryOffset, entry.workspaceOffset);
+      functions.push_back(fb::CreateCodeEntry(builder, entry.entryOffset, entry.workspaceOffset));
     auto target = builder.CreateString(code.target);
     auto arch = builder.CreateString(imageArchitecture(code.image));
     auto features = builder.CreateVectorOfStrings(code.features);
-    auto functionsOffset = builder.CreateVectorOfStructs(functions);
+    auto functionsOffset = builder.CreateVector(functions);
     codeOffsets.push_back(fb::CreateCode(builder, target, arch, features, static_cast<uint32_t>(firstCodeSection + i),
                                          SETUN_ENTRY_ABI_VERSION, functionsOffset));
   }
@@ -298,12 +299,12 @@ Error Writer::Impl::buildManifest(const Manifest &manifest, flatbuffers::FlatBuf
         return "self-test of unknown code section " + quoted(test.target);
       codeIndex = static_cast<int32_t>(code - codes.begin());
     }
-    std::vector<int64_t> dims;
+    std::vector<flatbuffers::Offset<fb::DimValue>> dims;
     for (const std::string &symbol : entry->symbols) {
       auto dim = test.dims.find(symbol);
       if (dim == test.dims.end())
         return "self-test of entry " + quoted(test.entry) + " has no value for " + quoted(symbol);
-      dims.push_back(dim->second);
+      dims.push_back(fb::CreateDimValue(builder, dim->second));
     }
     auto dimsOffset = builder.CreateVector(dims);
     auto inputs = buildBytes(builder, test.inputs);

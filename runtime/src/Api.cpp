@@ -368,8 +368,8 @@ setun_status setun_session_create(setun_package *package, const setun_session_op
 
 void setun_session_destroy(setun_session *session) { delete session; }
 
-setun_status setun_session_run(setun_session *session, uint32_t entry, const setun_tensor *inputs,
-                               uint32_t num_inputs, const setun_tensor *outputs, uint32_t num_outputs) {
+setun_status setun_session_run(setun_session *session, uint32_t entry, const setun_tensor *inputs, uint32_t num_inputs,
+                               const setun_tensor *outputs, uint32_t num_outputs) {
   return guarded([&] {
     SETUN_RETURN_IF_ERROR(notNull(session, "the session"));
     return session->session->run(entry, inputs, num_inputs, outputs, num_outputs);

@@ -106,8 +106,8 @@ public:
     for (const Tensor &state : entry.states)
       for (const Dim &dim : state.shape)
         if (dim.symbol >= 0 && dim.symbol != entry.capacitySymbol)
-          return bad(where, "state " + quoted(state.name) + " has the dimension " +
-                                quoted(entry.symbols[dim.symbol]) + ", which is not the capacity");
+          return bad(where, "state " + quoted(state.name) + " has the dimension " + quoted(entry.symbols[dim.symbol]) +
+                                ", which is not the capacity");
     SETUN_RETURN_IF_ERROR(readTensors(source.inputs(), "inputs", entry.inputs));
     for (const Tensor &input : entry.inputs)
       for (const Dim &dim : input.shape)
@@ -195,8 +195,8 @@ Status checkSharedStates(const std::vector<Entry> &entries) {
                                          return (a.symbol < 0) == (b.symbol < 0) && (a.symbol >= 0 || a.size == b.size);
                                        }));
       if (!same)
-        return bad("entry " + quoted(entry.name), "state " + quoted(state.name) + " differs from that of entry " +
-                                                      quoted(it->second.first->name));
+        return bad("entry " + quoted(entry.name),
+                   "state " + quoted(state.name) + " differs from that of entry " + quoted(it->second.first->name));
     }
   }
   return Status();
@@ -214,10 +214,9 @@ Status readCode(const fb::Code &source, const Manifest &manifest,
   if (code.section >= sections.size() || sections[code.section].kind != static_cast<uint32_t>(SectionKind::Code))
     return bad(where, "section " + std::to_string(code.section) + " of the file holds no code");
   if (source.entry_abi() != SETUN_ENTRY_ABI_VERSION)
-    return Status(SETUN_ERROR_UNSUPPORTED, where + ": expects entry ABI version " +
-                                               std::to_string(SETUN_ENTRY_ABI_VERSION) + ", got " +
-                                               std::to_string(source.entry_abi()) +
-                                               "; recompile the model with this version of setun");
+    return Status(SETUN_ERROR_UNSUPPORTED,
+                  where + ": expects entry ABI version " + std::to_string(SETUN_ENTRY_ABI_VERSION) + ", got " +
+                      std::to_string(source.entry_abi()) + "; recompile the model with this version of setun");
   if (sizeOf(source.entries()) != manifest.entries.size())
     return bad(where, "has " + std::to_string(sizeOf(source.entries())) + " functions for " +
                           std::to_string(manifest.entries.size()) + " entries");
@@ -230,8 +229,8 @@ Status readCode(const fb::Code &source, const Manifest &manifest,
 Status readBytes(const flatbuffers::Vector<flatbuffers::Offset<fb::Bytes>> *list, const std::vector<Tensor> &tensors,
                  const int64_t *dims, const std::string &where, std::vector<std::vector<uint8_t>> &result) {
   if (sizeOf(list) != tensors.size())
-    return bad(where, "records " + std::to_string(sizeOf(list)) + " tensors, expected " +
-                          std::to_string(tensors.size()));
+    return bad(where,
+               "records " + std::to_string(sizeOf(list)) + " tensors, expected " + std::to_string(tensors.size()));
   for (size_t i = 0; i < tensors.size(); ++i) {
     const auto *data = list->Get(i)->data();
     int64_t expected = 0;
@@ -257,7 +256,7 @@ Status readSelfTest(const fb::SelfTest &source, const Manifest &manifest, SelfTe
     return bad(where, "has " + std::to_string(sizeOf(source.dims())) + " dimensions, expected " +
                           std::to_string(entry.symbols.size()));
   for (size_t i = 0; i < entry.symbols.size(); ++i) {
-    test.dims.push_back(source.dims()->Get(i));
+    test.dims.push_back(source.dims()->Get(i)->value());
     if (test.dims.back() < 1)
       return bad(where, "dimension " + quoted(entry.symbols[i]) + " is " + std::to_string(test.dims.back()));
   }

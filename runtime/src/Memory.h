@@ -15,7 +15,8 @@ class Mapping {
 public:
   Mapping() = default;
   ~Mapping() { release(); }
-  Mapping(Mapping &&other) noexcept : start(std::exchange(other.start, nullptr)), length(std::exchange(other.length, 0)) {}
+  Mapping(Mapping &&other) noexcept
+      : start(std::exchange(other.start, nullptr)), length(std::exchange(other.length, 0)) {}
   Mapping &operator=(Mapping &&other) noexcept {
     std::swap(start, other.start);
     std::swap(length, other.length);

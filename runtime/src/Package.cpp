@@ -58,8 +58,7 @@ Status Package::open(const std::string &path, const Options &options, std::share
   return Status();
 }
 
-Status Package::openMemory(const uint8_t *data, size_t size, const Options &options,
-                           std::shared_ptr<Package> &result) {
+Status Package::openMemory(const uint8_t *data, size_t size, const Options &options, std::shared_ptr<Package> &result) {
   auto opened = std::make_shared<Package>();
   opened->name = "package in memory";
   opened->options = options;
@@ -201,8 +200,7 @@ Status Package::select() {
     if (!options.target.empty() && code.target != options.target)
       continue;
     // If one section needs all that another needs and more, it also has more features, so counting finds the best.
-    if (runnable(code) &&
-        (selectedCode < 0 || code.features.size() > contents.codes[selectedCode].features.size()))
+    if (runnable(code) && (selectedCode < 0 || code.features.size() > contents.codes[selectedCode].features.size()))
       selectedCode = static_cast<int32_t>(i);
   }
   if (selectedCode >= 0)
@@ -226,11 +224,11 @@ Status Package::select() {
   text += "; this CPU is " + (hostArchitecture().empty() ? "of an unknown architecture" : hostArchitecture());
   text += options.features.empty() ? "" : " with " + joinFeatures(options.features);
   text += "; recompile the model on this machine: setun compile MODEL -o " + quoted(name) + " --target host";
-  return Status(SETUN_ERROR_UNSUPPORTED, (options.target.empty() ? "no code section runs on this CPU: "
-                                                                 : "the code section asked for, " +
-                                                                       quoted(options.target) +
-                                                                       ", does not run on this CPU: ") +
-                                             text);
+  return Status(SETUN_ERROR_UNSUPPORTED,
+                (options.target.empty()
+                     ? "no code section runs on this CPU: "
+                     : "the code section asked for, " + quoted(options.target) + ", does not run on this CPU: ") +
+                    text);
 }
 
 //===----------------------------------------------------------------------===//
@@ -275,8 +273,8 @@ Status Package::load() {
   // From now on all weights will be read, in order, for every token.
   if (mapping.size()) {
     uintptr_t begin = reinterpret_cast<uintptr_t>(weights()) / pageSize() * pageSize();
-    (void)::madvise(reinterpret_cast<void *>(begin),
-                    reinterpret_cast<uintptr_t>(weights()) + weightsSize() - begin, MADV_WILLNEED);
+    (void)::madvise(reinterpret_cast<void *>(begin), reinterpret_cast<uintptr_t>(weights()) + weightsSize() - begin,
+                    MADV_WILLNEED);
   }
 #endif
   return Status();
@@ -296,8 +294,8 @@ Status Package::selfTest() {
     for (size_t i = 0; i < results.size(); ++i) {
       auto difference = std::mismatch(results[i].begin(), results[i].end(), test.outputs[i].begin());
       if (difference.first != results[i].end()) {
-        const size_t element = static_cast<size_t>(difference.first - results[i].begin()) /
-                               setun_dtype_size(entry.outputs[i].dtype);
+        const size_t element =
+            static_cast<size_t>(difference.first - results[i].begin()) / setun_dtype_size(entry.outputs[i].dtype);
         return Status(SETUN_ERROR_SELF_TEST, what + ": element " + std::to_string(element) + " of output " +
                                                  quoted(entry.outputs[i].name) +
                                                  " is not what was recorded when the model was compiled");

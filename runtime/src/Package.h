@@ -27,13 +27,12 @@ struct EntryFunctions {
 class Package : public std::enable_shared_from_this<Package> {
 public:
   struct Options {
-    std::string target;         ///< empty: the best that runs here
+    std::string target; ///< empty: the best that runs here
     std::set<std::string> features;
   };
 
   static Status open(const std::string &path, const Options &options, std::shared_ptr<Package> &package);
-  static Status openMemory(const uint8_t *data, size_t size, const Options &options,
-                           std::shared_ptr<Package> &package);
+  static Status openMemory(const uint8_t *data, size_t size, const Options &options, std::shared_ptr<Package> &package);
 
   const Manifest &manifest() const { return contents; }
   const uint8_t *weights() const { return base + sections[weightsSection].offset; }

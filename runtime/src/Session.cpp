@@ -322,8 +322,7 @@ Status Session::reset() {
 }
 
 Status Session::record(const Package &package, uint32_t index, const std::vector<int64_t> &dims,
-                       const std::vector<std::vector<uint8_t>> &inputs,
-                       std::vector<std::vector<uint8_t>> &outputs) {
+                       const std::vector<std::vector<uint8_t>> &inputs, std::vector<std::vector<uint8_t>> &outputs) {
   const Entry &entry = package.manifest().entries[index];
   Session session(package);
   SETUN_RETURN_IF_ERROR(session.initialize(1, entry.capacitySymbol >= 0 ? dims[entry.capacitySymbol] : 1));
@@ -344,8 +343,8 @@ Status Session::record(const Package &package, uint32_t index, const std::vector
       std::vector<int64_t> &shape = shapes.emplace_back();
       for (const Dim &dim : descriptions[i].shape)
         shape.push_back(dim.symbol >= 0 ? dims[dim.symbol] : dim.size);
-      list.push_back({const_cast<uint8_t *>(data[i].data()), descriptions[i].dtype,
-                      static_cast<int32_t>(shape.size()), nullptr});
+      list.push_back(
+          {const_cast<uint8_t *>(data[i].data()), descriptions[i].dtype, static_cast<int32_t>(shape.size()), nullptr});
     }
     return list;
   };

@@ -53,8 +53,8 @@ private:
   int64_t contextCapacity = 0;
   std::atomic<int64_t> tokens{0};
   std::atomic<bool> busy{false};
-  bool empty = true;                     ///< states are all zero
-  std::map<std::string, Mapping> states; ///< by name
+  bool empty = true;                        ///< states are all zero
+  std::map<std::string, Mapping> states;    ///< by name
   std::vector<std::vector<void *>> buffers; ///< of each entry, the states filled in
   Mapping workspace;
 };

@@ -48,7 +48,9 @@ static void wakeAll(std::atomic<uint32_t> &value) {
 #else
 
 // Without futexes, sleeping in short steps needs no further state and cannot miss a wake-up.
-static void sleepWhile(std::atomic<uint32_t> &, uint32_t) { std::this_thread::sleep_for(std::chrono::microseconds(50)); }
+static void sleepWhile(std::atomic<uint32_t> &, uint32_t) {
+  std::this_thread::sleep_for(std::chrono::microseconds(50));
+}
 static void wakeAll(std::atomic<uint32_t> &) {}
 
 #endif

@@ -163,8 +163,9 @@ Error readContents(std::FILE *file, Array &array) {
     if (descr == candidate.code)
       type = &candidate;
   if (!type)
-    return "has the element type '" + descr + "'; expects one of b1, i1, u1, i2, i4, i8, f2, f4, f8, little-endian, "
-                                              "or V2 for bf16";
+    return "has the element type '" + descr +
+           "'; expects one of b1, i1, u1, i2, i4, i8, f2, f4, f8, little-endian, "
+           "or V2 for bf16";
   array.dtype = type->dtype;
   if (fortranOrder && array.shape.size() > 1)
     return "is in Fortran order; save it with numpy.ascontiguousarray";
@@ -222,10 +223,11 @@ Error setun::tools::writeNpy(const std::string &path, const Array &array) {
     return systemError("create", path);
   const unsigned char version[4] = {1, 0, static_cast<unsigned char>(header.size() & 0xff),
                                     static_cast<unsigned char>(header.size() >> 8)};
-  bool written = std::fwrite(kMagic, 1, sizeof(kMagic), file.get()) == sizeof(kMagic) &&
-                 std::fwrite(version, 1, sizeof(version), file.get()) == sizeof(version) &&
-                 std::fwrite(header.data(), 1, header.size(), file.get()) == header.size() &&
-                 std::fwrite(array.data.data(), 1, array.data.size(), file.get()) == array.data.size();
+  bool written =
+      std::fwrite(kMagic, 1, sizeof(kMagic), file.get()) == sizeof(kMagic) &&
+      std::fwrite(version, 1, sizeof(version), file.get()) == sizeof(version) &&
+      std::fwrite(header.data(), 1, header.size(), file.get()) == header.size() &&
+      (array.data.empty() || std::fwrite(array.data.data(), 1, array.data.size(), file.get()) == array.data.size());
   // What is still in the buffer may fail to reach a full disk.
   written &= std::fclose(file.release()) == 0;
   if (!written)

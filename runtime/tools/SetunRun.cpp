@@ -135,7 +135,8 @@ void printTensors(const setun_package *package, uint32_t entry, setun_role role,
       continue;
     std::printf("  %-6s %s: %s [", label, tensor.name, setun_dtype_name(tensor.dtype));
     for (int32_t d = 0; d < tensor.rank; ++d)
-      std::printf("%s%s", d ? ", " : "", tensor.symbols[d] ? tensor.symbols[d] : std::to_string(tensor.shape[d]).c_str());
+      std::printf("%s%s", d ? ", " : "",
+                  tensor.symbols[d] ? tensor.symbols[d] : std::to_string(tensor.shape[d]).c_str());
     std::printf("]\n");
   }
 }
@@ -159,7 +160,9 @@ void printList(const setun_package *package) {
       continue;
     std::printf("target %s (%s, %llu bytes)%s\n", target.name, target.arch,
                 static_cast<unsigned long long>(target.bytes),
-                target.selected ? ", used on this machine" : target.runnable ? "" : ", does not run on this machine");
+                target.selected   ? ", used on this machine"
+                : target.runnable ? ""
+                                  : ", does not run on this machine");
   }
 }
 
@@ -267,8 +270,8 @@ int main(int argc, char **argv) {
   if (std::string message = parseArguments(arguments, options); !message.empty())
     return usageError(message);
 
-  const setun_open_options openOptions = {sizeof(openOptions), options.target.empty() ? nullptr : options.target.c_str(),
-                                          nullptr};
+  const setun_open_options openOptions = {sizeof(openOptions),
+                                          options.target.empty() ? nullptr : options.target.c_str(), nullptr};
   setun_package *opened = nullptr;
   if (setun_package_open(options.package.c_str(), &openOptions, &opened) != SETUN_OK)
     return fail(setun_last_error());

@@ -1,0 +1,62 @@
+//===- ThreadPoolTest.cpp - workers and barrier under the thread sanitizer ===//
+//
+// A program of its own: the thread sanitizer cannot be in one process with the address sanitizer.
+//
+//===----------------------------------------------------------------------===//
+#include "../../runtime/src/ThreadPool.h"
+
+#include <chrono>
+#include <cstdio>
+#include <vector>
+
+using namespace setun::runtime;
+
+namespace {
+
+constexpr int kRounds = 200;
+
+/// Plain data that is only right, and only free of races, if the barrier orders all threads' accesses.
+struct Shared {
+  std::vector<int> values;
+  std::vector<int> errors;
+};
+
+void body(const setun_invocation *invocation, uint32_t thread) {
+  Shared &shared = *static_cast<Shared *>(invocation->buffers[0]);
+  for (int round = 1; round <= kRounds; ++round) {
+    shared.values[thread] = round;
+    invocation->barrier(invocation->barrier_data, thread);
+    for (uint32_t other = 0; other < invocation->num_threads; ++other)
+      shared.errors[thread] += shared.values[other] != round;
+    invocation->barrier(invocation->barrier_data, thread);
+    // Late threads make the others go to sleep.
+    if (round % 50 == 0 && thread == static_cast<uint32_t>(round / 50) % invocation->num_threads)
+      std::this_thread::sleep_for(std::chrono::milliseconds(2));
+  }
+}
+
+} // namespace
+
+int main() {
+  int errors = 0;
+  for (unsigned threads : {1u, 2u, 3u, 7u}) {
+    std::unique_ptr<ThreadPool> pool;
+    if (Status status = ThreadPool::create(threads, pool); !status.ok()) {
+      std::fprintf(stderr, "%s\n", status.message().c_str());
+      return 1;
+    }
+    for (int run = 0; run < 5; ++run) {
+      Shared shared{std::vector<int>(threads), std::vector<int>(threads)};
+      void *buffers[] = {&shared};
+      setun_invocation invocation = {};
+      invocation.buffers = buffers;
+      pool->run(body, invocation);
+      for (int count : shared.errors)
+        errors += count;
+      // Workers are asleep by the next run.
+      std::this_thread::sleep_for(std::chrono::milliseconds(1));
+    }
+  }
+  std::printf("%d errors\n", errors);
+  return errors != 0;
+}

@@ -1,0 +1,5 @@
+/* Has a variable of each thread. */
+#include <stdint.h>
+
+static __thread volatile int64_t counter;
+int64_t thread_local_workspace(const int64_t *dims) { return dims[0] + ++counter; }
