@@ -178,7 +178,7 @@ def _attention(q: Tensor, k: Tensor, v: Tensor, pos: Tensor, scale: float, causa
     if causal:
         visible = torch.arange(used)[None, :] <= start + torch.arange(tokens)[:, None]
         scores = scores.masked_fill(~visible, float("-inf"))
-    return torch.einsum("htc,chd->thd", scores.softmax(-1), v)
+    return torch.einsum("htc,chd->thd", scores.softmax(-1), v).contiguous()
 
 
 _LIBRARY.define("gated(Tensor gate, Tensor up, str act) -> Tensor")

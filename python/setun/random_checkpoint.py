@@ -209,7 +209,7 @@ def tensors(shape: Shape, masters: bool, seed: int) -> Iterator[Tensor]:
     }[shape.kind]
     # mean|W|: above 1 where a norm before each projection takes it back, else what keeps the variance.
     normed = bool(attention_norm)
-    branch = 0.1  # what a layer adds to the residual stream, beside embeddings of 0.04
+    branch = 0.02  # what a layer adds to the residual stream, beside embeddings of 0.02
 
     def linear(name: str, rows: int, columns: int, output: float) -> Iterator[Tensor]:
         spread = float(np.sqrt(2 * columns / 3))
@@ -224,7 +224,7 @@ def tensors(shape: Shape, masters: bool, seed: int) -> Iterator[Tensor]:
         """Gain before projections whose outputs are to have the deviation `output`."""
         return generator.gains(f"{name}.weight", size, output / float(1.55 * np.sqrt(2 * size / 3)) if normed else 1.0)
 
-    yield generator.gaussian("model.embed_tokens.weight", (shape.vocab, shape.hidden), 0.04)
+    yield generator.gaussian("model.embed_tokens.weight", (shape.vocab, shape.hidden), 0.02)
     width, kv_width = shape.heads * shape.width, shape.kv_heads * shape.width
     for layer in range(shape.layers):
         prefix = f"model.layers.{layer}"
@@ -243,7 +243,7 @@ def tensors(shape: Shape, masters: bool, seed: int) -> Iterator[Tensor]:
         yield from linear(f"{prefix}.mlp.down_proj", shape.hidden, shape.ffn, branch)
     yield generator.gains("model.norm.weight", shape.hidden, 1.0)
     if not shape.tied:
-        yield generator.gaussian("lm_head.weight", (shape.vocab, shape.hidden), 0.04)
+        yield generator.gaussian("lm_head.weight", (shape.vocab, shape.hidden), 0.02)
 
 
 def write_safetensors(path: Path, items: list[Tensor], progress: Callable[[int, int], None] | None = None) -> None:

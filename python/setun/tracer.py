@@ -384,28 +384,25 @@ def _groups(source: Sequence[sympy.Expr], target: Sequence[sympy.Expr]) -> list[
     """
     groups: list[tuple[list[int], list[int]]] = []
     i = j = 0
-    while i < len(source) or j < len(target):
-        left, right = [], []
-        a = b = sympy.Integer(1)
-        while not left or not right or a != b:
+    while i < len(source) and j < len(target):
+        left, right, a, b = [i], [j], source[i], target[j]
+        i, j = i + 1, j + 1
+        while a != b:
             ratio = sympy.cancel(a / b)
-            grow_left = (not left) if (not left or not right) else sympy.denom(ratio) != 1
-            if grow_left and i < len(source):
+            if i < len(source) and (sympy.numer(ratio) == 1 or (ratio.is_Rational and ratio < 1)):
                 left.append(i)
                 a, i = a * source[i], i + 1
-            elif not grow_left and j < len(target) and (not right or sympy.numer(ratio) != 1):
+            elif j < len(target) and (sympy.denom(ratio) == 1 or (ratio.is_Rational and ratio > 1)):
                 right.append(j)
                 b, j = b * target[j], j + 1
-            elif (left or right) and i >= len(source) and j < len(target) and target[j] == 1:
-                right.append(j)
-                j += 1
-            elif (left or right) and j >= len(target) and i < len(source) and source[i] == 1:
-                left.append(i)
-                i += 1
             else:
                 raise Unsupported(f"reshape from {list(source)} to {list(target)}")
         groups.append((left, right))
-    return groups
+    if groups and all(n == 1 for n in [*source[i:], *target[j:]]):
+        groups[-1][0].extend(range(i, len(source)))
+        groups[-1][1].extend(range(j, len(target)))
+        return groups
+    raise Unsupported(f"reshape from {list(source)} to {list(target)}")
 
 
 @lowers(
@@ -449,8 +446,11 @@ def _extract(f: Function, node: fx.Node, axis: int, start: str, size: str, resul
     """One contiguous range along an axis. `start` and `size` are integers or SSA names."""
     x, shape = f.value(node.args[0]), _shape(node.args[0])
     offsets = ["0"] * len(shape)
-    sizes = [str(int(e)) if (e := _expr(n)).is_Integer else f.index(n).name for n in shape]
-    offsets[axis], sizes[axis] = start, size
+    sizes = [
+        size if i == axis else str(int(e)) if (e := _expr(n)).is_Integer else f.index(n).name
+        for i, n in enumerate(shape)
+    ]
+    offsets[axis] = start
     text = (
         f"tensor.extract_slice {x.name}[{', '.join(offsets)}] [{', '.join(sizes)}] [{', '.join('1' for _ in shape)}] : "
         f"{x.type} to {result}"
@@ -538,8 +538,10 @@ def state_buffers(module: nn.Module) -> dict[str, tuple[str | None, ...]]:
     }
 
 
-def _export(module: nn.Module, entry: Any, states: Mapping[str, Sequence[str | None]], context: int) -> Any:
-    """Exports one entry. Returns the program and the names of its symbolic sizes, by symbol of torch."""
+def _export(
+    module: nn.Module, entry: Any, states: Mapping[str, Sequence[str | None]], context: int
+) -> torch.export.ExportedProgram:
+    """Exports one entry, with symbolic sizes where its inputs and the states name symbols."""
     symbols: dict[str, Any] = {}
 
     def dynamic(names: Sequence[str | None]) -> dict[int, Any]:
@@ -568,10 +570,16 @@ def _export(module: nn.Module, entry: Any, states: Mapping[str, Sequence[str | N
     if entry.position:
         inputs.append(torch.zeros((), dtype=torch.int64, device="meta"))
         shapes[0].append({})
-    program = torch.export.export(
-        _WithState(module, entry.name, list(states)), (inputs, pools), dynamic_shapes=shapes, strict=False
-    )
-    return program
+    wrapped = _WithState(module, entry.name, list(states))
+    try:
+        return torch.export.export(wrapped, (inputs, pools), dynamic_shapes=shapes, strict=False)
+    except Exception as error:  # torch raises many kinds here, each about the module rather than about us
+        if isinstance(error, SetunError):
+            raise
+        raise SetunError(
+            f"entry {entry.name!r} cannot be exported by torch: {type(error).__name__}: {str(error).strip()}",
+            "The module has to run for every length of its input and without branching on values.",
+        ) from error
 
 
 def _is_mutating(target: Any) -> bool:

@@ -1,0 +1,117 @@
+"""Packages and sessions in Python, over the runtime module `setun._setun`. Needs neither torch nor the compiler."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from setun.diagnostics import SetunError
+
+
+class Package:
+    """An opened package.
+
+    Attributes:
+        path: where it lies.
+        description: entries, targets, layers, files and provenance, as `setun inspect --json` prints them.
+    """
+
+    def __init__(self, path: Path, target: str | None = None) -> None:
+        from setun import _setun
+
+        self.path = path
+        self._error = _setun.Error
+        if not path.is_file():
+            raise SetunError(f"{path}: no such file", "Compile one with: setun compile DIR -o FILE.setun")
+        try:
+            self._native = _setun.Package(str(path), target)
+            self.description: dict[str, Any] = json.loads(self._native.json())
+        except self._error as error:
+            raise SetunError(str(error)) from error
+
+    def entry(self, name: str) -> dict[str, Any] | None:
+        """Description of an entry point, or None."""
+        return next((entry for entry in self.description["entries"] if entry["name"] == name), None)
+
+    def vocabulary(self, entry: str) -> int:
+        """Size of the last axis of an entry's `logits`.
+
+        Raises:
+            SetunError: the entry has no such output.
+        """
+        described = self.entry(entry)
+        for tensor in described["outputs"] if described else []:
+            if tensor["name"] == "logits" and tensor["shape"] and isinstance(tensor["shape"][-1], int):
+                return tensor["shape"][-1]
+        raise SetunError(f"entry {entry!r} has no output 'logits'", "Only language models generate text.")
+
+    def provenance(self) -> dict[str, str]:
+        return self.description["provenance"]
+
+    def target(self) -> str:
+        """Name of the code section that sessions use.
+
+        Raises:
+            SetunError: none of them runs on this CPU.
+        """
+        for target in self.description["targets"]:
+            if target["selected"]:
+                return target["name"]
+        names = ", ".join(target["name"] for target in self.description["targets"])
+        raise SetunError(
+            f"{self.path}: none of its targets ({names}) runs on this CPU", "Compile it for --target host."
+        )
+
+    def files(self) -> dict[str, bytes]:
+        """Contents of the files that travel in the package, by name."""
+        return {file["name"]: bytes(self._native.file(file["name"])) for file in self.description["files"]}
+
+    def session(self, threads: int = 0, context: int = 0) -> Session:
+        """A new, empty session. `threads` 0 takes one for each CPU, `context` 0 the largest capacity.
+
+        Raises:
+            SetunError: the code cannot be loaded on this machine.
+        """
+        from setun import _setun
+
+        try:
+            return Session(_setun.Session(self._native, threads=threads, context=context), self._error)
+        except self._error as error:
+            raise SetunError(f"{self.path}: {error}") from error
+
+
+class Session:
+    """State of one sequence (the key and value caches) and the threads that compute it."""
+
+    def __init__(self, native: Any, error: type[Exception]) -> None:
+        self._native = native
+        self._error = error
+
+    def run(self, entry: str, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """Runs an entry point; the session's position advances.
+
+        Raises:
+            SetunError: wrong names, dtypes or shapes, or more tokens than the session holds.
+        """
+        try:
+            return self._native.run(entry, dict(inputs))
+        except self._error as error:
+            raise SetunError(f"{entry}: {error}") from error
+
+    @property
+    def position(self) -> int:
+        """Tokens in the session."""
+        return self._native.position
+
+
+def open_package(path: str | Path, target: str | None = None) -> Package:
+    """Opens and checks a package; `target` names the code section to use, the best for this CPU if None.
+
+    Raises:
+        SetunError: no such file, damaged, or of another version.
+    """
+    return Package(Path(path), target)

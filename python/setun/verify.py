@@ -1,0 +1,274 @@
+"""Comparison of a package with its checkpoint: integers exactly, logits within a tolerance.
+
+Integers: the checkpoint is traced again and compiled with probes, which give out the activation codes and the i32
+accumulators of every BitLinear; the probed package must give the package's own logits bit by bit, and its codes and
+accumulators must equal those of the reference interpreter on the same text. A code may differ by one where a float
+falls on the other side of a rounding boundary: such codes are counted, and their accumulators must then differ by
+exactly the weights concerned.
+
+Logits: Hugging Face transformers' own model of the directory, in float32.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from setun.checkpoint import FLOAT_DTYPES, Checkpoint, chunks, open_checkpoint, to_float32
+from setun.compiler import FrontEnd, find_tool, front_end, run_tool
+from setun.diagnostics import SetunError
+from setun.progress import Progress
+from setun.session import Package, open_package
+
+MEAN_TOLERANCE = 1e-3
+MAX_TOLERANCE = 2e-2
+
+
+@dataclass
+class Integers:
+    """Comparison of codes and accumulators. `problems` lists what differs and may not."""
+
+    layers: int = 0
+    codes: int = 0
+    codes_off_by_one: int = 0
+    accumulators: int = 0
+    probe_logits_equal: bool = False
+    interpreter_logits_equal: bool = False
+    problems: list[str] = field(default_factory=list)
+
+    @property
+    def ok(self) -> bool:
+        return self.layers > 0 and self.probe_logits_equal and not self.problems
+
+
+@dataclass
+class Logits:
+    """Comparison of logits with transformers. `decided` tokens have a clear winner there."""
+
+    mean: float = 0.0
+    max: float = 0.0
+    tokens: int = 0
+    decided: int = 0
+    argmax_differs: int = 0
+    argmax_differs_decided: int = 0
+
+    @property
+    def ok(self) -> bool:
+        return self.mean <= MEAN_TOLERANCE and self.max <= MAX_TOLERANCE and self.argmax_differs_decided == 0
+
+
+@dataclass
+class Verification:
+    """Both comparisons; one that was not asked for is None."""
+
+    package: str
+    target: str
+    tokens: int
+    integers: Integers | None = None
+    logits: Logits | None = None
+
+    @property
+    def ok(self) -> bool:
+        return all(part.ok for part in (self.integers, self.logits) if part is not None)
+
+    def as_json(self) -> dict[str, Any]:
+        result: dict[str, Any] = {"package": self.package, "target": self.target, "tokens": self.tokens, "ok": self.ok}
+        for name, part in (("integers", self.integers), ("logits", self.logits)):
+            result[name] = None if part is None else asdict(part) | {"ok": part.ok}
+        return result
+
+    def describe(self) -> str:
+        lines = [f"{self.package} ({self.target}), {self.tokens} tokens"]
+        part = self.integers
+        if part is not None:
+            lines.append(
+                f"integers: {'equal' if part.ok else 'DIFFERENT'}; {part.layers} layers, {part.codes} codes "
+                f"({part.codes_off_by_one} off by one at a rounding boundary), {part.accumulators} accumulators"
+            )
+            if not part.probe_logits_equal:
+                lines.append("  the probed package gives other logits than the package")
+            lines.append(
+                "  logits of the interpreter: " + ("the same bits" if part.interpreter_logits_equal else "other bits")
+            )
+            lines += [f"  {problem}" for problem in part.problems[:10]]
+            if len(part.problems) > 10:
+                lines.append(f"  {len(part.problems) - 10} more")
+        if self.logits is not None:
+            difference = self.logits
+            lines.append(
+                f"logits: {'equal' if difference.ok else 'DIFFERENT'} to transformers; mean difference "
+                f"{difference.mean:.2e} (at most {MEAN_TOLERANCE:g}), largest {difference.max:.2e} (at most "
+                f"{MAX_TOLERANCE:g}), other choice at {difference.argmax_differs} of {difference.tokens} tokens, "
+                f"{difference.argmax_differs_decided} of {difference.decided} clear ones"
+            )
+        lines.append("verified" if self.ok else "NOT verified")
+        return "\n".join(lines)
+
+
+def ternary_weight(checkpoint: Checkpoint, layer: str, rows: int, eps: float = 1e-5) -> np.ndarray:
+    """Codes int8 `[rows, K]` of a layer, from its file: packed, unpacked, or absmean of masters."""
+    tensor = checkpoint.tensors[f"{layer}.weight"]
+    data = np.concatenate([piece.copy() for piece in chunks(tensor)])
+    if tensor.dtype == "U8":
+        packed = data.reshape(tensor.shape)
+        fields = [((packed >> (2 * i)) & 3).astype(np.int8) - 1 for i in range(4)]
+        return np.concatenate(fields)[:rows]
+    if tensor.dtype not in FLOAT_DTYPES:
+        raise SetunError(f"{tensor.name}: expects a ternary weight, got {tensor.describe()}")
+    values = to_float32(data, tensor.dtype).reshape(tensor.shape)
+    if f"{layer}.weight_scale" in checkpoint.tensors:
+        return values.astype(np.int8)
+    mean = np.maximum(np.float32(np.abs(values).mean(dtype=np.float64)), np.float32(eps))
+    return np.clip(np.rint(values * (np.float32(1) / mean)), -1, 1).astype(np.int8)
+
+
+def compare_layer(
+    layer: str,
+    codes: tuple[np.ndarray, np.ndarray],
+    accumulators: tuple[np.ndarray, np.ndarray],
+    checkpoint: Checkpoint,
+    report: Integers,
+) -> None:
+    """Compares one layer: pairs are (package, interpreter), codes int8 `[T, K]`, accumulators int32 `[T, N]`."""
+    ours, theirs = codes
+    if ours.shape != theirs.shape or accumulators[0].shape != accumulators[1].shape:
+        report.problems.append(f"{layer}: shapes differ: {ours.shape} and {theirs.shape}")
+        return
+    report.layers += 1
+    report.codes += ours.size
+    report.accumulators += accumulators[0].size
+    moved = ours.astype(np.int16) - theirs.astype(np.int16)
+    report.codes_off_by_one += int(np.count_nonzero(np.abs(moved) == 1))
+    wrong = np.argwhere(np.abs(moved) > 1)
+    if len(wrong):
+        token, column = wrong[0]
+        report.problems.append(
+            f"{layer}: {len(wrong)} codes differ by more than one, first at token {token}, input {column}: "
+            f"{ours[token, column]} instead of {theirs[token, column]}"
+        )
+    expected = accumulators[1].astype(np.int64)
+    rows = np.flatnonzero(np.any(moved != 0, axis=1))
+    if len(rows):
+        weight = ternary_weight(checkpoint, layer, expected.shape[1]).astype(np.int64)
+        expected[rows] += moved[rows].astype(np.int64) @ weight.T
+    wrong = np.argwhere(accumulators[0] != expected)
+    if len(wrong):
+        token, row = wrong[0]
+        report.problems.append(
+            f"{layer}: {len(wrong)} accumulators differ, first at token {token}, output {row}: "
+            f"{accumulators[0][token, row]} instead of {expected[token, row]}"
+        )
+
+
+def _integers(
+    made: FrontEnd,
+    folder: Path,
+    package: Package,
+    probe: Package,
+    tokens: np.ndarray,
+    threads: int,
+    checkpoint: Checkpoint,
+) -> Integers:
+    report = Integers()
+    np.save(folder / "tokens.npy", tokens)
+    outputs = folder / "interpreted"
+    outputs.mkdir()
+    command: list[str | Path] = [find_tool("setun-opt"), "--interpret", made.mlir, "--entry", "forward"]
+    command += ["--input", f"tokens={folder / 'tokens.npy'}", "--output-dir", outputs, "--probe"]
+    for weights in made.weights:
+        command += ["--weights", weights]
+    with Progress("interpreting the model"):
+        run_tool(command, "the reference interpreter")
+    with Progress("running the package"):
+        mine = package.session(threads=threads, context=len(tokens)).run("forward", {"tokens": tokens})
+        probed = probe.session(threads=threads, context=len(tokens)).run("forward", {"tokens": tokens})
+    report.probe_logits_equal = mine["logits"].tobytes() == probed["logits"].tobytes()
+    report.interpreter_logits_equal = np.load(outputs / "logits.npy").tobytes() == mine["logits"].tobytes()
+    assert made.imported is not None
+    for layer in made.imported.linears:
+        names = [f"probe.{layer}.{part}" for part in ("codes", "acc")]
+        missing = [name for name in names if name not in probed or not (outputs / f"{name}.npy").is_file()]
+        if missing:
+            report.problems.append(f"{layer}: no {' and no '.join(missing)}")
+            continue
+        codes, accumulators = ((probed[name], np.load(outputs / f"{name}.npy")) for name in names)
+        compare_layer(layer, codes, accumulators, checkpoint, report)
+    return report
+
+
+def compare_logits(ours: np.ndarray, theirs: np.ndarray) -> Logits:
+    """Compares logits float32 `[T, vocab]` with those of the reference."""
+    difference = np.abs(ours.astype(np.float64) - theirs)
+    top = np.partition(theirs, -2, axis=-1)[:, -2:]
+    decided = top[:, 1] - top[:, 0] > MAX_TOLERANCE
+    other = ours.argmax(-1) != theirs.argmax(-1)
+    return Logits(
+        mean=float(difference.mean()),
+        max=float(difference.max()),
+        tokens=len(ours),
+        decided=int(decided.sum()),
+        argmax_differs=int(other.sum()),
+        argmax_differs_decided=int((other & decided).sum()),
+    )
+
+
+def verify(
+    package_path: Path,
+    directory: Path,
+    *,
+    tokens: int = 64,
+    seed: int = 0,
+    threads: int = 0,
+    target: str | None = None,
+    only: str | None = None,
+) -> Verification:
+    """Compares a language-model package with the checkpoint directory that it was compiled from.
+
+    Args:
+        tokens: length of the text, which is random with `seed`.
+        threads: 0 takes one for each CPU.
+        target: code section to verify; the best for this CPU if None.
+        only: `integers` or `logits`; both if None.
+
+    Raises:
+        SetunError: the package comes from another checkpoint, or something cannot be read or built.
+    """
+    package = open_package(package_path, target)
+    checkpoint = open_checkpoint(directory)
+    entry = package.entry("forward")
+    if entry is None:
+        raise SetunError("the package has no entry 'forward'", "Only language models can be verified.")
+    provenance = package.provenance()
+    for key, value in checkpoint.provenance().items():
+        if key.endswith("_sha256") and provenance.get(key) != value:
+            raise SetunError(
+                f"{package_path} was not compiled from {directory}: {key} is {provenance.get(key)}, not {value}",
+                "Compile the checkpoint again, or give the directory that the package was made from.",
+            )
+    context = entry["max_context"] or None
+    if context is not None and tokens > context:
+        raise SetunError(f"a text of {tokens} tokens was asked for, but the context holds {context}")
+    rows = package.vocabulary("forward")
+    text = np.random.Generator(np.random.PCG64(seed)).integers(0, rows, tokens, dtype=np.int64)
+    result = Verification(str(package_path), package.target(), tokens)
+    if only != "logits":
+        with tempfile.TemporaryDirectory(prefix="setun-") as name:
+            folder = Path(name)
+            with front_end(directory, context) as made:
+                probe = folder / "probe.setun"
+                run_tool(made.command(probe, package.target(), "package", "--probe"), "setun-compile")
+                result.integers = _integers(
+                    made, folder, package, open_package(probe, package.target()), text, threads, checkpoint
+                )
+    if only != "integers":
+        from setun.huggingface import reference_logits
+
+        ours = package.session(threads=threads, context=tokens).run("forward", {"tokens": text})["logits"]
+        with Progress("running transformers"):
+            theirs = reference_logits(checkpoint, text)
+        result.logits = compare_logits(ours, theirs)
+    return result
