@@ -1,0 +1,212 @@
+//===- Contents.cpp - what a package tells about a module -------------------------===//
+#include "lib/Driver/Contents.h"
+
+#include "dialects/Ternary/Ternary.h"
+
+#include "llvm/Support/Endian.h"
+#include "llvm/Support/FileSystem.h"
+#include "llvm/Support/Format.h"
+#include "llvm/Support/MemoryBuffer.h"
+#include "llvm/Support/xxhash.h"
+
+using namespace mlir;
+using namespace setun;
+
+//===----------------------------------------------------------------------===//
+// Entry points
+//===----------------------------------------------------------------------===//
+
+static std::optional<package::ElementType> elementType(Type type) {
+  using package::ElementType;
+  if (type.isF16())
+    return ElementType::F16;
+  if (type.isBF16())
+    return ElementType::BF16;
+  if (type.isF32())
+    return ElementType::F32;
+  if (type.isF64())
+    return ElementType::F64;
+  if (type.isInteger(1))
+    return ElementType::Bool;
+  if (type.isInteger(8))
+    return type.isUnsignedInteger() ? ElementType::U8 : ElementType::I8;
+  if (type.isUnsignedInteger())
+    return std::nullopt;
+  if (type.isInteger(16))
+    return ElementType::I16;
+  if (type.isInteger(32))
+    return ElementType::I32;
+  if (type.isInteger(64))
+    return ElementType::I64;
+  return std::nullopt;
+}
+
+FailureOr<package::EntryDesc> setun::describeEntry(func::FuncOp func) {
+  FailureOr<EntryInfo> info = getEntryInfo(func);
+  if (failed(info))
+    return failure();
+
+  package::EntryDesc entry;
+  entry.name = info->name;
+  entry.symbols.assign(info->symbols.begin(), info->symbols.end());
+  entry.resetsSession = info->resets;
+  entry.maxContext = info->maxContext;
+  entry.usesPosition = info->positionArg >= 0;
+
+  auto describe = [&](ArrayRef<EntryTensor> tensors, StringRef role, std::vector<package::TensorDesc> &into) {
+    for (const EntryTensor &tensor : tensors) {
+      package::TensorDesc desc;
+      desc.name = tensor.name;
+      std::optional<package::ElementType> type = elementType(tensor.elementType);
+      if (!type) {
+        func.emitError() << "entry '" << info->name << "': " << role << " '" << tensor.name
+                         << "' expects f16, bf16, f32, f64, i1, i8, ui8, i16, i32 or i64 elements, got "
+                         << tensor.elementType;
+        return failure();
+      }
+      desc.type = *type;
+      for (int64_t size : tensor.shape)
+        desc.shape.push_back(size < 0 ? package::Dim::dynamic(entry.symbols[-1 - size]) : package::Dim::fixed(size));
+      into.push_back(std::move(desc));
+    }
+    return success();
+  };
+  if (failed(describe(info->inputs, "input", entry.inputs)) || failed(describe(info->states, "state", entry.states)) ||
+      failed(describe(info->outputs, "output", entry.outputs)))
+    return failure();
+
+  for (const package::TensorDesc &state : entry.states)
+    for (const package::Dim &dim : state.shape) {
+      if (dim.symbol.empty())
+        continue;
+      if (!entry.capacitySymbol.empty() && entry.capacitySymbol != dim.symbol) {
+        func.emitError() << "entry '" << info->name << "': all states expect the dimension '" << entry.capacitySymbol
+                         << "', got '" << dim.symbol << "' in state '" << state.name << "'";
+        return failure();
+      }
+      entry.capacitySymbol = dim.symbol;
+    }
+  // The session advances by the number of tokens: the first input's first dimension.
+  if (entry.usesPosition && !entry.inputs.empty()) {
+    const std::vector<package::Dim> &shape = entry.inputs.front().shape;
+    auto dynamic = llvm::find_if(shape, [](const package::Dim &dim) { return !dim.symbol.empty(); });
+    if (dynamic != shape.end())
+      entry.tokenSymbol = dynamic->symbol;
+    else
+      entry.tokens = shape.empty() ? 1 : shape.front().size;
+  }
+  return entry;
+}
+
+//===----------------------------------------------------------------------===//
+// Layers
+//===----------------------------------------------------------------------===//
+
+/// The name of the tensor that a value comes from, or empty.
+static StringRef weightName(Value value) {
+  while (Operation *op = value.getDefiningOp()) {
+    if (auto weight = dyn_cast<bitnet::WeightOp>(op))
+      return weight.getName();
+    if (op->getNumOperands() != 1)
+      break;
+    value = op->getOperand(0);
+  }
+  return StringRef();
+}
+
+static std::string scaleText(bitnet::ScalesAttr scales) {
+  switch (scales.getKind()) {
+  case bitnet::ScaleKind::Tensor:
+    return "tensor";
+  case bitnet::ScaleKind::Rows:
+    return llvm::all_of(scales.getRows(), [](int64_t count) { return count == 1; }) ? "row" : "row ranges";
+  case bitnet::ScaleKind::Group:
+    return "group " + std::to_string(scales.getGroup());
+  }
+  llvm_unreachable("all kinds are handled");
+}
+
+void LayerTable::add(package::LayerInfo layer, StringRef target, StringRef kernel) {
+  // Constants have no name, so no two of them are the same layer.
+  if (layer.name.empty())
+    return;
+  auto [place, added] = byName.try_emplace(layer.name + "/" + layer.format, table.size());
+  if (added)
+    table.push_back(std::move(layer));
+  package::LayerInfo &known = table[place->second];
+  if (kernel.empty())
+    return;
+  for (auto &[name, row] : known.kernels)
+    if (name == target)
+      return;
+  known.kernels.push_back({target.str(), kernel.str()});
+}
+
+void LayerTable::add(ModuleOp module, StringRef target) {
+  module.walk([&](Operation *op) {
+    auto parent = op->getParentOfType<func::FuncOp>();
+    if (parent && parent.getName().starts_with("__"))
+      return; // a self-test
+    if (auto matmul = dyn_cast<ternary::MatmulOp>(op)) {
+      auto pack = matmul.getPacked().getDefiningOp<ternary::PackOp>();
+      if (!pack)
+        return;
+      auto scales = matmul.getRowScales().getDefiningOp<ternary::PackScalesOp>();
+      ternary::LayoutAttr layout = matmul.getLayout();
+      // Fused matrices share panels; each is told its part of their bytes.
+      int64_t rowsLeft = layout.getRows(), bytesLeft = layout.getBytes();
+      for (auto [i, weights] : llvm::enumerate(pack.getWeights())) {
+        package::LayerInfo layer;
+        layer.name = weightName(weights).str();
+        layer.rows = cast<ShapedType>(weights.getType()).getDimSize(0);
+        layer.cols = layout.getCols();
+        layer.format = ternary::stringifyPacking(layout.getPacking()).str();
+        if (scales && i < scales.getScales().size())
+          layer.scale = scaleText(cast<bitnet::ScalesAttr>(scales.getScales()[i]));
+        layer.bytes = rowsLeft > 0 ? bytesLeft * layer.rows / rowsLeft : 0;
+        rowsLeft -= layer.rows;
+        bytesLeft -= layer.bytes;
+        add(std::move(layer), target, matmul.getKernel() ? matmul.getKernel()->getRow() : StringRef());
+      }
+    } else if (auto pack = dyn_cast<ternary::PackDenseOp>(op)) {
+      auto type = cast<ShapedType>(pack.getW().getType()), packed = cast<ShapedType>(pack.getPacked().getType());
+      package::LayerInfo layer;
+      layer.name = weightName(pack.getW()).str();
+      layer.rows = type.getDimSize(0);
+      layer.cols = type.getDimSize(1);
+      llvm::raw_string_ostream(layer.format) << "d64 " << type.getElementType();
+      layer.scale = "none";
+      layer.bytes = packed.getNumElements() * (packed.getElementTypeBitWidth() / 8);
+      add(std::move(layer), target, StringRef());
+    }
+  });
+}
+
+uint64_t LayerTable::bytes() const {
+  uint64_t sum = 0;
+  for (const package::LayerInfo &layer : table)
+    sum += static_cast<uint64_t>(layer.bytes);
+  return sum;
+}
+
+//===----------------------------------------------------------------------===//
+// Weight files
+//===----------------------------------------------------------------------===//
+
+llvm::Expected<std::string> setun::describeWeightFile(const std::string &path) {
+  uint64_t size = 0;
+  if (std::error_code code = llvm::sys::fs::file_size(path, size))
+    return llvm::createStringError(code, "cannot read '" + path + "': " + code.message());
+  uint64_t header = std::min<uint64_t>(size, 8);
+  auto length = llvm::MemoryBuffer::getFileSlice(path, header, 0);
+  if (length && header == 8)
+    header += std::min<uint64_t>(llvm::support::endian::read64le((*length)->getBufferStart()), size - 8);
+  auto bytes = llvm::MemoryBuffer::getFileSlice(path, header, 0);
+  if (!bytes)
+    return llvm::createStringError(bytes.getError(), "cannot read '" + path + "': " + bytes.getError().message());
+  std::string text;
+  llvm::raw_string_ostream(text) << size << " bytes, header XXH3 "
+                                 << llvm::format_hex_no_prefix(
+                                        llvm::xxh3_64bits(llvm::arrayRefFromStringRef((*bytes)->getBuffer())), 16);
+  return text;
+}

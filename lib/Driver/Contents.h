@@ -1,0 +1,42 @@
+//===- Contents.h - what a package tells about a module ------------*- C++ -*-===//
+#ifndef SETUN_LIB_DRIVER_CONTENTS_H
+#define SETUN_LIB_DRIVER_CONTENTS_H
+
+#include "passes/EntryInfo.h"
+#include "setun/Package.h"
+
+#include "mlir/IR/BuiltinOps.h"
+#include "llvm/ADT/StringMap.h"
+#include "llvm/Support/Error.h"
+
+#include <string>
+#include <vector>
+
+namespace setun {
+
+/// An entry point as the manifest describes it. Diagnoses at the function and fails if it cannot be.
+mlir::FailureOr<package::EntryDesc> describeEntry(mlir::func::FuncOp func);
+
+/// The layers of a model, collected from the modules of all targets after the kernels have been chosen.
+class LayerTable {
+public:
+  /// Adds what `module` has; layers that are known get this target's kernel.
+  void add(mlir::ModuleOp module, llvm::StringRef target);
+  const std::vector<package::LayerInfo> &layers() const { return table; }
+  /// Bytes of all layers.
+  uint64_t bytes() const;
+
+private:
+  void add(package::LayerInfo layer, llvm::StringRef target, llvm::StringRef kernel);
+
+  std::vector<package::LayerInfo> table;
+  llvm::StringMap<size_t> byName;
+};
+
+/// "F bytes, header XXH3 H": tells weight files apart without reading all of them. The header of a .safetensors file
+/// holds the names, types and shapes of its tensors; the values are not hashed.
+llvm::Expected<std::string> describeWeightFile(const std::string &path);
+
+} // namespace setun
+
+#endif // SETUN_LIB_DRIVER_CONTENTS_H

@@ -1,0 +1,232 @@
+//===- SelfTests.cpp - recorded runs of each kind of kernel -----------------------===//
+#include "lib/Driver/SelfTests.h"
+
+#include "dialects/BitNet/BitNet.h"
+#include "lib/Reference/Interpreter.h"
+
+#include "mlir/Dialect/Func/IR/FuncOps.h"
+#include "mlir/Parser/Parser.h"
+#include "llvm/ADT/StringExtras.h"
+#include "llvm/Support/raw_ostream.h"
+
+#include <set>
+#include <tuple>
+
+using namespace mlir;
+using namespace setun;
+
+namespace {
+
+/// What makes layers use different kernels.
+struct Kind {
+  bool binary = false;
+  bool quantised = true;
+  int64_t group = 0;
+  /// Also a gated unit, with this activation.
+  bitnet::GateAct act = bitnet::GateAct::Relu2;
+
+  bool operator<(const Kind &other) const {
+    return std::tie(binary, quantised, group) < std::tie(other.binary, other.quantised, other.group);
+  }
+  std::string name() const {
+    std::string text = binary ? "__selftest_binary" : "__selftest_ternary";
+    if (!quantised)
+      text += "_weight_only";
+    if (group)
+      text += "_group" + std::to_string(group);
+    return text;
+  }
+};
+
+std::set<Kind> kindsOf(ModuleOp module) {
+  bitnet::GateAct act = bitnet::GateAct::Relu2;
+  module.walk([&](bitnet::GatedOp op) {
+    if (op.getAct() == bitnet::GateAct::Silu)
+      act = bitnet::GateAct::Silu;
+  });
+  std::set<Kind> kinds;
+  auto add = [&](Value weights, bool quantised, int64_t group) {
+    bool binary = !bitnet::isTernary(cast<ShapedType>(weights.getType()).getElementType());
+    kinds.insert({binary, quantised, group, act});
+  };
+  module.walk([&](Operation *op) {
+    if (auto linear = dyn_cast<bitnet::LinearOp>(op))
+      add(linear.getW(), linear.getActivation().has_value(),
+          linear.getScales().getKind() == bitnet::ScaleKind::Group ? linear.getScales().getGroup() : 0);
+    else if (auto matmul = dyn_cast<bitnet::MatmulOp>(op))
+      add(matmul.getW(), matmul.getSums() != nullptr, matmul.getGroup().value_or(0));
+  });
+  return kinds;
+}
+
+/// Numbers without pattern that are the same everywhere.
+class Numbers {
+public:
+  uint32_t next(uint32_t below) {
+    state = state * 6364136223846793005u + 1442695040888963407u;
+    return static_cast<uint32_t>(state >> 33) % below;
+  }
+  /// An exact multiple of 1/64 in [-8, 8).
+  float activation() { return (static_cast<int>(next(1024)) - 512) / 64.0f; }
+
+private:
+  uint64_t state = 0x5e7u;
+};
+
+/// Writes the function of a test as text: shorter than building it, and readable in --emit=bitnet.
+class Writer {
+public:
+  explicit Writer(const Kind &kind) : kind(kind) {}
+
+  std::string write();
+
+  // Neither a multiple of a panel's rows, a step's columns nor a vector; more than one panel and more than one group.
+  int64_t columns() const { return kind.group ? kind.group + 36 : 37; }
+  static constexpr int64_t rows = 134;
+  static constexpr int64_t tokens = 5;
+
+private:
+  std::string scalesType(int64_t n, int64_t k) const {
+    if (!kind.group)
+      return "tensor<1xf32>";
+    return "tensor<" + std::to_string(n) + "x" + std::to_string(bitnet::groupCount(k, kind.group)) + "xf32>";
+  }
+  std::string matrixType(int64_t n, int64_t k) const {
+    return "tensor<" + std::to_string(n) + "x" + std::to_string(k) + (kind.binary ? "xi1>" : "xi2>");
+  }
+  static std::string rowsType(int64_t k) { return "tensor<?x" + std::to_string(k) + "xf32>"; }
+  void weights(StringRef name, int64_t n, int64_t k);
+  /// %<name> = linear(%x), with the weights %<name>_w.
+  void linear(StringRef name, StringRef x, int64_t n, int64_t k, bool norm);
+
+  Kind kind;
+  Numbers numbers;
+  std::string text;
+};
+
+void Writer::weights(StringRef name, int64_t n, int64_t k) {
+  llvm::raw_string_ostream stream(text);
+  stream << "  %" << name << "_w = arith.constant dense<[";
+  for (int64_t r = 0; r < n; ++r) {
+    stream << (r ? ", [" : "[");
+    for (int64_t c = 0; c < k; ++c) {
+      stream << (c ? ", " : "");
+      // The first row meets the largest sums.
+      if (kind.binary)
+        stream << (r == 0 || numbers.next(2) ? "true" : "false");
+      else
+        stream << (r == 0 ? 1 : static_cast<int>(numbers.next(3)) - 1);
+    }
+    stream << "]";
+  }
+  stream << "]> : " << matrixType(n, k) << "\n  %" << name << "_s = arith.constant dense<";
+  int64_t groups = bitnet::groupCount(k, kind.group);
+  for (int64_t r = 0; kind.group && r < n; ++r) {
+    stream << (r ? ", [" : "[[");
+    for (int64_t g = 0; g < groups; ++g)
+      stream << (g ? ", " : "") << llvm::format("%.6f", (1 + numbers.next(100)) / 1024.0);
+    stream << (r + 1 == n ? "]]" : "]");
+  }
+  if (!kind.group)
+    stream << llvm::format("%.6f", (1 + numbers.next(100)) / 1024.0);
+  stream << "> : " << scalesType(n, k) << "\n";
+}
+
+void Writer::linear(StringRef name, StringRef x, int64_t n, int64_t k, bool norm) {
+  weights(name, n, k);
+  llvm::raw_string_ostream stream(text);
+  stream << "  %" << name << " = bitnet.linear %" << x << ", %" << name << "_w scale(%" << name << "_s)"
+         << (norm ? " norm_weight(%gain)" : "") << " {";
+  if (kind.quantised)
+    stream << "activation = #bitnet.act_quant<per_token, bits = 8, eps = 1.0e-5>, ";
+  if (norm)
+    stream << "norm = #bitnet.norm<rms, eps = 1.0e-5>, ";
+  stream << "scales = #bitnet.scales<";
+  if (kind.group)
+    stream << "group = " << kind.group;
+  else
+    stream << "tensor";
+  stream << ">} : (" << rowsType(k) << ", " << matrixType(n, k) << ", " << scalesType(n, k);
+  if (norm)
+    stream << ", tensor<" << k << "xf32>";
+  stream << ") -> " << rowsType(n) << "\n";
+}
+
+std::string Writer::write() {
+  const int64_t k = columns(), n = rows;
+  auto argument = [&](StringRef name, int64_t size) {
+    return rowsType(size) + " {bitnet.name = \"" + name.str() + "\", bitnet.dims = [\"T\"]}";
+  };
+  text = "func.func @" + kind.name() + "(%x: " + argument("x", k) + ") -> (" + argument("plain", n) + ", " +
+         argument("block", k) + ") attributes {bitnet.entry} {\n";
+  text += "  %gain = arith.constant dense<[";
+  for (int64_t c = 0; c < k; ++c)
+    text += (c ? ", " : "") + std::to_string(0.5 + numbers.next(64) / 64.0);
+  text += "]> : tensor<" + std::to_string(k) + "xf32>\n";
+  // One layer by itself, and a gated unit as in a transformer: norm and quantisation before two matmuls of one input,
+  // the gate after them, and a residual.
+  linear("plain", "x", n, k, /*norm=*/true);
+  std::string rowsK = rowsType(k), gain = "tensor<" + std::to_string(k) + "xf32>";
+  text += "  %h = bitnet.rms_norm %x, %gain {eps = 1.0e-5 : f32} : " + rowsK + ", " + gain + "\n";
+  linear("gate", "h", n, k, false);
+  linear("up", "h", n, k, false);
+  text += "  %f = bitnet.gated %gate, %up {act = #bitnet.gate_act<" + bitnet::stringifyGateAct(kind.act).str() +
+          ">} : " + rowsType(n) + "\n";
+  linear("down", "f", k, n, false);
+  text += "  %block = arith.addf %x, %down : " + rowsK + "\n";
+  text += "  return %plain, %block : " + rowsType(n) + ", " + rowsK + "\n}\n";
+  return text;
+}
+
+std::vector<uint8_t> bytesOf(const reference::Tensor &tensor) {
+  return std::vector<uint8_t>(tensor.data<uint8_t>(), tensor.data<uint8_t>() + tensor.byteSize());
+}
+
+llvm::Expected<package::SelfTest> addSelfTest(ModuleOp module, const Kind &kind) {
+  Writer writer(kind);
+  ParserConfig config(module.getContext());
+  OwningOpRef<ModuleOp> parsed = parseSourceString<ModuleOp>(writer.write(), config, "<self-test>");
+  if (!parsed)
+    return llvm::createStringError("the self-test " + kind.name() + " does not parse");
+
+  reference::Tensor x(Float32Type::get(module.getContext()), {Writer::tokens, writer.columns()});
+  Numbers numbers;
+  float *values = x.mutableData<float>();
+  for (int64_t i = 0; i < x.size(); ++i)
+    values[i] = numbers.activation();
+  // A token of zeros, whose scale comes from eps, and one that is all the largest code.
+  for (int64_t c = 0; c < writer.columns(); ++c) {
+    values[writer.columns() + c] = 0.0f;
+    values[2 * writer.columns() + c] = 3.0f;
+  }
+  auto results = reference::interpret(*parsed, kind.name(), {{"x", x}}, reference::Options());
+  if (!results)
+    return llvm::joinErrors(llvm::createStringError("the self-test " + kind.name() + " cannot be computed"),
+                            results.takeError());
+  package::SelfTest test;
+  test.entry = kind.name();
+  test.dims["T"] = Writer::tokens;
+  test.inputs.push_back(bytesOf(x));
+  for (const reference::NamedTensor &result : *results)
+    test.outputs.push_back(bytesOf(result.value));
+
+  func::FuncOp function = *parsed->getOps<func::FuncOp>().begin();
+  function->remove();
+  module.push_back(function);
+  return test;
+}
+
+} // namespace
+
+llvm::Expected<std::vector<package::SelfTest>> setun::addSelfTests(ModuleOp module) {
+  std::vector<package::SelfTest> tests;
+  for (const Kind &kind : kindsOf(module)) {
+    if (module.lookupSymbol(kind.name()))
+      return llvm::createStringError("the name " + kind.name() + " is reserved for self-tests");
+    auto test = addSelfTest(module, kind);
+    if (!test)
+      return test.takeError();
+    tests.push_back(std::move(*test));
+  }
+  return tests;
+}
