@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from setun import __version__
+from setun.compiler import STAGES, TEXT_STAGES
 from setun.diagnostics import SetunError, summarize
 
 OK, FAILED, USAGE = 0, 1, 2
@@ -50,7 +51,9 @@ def _parser() -> argparse.ArgumentParser:
         description="Compile a Hugging Face checkpoint directory (config.json, model.safetensors) to one .setun file.",
     )
     compile_.add_argument("directory", metavar="DIR", type=Path, help="checkpoint directory")
-    compile_.add_argument("-o", "--output", type=Path, help="file to write (default: NAME.setun; '-' with --emit=mlir)")
+    compile_.add_argument(
+        "-o", "--output", type=Path, help="file to write (default: NAME.setun; '-' for stages as text)"
+    )
     compile_.add_argument(
         "--target",
         default="host",
@@ -60,9 +63,9 @@ def _parser() -> argparse.ArgumentParser:
     compile_.add_argument("--context", type=_positive, metavar="N", help="largest session in tokens (default: model's)")
     compile_.add_argument(
         "--emit",
-        choices=("mlir", "bitnet", "ternary", "llvm", "asm", "obj", "package"),
+        choices=STAGES,
         default="package",
-        help="write this stage instead of a package",
+        help="write this stage instead of a package: the traced text (mlir), or what the compiler makes of it",
     )
     compile_.add_argument("--keep-mlir", type=Path, metavar="DIR", help="keep the traced model.mlir and its constants")
     compile_.add_argument("--timing", action="store_true", help="print the time of each stage")
@@ -128,13 +131,15 @@ def _compile(options: argparse.Namespace) -> int:
     started = time.monotonic()
     output = options.output
     if output is None:
-        suffix = ".setun" if options.emit == "package" else f".{options.emit}"
-        output = Path(f"{options.directory.resolve().name}{suffix}")
-        if options.emit == "mlir":
-            output = Path("-")
+        name = options.directory.resolve().name
+        output = Path("-" if options.emit in TEXT_STAGES else f"{name}.{'o' if options.emit == 'obj' else 'setun'}")
+    if str(output) == "-" and options.emit not in TEXT_STAGES:
+        raise SetunError(f"--emit={options.emit} cannot go to standard output", "Give a file with -o.")
+    if str(output) != "-" and not output.absolute().parent.is_dir():
+        raise SetunError(
+            f"{output.absolute().parent}: no such directory", "Make it first, or give another file with -o."
+        )
     flags = ["--timing"] if options.timing else []
-    if sys.stderr.isatty():
-        flags.append("--progress")
     warnings: list[str] = []
     printed = compile_checkpoint(
         options.directory,

@@ -15,13 +15,17 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from setun.checkpoint import Checkpoint, open_checkpoint
 from setun.diagnostics import SetunError
-from setun.lint import Import, check
 from setun.progress import Progress
 
-STAGES = ("mlir", "bitnet", "ternary", "llvm", "asm", "obj", "package")
+if TYPE_CHECKING:
+    from setun.checkpoint import Checkpoint
+    from setun.lint import Import
+
+TEXT_STAGES = ("mlir", "bitnet", "ternary", "llvm-dialect", "llvm", "asm")
+STAGES = (*TEXT_STAGES, "obj", "package")
 """What can be looked at: the traced text, then the stages of `setun-compile`."""
 
 MLIR_FILE = "model.mlir"
@@ -117,6 +121,8 @@ def lint_or_fail(checkpoint: Checkpoint, context: int | None, report: list[str] 
     Raises:
         SetunError: lists every error.
     """
+    from setun.lint import check
+
     with Progress("checking weights", "bytes") as progress:
         imported = check(checkpoint, context, progress.update)
     imported.found.raise_errors(str(checkpoint.directory))
@@ -130,6 +136,8 @@ def front_end(
     directory: Path, context: int | None = None, keep: Path | None = None, report: list[str] | None = None
 ) -> Iterator[FrontEnd]:
     """Lints and traces a checkpoint. The files live as long as the context, or for good in the folder `keep`."""
+    from setun.checkpoint import open_checkpoint
+
     imported = lint_or_fail(open_checkpoint(directory), context, report)
     with tempfile.TemporaryDirectory(prefix="setun-") as temporary:
         folder = Path(temporary)
