@@ -219,6 +219,8 @@ LogicalResult DequantizeOp::verify() {
     if (type.getRank() != 1 || (type.getDimSize(0) != 1 && !compatible(type.getDimSize(0), acc.getDimSize(0))))
       return emitOpError() << "expects an activation scale per token or one, got " << type;
   }
+  if (getBiasPlace() == BiasPlace::BeforeScale && (!getBias() || grouped)) // C6
+    return emitOpError() << "expects a bias and no groups with before_scale";
   return expectRows(*this, getScales(), n); // C5
 }
 

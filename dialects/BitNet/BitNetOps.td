@@ -159,6 +159,7 @@ def BitNet_DequantizeOp : BitNet_Op<"dequantize", [AttrSizedOperandSegments]> {
 
     C1: `acc` is `TxN` or `TxNxG`, `y` is `TxN`. C2: the scale has the shape that `scales` asks for.
     C3: bias is `tensor<Nxf32>`. C4: `act_scale` is `tensor<Txf32>` or `tensor<1xf32>`. C5: row ranges add up to N.
+    C6: `before_scale` needs a bias and no groups.
 
     Example:
 
