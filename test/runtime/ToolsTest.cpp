@@ -4,6 +4,7 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cstdio>
 #include <cstring>
 #include <filesystem>
@@ -19,9 +20,9 @@ struct Result {
   std::string output; // stdout and stderr
 };
 
-Result setunRun(const std::string &arguments) {
+Result runCommand(const std::string &command) {
   Result result = {};
-  std::FILE *pipe = ::popen((std::string(SETUN_RUN) + " " + arguments + " 2>&1").c_str(), "r");
+  std::FILE *pipe = ::popen((command + " 2>&1").c_str(), "r");
   char buffer[4096];
   while (size_t count = std::fread(buffer, 1, sizeof(buffer), pipe))
     result.output.append(buffer, count);
@@ -31,7 +32,7 @@ Result setunRun(const std::string &arguments) {
 }
 
 void expectRun(const std::string &arguments, int status, const std::string &text) {
-  const Result result = setunRun(arguments);
+  const Result result = runCommand(SETUN_RUN " " + arguments);
   EXPECT_EQ(result.status, status) << arguments << "\n" << result.output;
   EXPECT_NE(result.output.find(text), std::string::npos) << arguments << "\n" << result.output;
 }
@@ -191,4 +192,23 @@ TEST_F(SetunRunTest, ReportsMistakes) {
   writeFile(model, damaged);
   expectRun(model + " --list", 0, "forward");
   expectRun(model + " --check", 1, "checksum does not match");
+}
+
+TEST(Embed, PrintsTheLikeliestToken) {
+  const std::string model = temporaryFolder() + "/embed.setun";
+  writeFile(model, packageBytes());
+  for (const std::vector<int64_t> &tokens : {std::vector<int64_t>{6, 6}, std::vector<int64_t>{0}}) {
+    std::string command = SETUN_EMBED " " + model;
+    for (int64_t token : tokens)
+      command += " " + std::to_string(token);
+    const std::vector<float> logits = expectedLogits({}, tokens);
+    const auto best = std::max_element(logits.end() - kVocab, logits.end()) - (logits.end() - kVocab);
+    const Result result = runCommand(command);
+    EXPECT_EQ(result.status, 0);
+    EXPECT_EQ(result.output, std::to_string(best) + "\n");
+  }
+  const Result result = runCommand(SETUN_EMBED " " + model + " 1 2 3 4 5 6 7" + std::string(100, ' ') + "nonsense");
+  EXPECT_EQ(result.status, 0);
+  EXPECT_NE(runCommand(SETUN_EMBED " " + model).status, 0) << "no tokens";
+  EXPECT_NE(runCommand(SETUN_EMBED).status, 0) << "no package";
 }
