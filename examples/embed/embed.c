@@ -17,8 +17,7 @@ int main(int argc, char **argv) {
   if (setun_package_open(argc > 1 ? argv[1] : "", NULL, &package) ||
       setun_package_find_entry(package, "forward", &forward) || setun_session_create(package, NULL, &session) ||
       setun_session_output_shape(session, forward, &in, 1, 0, &out.rank, shape) ||
-      !(out.data = calloc(shape[0] * shape[1], sizeof(float))) ||
-      setun_session_run(session, forward, &in, 1, &out, 1))
+      !(out.data = calloc(shape[0] * shape[1], sizeof(float))) || setun_session_run(session, forward, &in, 1, &out, 1))
     return fprintf(stderr, "embed: %s\n", setun_last_error()), 1;
 
   const float *logits = (const float *)out.data + (shape[0] - 1) * shape[1]; /* [tokens, vocabulary]: the last row */

@@ -1,0 +1,91 @@
+//===- PyPackage.cpp - setun._setun.Package -------------------------------===//
+#include "PySetun.h"
+
+#include <pybind11/stl.h>
+
+#include <optional>
+
+namespace py = pybind11;
+using namespace setun::python;
+
+namespace {
+
+Package openPackage(const py::object &path, const std::optional<std::string> &target,
+                    const std::optional<std::string> &features) {
+  const std::string file = py::module_::import("os").attr("fsdecode")(path).cast<std::string>();
+  const setun_open_options options = {sizeof(options), target ? target->c_str() : nullptr,
+                                      features ? features->c_str() : nullptr};
+  setun_package *package = nullptr;
+  {
+    py::gil_scoped_release release;
+    check(setun_package_open(file.c_str(), &options, &package));
+  }
+  return {std::shared_ptr<setun_package>(package, PackageCloser())};
+}
+
+std::string toJson(const Package &package) {
+  const char *text = setun_package_json(package.handle.get());
+  if (!text)
+    throw StatusError(SETUN_ERROR_INTERNAL, setun_last_error());
+  return text;
+}
+
+/// One part of the description, as Python objects.
+py::object part(const Package &package, const char *name) {
+  return py::module_::import("json").attr("loads")(toJson(package))[name];
+}
+
+py::bytes file(const Package &package, const std::string &name) {
+  setun_file_info info;
+  check(setun_package_find_file(package.handle.get(), name.c_str(), &info));
+  return py::bytes(static_cast<const char *>(info.data), info.size);
+}
+
+py::dict files(const Package &package) {
+  py::dict result;
+  for (uint32_t i = 0; i < setun_package_num_files(package.handle.get()); ++i) {
+    setun_file_info info;
+    check(setun_package_file(package.handle.get(), i, &info));
+    result[info.name] = py::bytes(static_cast<const char *>(info.data), info.size);
+  }
+  return result;
+}
+
+} // namespace
+
+void setun::python::definePackage(py::module_ &module) {
+  py::class_<Package>(module, "Package", "An open package (.setun).")
+      .def(py::init(&openPackage), py::arg("path"), py::arg("target") = py::none(),
+           py::arg("cpu_features") = py::none(),
+           R"(Opens a package and checks everything but the values of its weights.
+
+target: name of the code section to use; None takes the best that this CPU can run.
+cpu_features: LLVM feature names separated by commas, in place of those of this CPU.
+Raises IoError if the file cannot be read, Error if it is damaged or of another version.)")
+      .def_property_readonly(
+          "entries", [](const Package &package) { return part(package, "entries"); },
+          R"(Entry points: list of dicts with name, inputs, states, outputs (each a list of dicts
+with name, dtype, shape; a dimension is an int or the name of a symbol), uses_position, resets_session, max_context,
+token_symbol, tokens, capacity_symbol.)")
+      .def_property_readonly(
+          "targets", [](const Package &package) { return part(package, "targets"); },
+          "Code sections: list of dicts with name, arch, features, bytes, runnable, selected.")
+      .def_property_readonly(
+          "layers", [](const Package &package) { return part(package, "layers"); },
+          "Layers: list of dicts with name, rows, cols, format, scale, bytes, kernels.")
+      .def_property_readonly(
+          "provenance", [](const Package &package) { return part(package, "provenance"); },
+          "Where the package comes from: dict of strings.")
+      .def_property_readonly("files", &files, "Files that travel with the model: dict of name to bytes.")
+      .def("file", &file, py::arg("name"), "Bytes of one such file; raises NotFoundError if there is none.")
+      .def_property_readonly("weights_bytes",
+                             [](const Package &package) { return setun_package_weights_size(package.handle.get()); })
+      .def("json", &toJson, "All about the package as a JSON object.")
+      .def(
+          "verify",
+          [](const Package &package) {
+            py::gil_scoped_release release;
+            check(setun_package_verify(package.handle.get()));
+          },
+          "Reads all weights and compares their checksum; raises Error if it does not match.");
+}

@@ -1,0 +1,145 @@
+//===- PySession.cpp - setun._setun.Session -------------------------------===//
+#include "PySetun.h"
+
+#include <array>
+#include <vector>
+
+namespace py = pybind11;
+using namespace setun::python;
+
+namespace {
+
+/// NumPy's type for each setun_dtype. It has no bf16: such tensors are the 16-bit patterns.
+const char *const kNumpyTypes[] = {"bool",  "int8",    "uint8",  "int16",   "int32",
+                                   "int64", "float16", "uint16", "float32", "float64"};
+
+/// The element type of an array; for uint16 that is bf16.
+setun_dtype dtypeOf(const py::array &array, const std::string &name) {
+  for (size_t i = 0; i < std::size(kNumpyTypes); ++i)
+    if (array.dtype().equal(py::dtype(kNumpyTypes[i])))
+      return static_cast<setun_dtype>(i);
+  throw StatusError(SETUN_ERROR_INVALID_ARGUMENT,
+                    "input '" + name + "' has the unsupported type " + py::str(array.dtype()).cast<std::string>());
+}
+
+/// Arrays and their descriptions as the runtime wants them.
+class Tensors {
+public:
+  void add(py::array array, setun_dtype dtype) {
+    if (array.ndim() > SETUN_MAX_RANK)
+      throw StatusError(SETUN_ERROR_INVALID_ARGUMENT, "expects at most " + std::to_string(SETUN_MAX_RANK) +
+                                                          " dimensions, got " + std::to_string(array.ndim()));
+    std::array<int64_t, SETUN_MAX_RANK> shape = {};
+    for (py::ssize_t i = 0; i < array.ndim(); ++i)
+      shape[i] = array.shape(i);
+    shapes.push_back(shape);
+    // Inputs may be read-only arrays; they are only read.
+    tensors.push_back({const_cast<void *>(array.data()), dtype, static_cast<int32_t>(array.ndim()), nullptr});
+    arrays.push_back(std::move(array));
+  }
+  const setun_tensor *data() {
+    for (size_t i = 0; i < tensors.size(); ++i)
+      tensors[i].shape = shapes[i].data();
+    return tensors.data();
+  }
+  uint32_t size() const { return static_cast<uint32_t>(tensors.size()); }
+  const py::array &operator[](size_t index) const { return arrays[index]; }
+
+private:
+  std::vector<py::array> arrays;
+  std::vector<std::array<int64_t, SETUN_MAX_RANK>> shapes;
+  std::vector<setun_tensor> tensors;
+};
+
+Session createSession(const Package &package, uint32_t threads, int64_t context) {
+  const setun_session_options options = {sizeof(options), threads, context};
+  setun_session *session = nullptr;
+  {
+    py::gil_scoped_release release;
+    check(setun_session_create(package.handle.get(), &options, &session));
+  }
+  return {package.handle, std::unique_ptr<setun_session, SessionCloser>(session)};
+}
+
+py::dict run(Session &session, const std::string &entryName, const py::dict &inputs) {
+  setun_package *package = session.package.get();
+  uint32_t entry = 0;
+  setun_entry_info info;
+  check(setun_package_find_entry(package, entryName.c_str(), &entry));
+  check(setun_package_entry(package, entry, &info));
+
+  Tensors in, out;
+  for (uint32_t i = 0; i < info.num_inputs; ++i) {
+    setun_tensor_info tensor;
+    check(setun_package_tensor(package, entry, SETUN_INPUT, i, &tensor));
+    if (!inputs.contains(tensor.name))
+      throw StatusError(SETUN_ERROR_INVALID_ARGUMENT,
+                        "entry '" + entryName + "' needs the input '" + tensor.name + "'");
+    py::array array = py::array::ensure(inputs[tensor.name], py::array::c_style);
+    if (!array)
+      throw py::error_already_set();
+    const setun_dtype dtype = dtypeOf(array, tensor.name);
+    in.add(std::move(array), dtype);
+  }
+  if (inputs.size() != info.num_inputs) {
+    for (auto item : inputs) {
+      bool known = false;
+      const std::string name = py::str(item.first).cast<std::string>();
+      for (uint32_t i = 0; i < info.num_inputs; ++i) {
+        setun_tensor_info tensor;
+        check(setun_package_tensor(package, entry, SETUN_INPUT, i, &tensor));
+        known |= name == tensor.name;
+      }
+      if (!known)
+        throw StatusError(SETUN_ERROR_INVALID_ARGUMENT, "entry '" + entryName + "' has no input '" + name + "'");
+    }
+  }
+
+  py::dict results;
+  for (uint32_t i = 0; i < info.num_outputs; ++i) {
+    setun_tensor_info tensor;
+    int32_t rank = 0;
+    int64_t shape[SETUN_MAX_RANK];
+    check(setun_package_tensor(package, entry, SETUN_OUTPUT, i, &tensor));
+    check(setun_session_output_shape(session.handle.get(), entry, in.data(), in.size(), i, &rank, shape));
+    py::array array(py::dtype(kNumpyTypes[tensor.dtype]), std::vector<py::ssize_t>(shape, shape + rank));
+    results[tensor.name] = array;
+    out.add(std::move(array), tensor.dtype);
+  }
+
+  const setun_tensor *inputTensors = in.data(), *outputTensors = out.data();
+  {
+    py::gil_scoped_release release;
+    check(setun_session_run(session.handle.get(), entry, inputTensors, in.size(), outputTensors, out.size()));
+  }
+  return results;
+}
+
+} // namespace
+
+void setun::python::defineSession(py::module_ &module) {
+  py::class_<Session>(module, "Session", "State and threads of one use of a package. One thread at a time may use it.")
+      .def(py::init(&createSession), py::arg("package"), py::arg("threads") = 0, py::arg("context") = 0,
+           R"(Creates a session with zeroed state at position 0.
+
+threads: threads that compute, the caller's included; 0 is one for each CPU.
+context: context capacity in tokens; 0 is the largest that the package allows.
+The first session of a package loads its code and runs the self-tests recorded in it.)")
+      .def("run", &run, py::arg("entry"), py::arg("inputs"),
+           R"(Runs an entry on arrays by name and returns its outputs by name.
+
+Inputs have the entry's element types and shapes; bf16 tensors are uint16 arrays of their bits.
+Raises ArgumentError for wrong inputs and CapacityError if the tokens do not fit; the session is then unchanged.)")
+      .def(
+          "reset", [](Session &session) { check(setun_session_reset(session.handle.get())); },
+          "Empties the session: state zero, position 0.")
+      .def_property_readonly(
+          "position", [](const Session &session) { return setun_session_position(session.handle.get()); },
+          "Tokens in the session.")
+      .def_property_readonly(
+          "capacity", [](const Session &session) { return setun_session_capacity(session.handle.get()); },
+          "Tokens that fit in the session; 0 where the package sets no limit.")
+      .def_property_readonly(
+          "threads", [](const Session &session) { return setun_session_threads(session.handle.get()); },
+          "Threads that compute.");
+}
