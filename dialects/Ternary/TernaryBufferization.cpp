@@ -23,9 +23,6 @@ struct DpsModel : public DstBufferizableOpInterfaceExternalModel<DpsModel<OpTy, 
   bool bufferizesToMemoryWrite(Operation *op, OpOperand &operand, const AnalysisState &) const {
     return cast<DestinationStyleOpInterface>(op).isDpsInit(&operand);
   }
-  /// A matmul may write over its residual: each element is read before it is written, by the same thread.
-  bool bufferizesToElementwiseAccess(Operation *, const AnalysisState &, ArrayRef<OpOperand *>) const { return false; }
-
   LogicalResult bufferize(Operation *op, RewriterBase &rewriter, const BufferizationOptions &options,
                           BufferizationState &state) const {
     SmallVector<Value> operands, results;
@@ -50,14 +47,30 @@ struct DpsModel : public DstBufferizableOpInterfaceExternalModel<DpsModel<OpTy, 
   }
 };
 
-/// A section tensor is a read-only buffer; the op stays and is given a memref result later, by its own conversion.
+/// A section is a read-only buffer.
+struct SectionModel : public BufferizableOpInterface::ExternalModel<SectionModel, SectionOp> {
+  bool isWritable(Operation *, Value, const AnalysisState &) const { return false; }
+  AliasingOpOperandList getAliasingOpOperands(Operation *, Value, const AnalysisState &) const { return {}; }
+  AliasingValueList getAliasingValues(Operation *, OpOperand &, const AnalysisState &) const { return {}; }
+  LogicalResult bufferize(Operation *op, RewriterBase &rewriter, const BufferizationOptions &,
+                          BufferizationState &) const {
+    auto section = cast<SectionOp>(op);
+    auto type = cast<RankedTensorType>(section.getResult().getType());
+    Value buffer = SectionOp::create(rewriter, op->getLoc(), MemRefType::get(type.getShape(), type.getElementType()),
+                                     section.getOffsetAttr());
+    replaceOpWithBufferizedValues(rewriter, op, buffer);
+    return success();
+  }
+};
+
 template <typename... Ops> void attach(MLIRContext *context) { (Ops::template attachInterface<DpsModel<Ops, false>>(*context), ...); }
 } // namespace
 
 void ternary::registerBufferizableOpInterfaceExternalModels(DialectRegistry &registry) {
   registry.addExtension(+[](MLIRContext *context, TernaryDialect *) {
-    attach<QuantizeOp, MatmulOp, DenseOp, DequantizeOp, NormOp, RotaryOp, AttentionOp, GatedOp, EmbeddingOp,
+    attach<QuantizeOp, MatmulOp, DenseOp, NormOp, RotaryOp, AttentionOp, GatedOp, EmbeddingOp,
            HadamardOp>(context);
+    SectionOp::attachInterface<SectionModel>(*context);
     CacheUpdateOp::attachInterface<DpsModel<CacheUpdateOp, true>>(*context);
   });
 }

@@ -41,7 +41,6 @@ static void dpsEffects(DestinationStyleOpInterface op, bool readsInits, EffectLi
 SETUN_DPS_OP(QuantizeOp, 3, false)
 SETUN_DPS_OP(MatmulOp, (getY() ? 1 : 0) + (getAcc() ? 1 : 0), false)
 SETUN_DPS_OP(DenseOp, 1, false)
-SETUN_DPS_OP(DequantizeOp, 1, false)
 SETUN_DPS_OP(NormOp, 1, false)
 SETUN_DPS_OP(RotaryOp, 1, false)
 SETUN_DPS_OP(CacheUpdateOp, 1, true)
@@ -139,7 +138,7 @@ LogicalResult PackDenseOp::verify() {
 LogicalResult SectionOp::verify() {
   if (getOffset() < 0 || getOffset() % 64) // C1
     return emitOpError() << "expects an offset that is a multiple of 64 and not negative, got " << getOffset();
-  if (!cast<RankedTensorType>(getResult().getType()).hasStaticShape()) // C2
+  if (!cast<ShapedType>(getResult().getType()).hasStaticShape()) // C2
     return emitOpError() << "expects a static shape, got " << getResult().getType();
   return success();
 }
@@ -175,7 +174,7 @@ LogicalResult MatmulOp::verify() {
       failed(expectShape(*this, "packed bytes", getPacked(), {layout.getBytes()})) ||                    // C2
       failed(expectShape(*this, "row scales", getRowScales(), {layout.getPanels(), groups, layout.getPanelRows()})))
     return failure();
-  if (getGroup() && (*getGroup() <= 0 || *getGroup() % 4))
+  if (getGroup() && (*getGroup() <= 0 || *getGroup() % 4)) // C8
     return emitOpError() << "expects a group that is a positive multiple of 4, got " << *getGroup();
   if (static_cast<bool>(getSums()) != coded || (getActScale() && !coded)) // C3
     return emitOpError() << "expects sums with codes, and neither sums nor act_scale with f32 activations";
@@ -197,6 +196,11 @@ LogicalResult MatmulOp::verify() {
     return failure();
   if (getBias() && gated) // C7
     return emitOpError() << "expects no bias with a gated layout";
+  if (getBiasPlace() == bitnet::BiasPlace::BeforeScale && (!getBias() || getGroup())) // C7
+    return emitOpError() << "expects a bias and no groups with before_scale";
+  constexpr int64_t maxColumns = (int64_t(1) << 31) / 128 - 1;
+  if (coded && layout.getCols() > maxColumns) // C9
+    return emitOpError() << "expects at most " << maxColumns << " columns, got " << layout.getCols();
   if (getAcc() && cast<ShapedType>(getAcc().getType()).getElementType().isF32() == coded) // C6
     return emitOpError() << "expects an accumulator of " << (coded ? "i32" : "f32") << ", got " << getAcc().getType();
   if (Value scale = getActScale()) { // C3
@@ -219,33 +223,27 @@ LogicalResult DenseOp::verify() {
   return expectShape(*this, "bias", getBias(), {n}); // C2
 }
 
-LogicalResult DequantizeOp::verify() {
-  if (failed(expectRank(*this, "y", getY(), 2)))
-    return failure();
-  ArrayRef<int64_t> acc = shapeOf(getAcc());
-  int64_t t = shapeOf(getY())[0], n = shapeOf(getY())[1];
-  if (acc.size() < 2 || acc.size() > 3) // C1
-    return emitOpError() << "expects an accumulator of rank 2 or 3, got " << getAcc().getType();
-  SmallVector<int64_t> shape = {t, n};
-  if (acc.size() == 3)
-    shape.push_back(acc[2]);
-  if (failed(expectShape(*this, "acc", getAcc(), shape)) ||
-      failed(expectShape(*this, "row scales", getRowScales(), {n, acc.size() == 3 ? acc[2] : 1})))
-    return failure();
-  return expectShape(*this, "bias", getBias(), {n});
-}
-
 LogicalResult NormOp::verify() {
   if (failed(expectRank(*this, "x", getX(), 2)) || failed(expectShape(*this, "y", getY(), shapeOf(getX()))) ||
       failed(expectShape(*this, "weight", getWeight(), {shapeOf(getX())[1]})))
     return failure();
-  return expectShape(*this, "bias", getBias(), {shapeOf(getX())[1]}); // C1
+  if (failed(expectShape(*this, "bias", getBias(), {shapeOf(getX())[1]}))) // C1
+    return failure();
+  bitnet::NormKind kind = getNorm().getKind();
+  if ((getWeight() && kind == bitnet::NormKind::None) || (getBias() && kind != bitnet::NormKind::Layer)) // C2
+    return emitOpError() << "expects a norm for its weight or bias, got " << stringifyNormKind(kind);
+  return success();
 }
 
 LogicalResult RotaryOp::verify() {
-  if (failed(expectRank(*this, "x", getX(), 3)))
+  if (failed(expectRank(*this, "x", getX(), 3)) || failed(expectShape(*this, "y", getY(), shapeOf(getX())))) // C1
     return failure();
-  return expectShape(*this, "y", getY(), shapeOf(getX())); // C1
+  int64_t size = shapeOf(getX())[2];
+  if (ShapedType::isDynamic(size) || size % 2) // C1
+    return emitOpError() << "expects an even head size, got " << getX().getType();
+  if (failed(expectShape(*this, "cos", getCos(), {ShapedType::kDynamic, size / 2}))) // C2
+    return failure();
+  return expectShape(*this, "sin", getSin(), {shapeOf(getCos())[0], size / 2}); // C2
 }
 
 LogicalResult CacheUpdateOp::verify() {
@@ -260,7 +258,10 @@ LogicalResult AttentionOp::verify() {
       failed(expectShape(*this, "o", getO(), shapeOf(getQ()))) || // C1
       failed(expectShape(*this, "v", getV(), shapeOf(getK()))))   // C1
     return failure();
-  if (shapeOf(getQ())[2] != shapeOf(getK())[2] || shapeOf(getQ())[1] % shapeOf(getK())[1]) // C1
+  for (Value value : {getQ(), getK()})
+    if (ShapedType::isDynamic(shapeOf(value)[1]) || ShapedType::isDynamic(shapeOf(value)[2])) // C1
+      return emitOpError() << "expects static heads and head size, got " << value.getType();
+  if (shapeOf(getQ())[2] != shapeOf(getK())[2] || shapeOf(getQ())[1] % shapeOf(getK())[1]) // C1, C2
     return emitOpError() << "expects keys that fit the heads of " << getQ().getType() << ", got " << getK().getType();
   return success();
 }
@@ -282,7 +283,15 @@ LogicalResult EmbeddingOp::verify() {
   return expectShape(*this, "y", getY(), {shapeOf(getTokens())[0], packed[1]}); // C1
 }
 
-LogicalResult HadamardOp::verify() { return expectShape(*this, "y", getY(), shapeOf(getX())); } // C1
+LogicalResult HadamardOp::verify() {
+  if (failed(expectRank(*this, "x", getX(), 2)) || failed(expectShape(*this, "y", getY(), shapeOf(getX())))) // C1
+    return failure();
+  int64_t block = getBlock(), k = shapeOf(getX())[1];
+  if (ShapedType::isDynamic(k) || block <= 0 || (block & (block - 1)) || k % block) // C2
+    return emitOpError() << "expects a block that is a power of two and divides the columns of " << getX().getType()
+                         << ", got " << block;
+  return success();
+}
 
 LogicalResult UnpackOp::verify() {
   int64_t bits = getBits(), field = getField();

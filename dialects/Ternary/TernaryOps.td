@@ -100,7 +100,7 @@ def Ternary_PackDenseOp : Ternary_Op<"pack_dense", [Pure]> {
 }
 
 def Ternary_SectionOp : Ternary_Op<"section", [Pure]> {
-  let summary = "tensor at an offset of the package's weights section";
+  let summary = "tensor (after bufferisation memref) at an offset of the package's weights section";
   let description = [{
     C1: the offset is a multiple of 64 and not negative. C2: the shape is static.
 
@@ -111,7 +111,7 @@ def Ternary_SectionOp : Ternary_Op<"section", [Pure]> {
     ```
   }];
   let arguments = (ins I64Attr:$offset);
-  let results = (outs AnyRankedTensor:$result);
+  let results = (outs AnyTypeOf<[AnyRankedTensor, AnyMemRef]>:$result);
   let assemblyFormat = "attr-dict `:` type($result)";
   let hasVerifier = 1;
 }
@@ -156,12 +156,13 @@ def Ternary_MatmulOp : Ternary_DpsOp<"matmul", [AttrSizedOperandSegments]> {
     C3: codes come with sums, f32 with neither sums nor act_scale. C4: at least one of `y` and `acc`.
     C5: relu2 and silu need a gated layout, and a gated layout needs one of them if `y` is given.
     C6: `y` and residual are `T x output rows`, `acc` is `T x rows` or, with groups, `T x rows x G`.
-    C7: bias is `rows` and is not combined with a gated layout.
+    C7: bias is `rows` and is not combined with a gated layout; `before_scale` needs a bias and no groups.
+    C8: the group is a positive multiple of 4. C9: K times the largest code product fits i32.
 
     Example:
 
     ```mlir
-    ternary.matmul %q, %p, %ws act_scale(%s) sums(%c) outs(%y : ) {layout = #ternary.layout<r16k4f4, rows = 96, cols = 64>}
+    ternary.matmul %q, %p, %ws act_scale(%s) sums(%c) outs(%y) {layout = #ternary.layout<r16k4f4, rows = 96, cols = 64>}
       : (memref<?x64xi8>, memref<2048xi8>, memref<2x1x64xf32>, memref<?xf32>, memref<?xi32>, memref<?x96xf32>) -> ()
     ```
   }];
@@ -190,8 +191,15 @@ def Ternary_MatmulOp : Ternary_DpsOp<"matmul", [AttrSizedOperandSegments]> {
 def Ternary_DenseOp : Ternary_DpsOp<"dense"> {
   let summary = "full-precision matmul on 64-row panels";
   let description = [{
-    `bitnet.dense` with packed weights. C1: `x` is `TxK`, packed `PxKx64`, `y` is `TxN` with `P = ceil(N/64)`.
-    C2: bias is N.
+    `bitnet.dense` with packed weights.
+
+    C1: `x` is `TxK`, packed `PxKx64`, `y` is `TxN` with `P = ceil(N/64)`. C2: bias is N.
+
+    Example:
+
+    ```mlir
+    ternary.dense %x, %p outs(%y) : (memref<?x64xf32>, memref<16x64x64xbf16>, memref<?x1000xf32>) -> ()
+    ```
   }];
   let arguments = (ins Ternary_F32:$x, Ternary_Float:$packed, Optional<Ternary_F32>:$bias, Ternary_F32:$y);
   let assemblyFormat = [{
@@ -200,26 +208,19 @@ def Ternary_DenseOp : Ternary_DpsOp<"dense"> {
   let hasVerifier = 1;
 }
 
-def Ternary_DequantizeOp : Ternary_DpsOp<"dequantize", [AttrSizedOperandSegments]> {
-  let summary = "scales and bias of accumulators that stand alone";
-  let description = [{
-    `bitnet.dequantize` with one scale per row (and group): `row_scales` is `tensor<NxGxf32>`.
-    C1: `acc` is `TxN` or `TxNxG`, `row_scales` is `NxG`, `y` is `TxN`.
-  }];
-  let arguments = (ins Ternary_Acc:$acc, Ternary_F32:$row_scales, Optional<Ternary_F32>:$act_scale,
-                       Optional<Ternary_F32>:$bias, Ternary_F32:$y,
-                       DefaultValuedAttr<BitNet_BiasPlaceAttr, "::mlir::bitnet::BiasPlace::AfterScale">:$bias_place);
-  let assemblyFormat = [{
-    $acc `,` $row_scales (`act_scale` `(` $act_scale^ `)`)? (`bias` `(` $bias^ `)`)? `outs` `(` $y `)` attr-dict `:`
-    functional-type(operands, results)
-  }];
-  let hasVerifier = 1;
-}
-
 def Ternary_NormOp : Ternary_DpsOp<"norm", [AttrSizedOperandSegments]> {
   let summary = "normalisation over the last axis";
   let description = [{
-    `#bitnet.norm` on each row. C1: `x` and `y` are `TxK`, gain and shift K.
+    `#bitnet.norm` on each row.
+
+    C1: `x` and `y` are `TxK`, gain and shift K. C2: a gain needs `rms` or `layer`, a shift `layer`.
+
+    Example:
+
+    ```mlir
+    ternary.norm %x weight(%g) outs(%y) {norm = #bitnet.norm<rms, eps = 1.0e-5>}
+      : (memref<?x64xf32>, memref<64xf32>, memref<?x64xf32>) -> ()
+    ```
   }];
   let arguments = (ins Ternary_F32:$x, Optional<Ternary_F32>:$weight, Optional<Ternary_F32>:$bias, Ternary_F32:$y,
                        BitNet_NormAttr:$norm);
@@ -232,7 +233,18 @@ def Ternary_NormOp : Ternary_DpsOp<"norm", [AttrSizedOperandSegments]> {
 
 def Ternary_RotaryOp : Ternary_DpsOp<"rotary"> {
   let summary = "rotary position embedding";
-  let description = [{ `bitnet.rotary`. C1: `x` and `y` have the same shape `TxHxD`. }];
+  let description = [{
+    `bitnet.rotary`.
+
+    C1: `x` and `y` have the same shape `TxHxD`, D even. C2: tables are `CxD/2`.
+
+    Example:
+
+    ```mlir
+    ternary.rotary %x, %cos, %sin, %pos outs(%y)
+      : (memref<?x20x128xf32>, memref<4096x64xf32>, memref<4096x64xf32>, i64, memref<?x20x128xf32>) -> ()
+    ```
+  }];
   let arguments = (ins Ternary_F32:$x, Ternary_F32:$cos, Ternary_F32:$sin, I64:$pos, Ternary_F32:$y);
   let assemblyFormat = [{
     $x `,` $cos `,` $sin `,` $pos `outs` `(` $y `)` attr-dict `:` functional-type(operands, results)
@@ -242,7 +254,17 @@ def Ternary_RotaryOp : Ternary_DpsOp<"rotary"> {
 
 def Ternary_CacheUpdateOp : Ternary_DpsOp<"cache_update"> {
   let summary = "writes rows into a cache in place";
-  let description = [{ `bitnet.cache_update`. C1: rows and cache agree in heads and head size. }];
+  let description = [{
+    `bitnet.cache_update`: the destination holds the old rows, of which those of the new tokens are replaced.
+
+    C1: rows and cache agree in heads and head size.
+
+    Example:
+
+    ```mlir
+    ternary.cache_update %rows, %pos outs(%cache) : (memref<?x5x128xf32>, i64, memref<?x5x128xf32>) -> ()
+    ```
+  }];
   let arguments = (ins Ternary_F32:$rows, I64:$pos, Ternary_F32:$cache);
   let assemblyFormat = [{
     $rows `,` $pos `outs` `(` $cache `)` attr-dict `:` functional-type(operands, results)
@@ -252,7 +274,18 @@ def Ternary_CacheUpdateOp : Ternary_DpsOp<"cache_update"> {
 
 def Ternary_AttentionOp : Ternary_DpsOp<"attention"> {
   let summary = "grouped-query attention over a cache";
-  let description = [{ `bitnet.attention`. C1: `q` and `o` have the same shape `TxHxD`, `k` and `v` `CxHKVxD`. }];
+  let description = [{
+    `bitnet.attention`.
+
+    C1: `q` and `o` have the same shape `TxHxD`, `k` and `v` `CxHKVxD`. C2: H is a multiple of HKV.
+
+    Example:
+
+    ```mlir
+    ternary.attention %q, %k, %v, %pos outs(%o) {causal, scale = 0.088388346 : f32}
+      : (memref<?x20x128xf32>, memref<?x5x128xf32>, memref<?x5x128xf32>, i64, memref<?x20x128xf32>) -> ()
+    ```
+  }];
   let arguments = (ins Ternary_F32:$q, Ternary_F32:$k, Ternary_F32:$v, I64:$pos, Ternary_F32:$o, F32Attr:$scale,
                        UnitAttr:$causal);
   let assemblyFormat = [{
@@ -263,7 +296,18 @@ def Ternary_AttentionOp : Ternary_DpsOp<"attention"> {
 
 def Ternary_GatedOp : Ternary_DpsOp<"gated"> {
   let summary = "gated activation";
-  let description = [{ `bitnet.gated`. C1: all operands have the same shape. }];
+  let description = [{
+    `bitnet.gated`.
+
+    C1: all operands have the same shape.
+
+    Example:
+
+    ```mlir
+    ternary.gated %gate, %up outs(%y) {act = #bitnet.gate_act<silu>}
+      : (memref<?x6912xf32>, memref<?x6912xf32>, memref<?x6912xf32>) -> ()
+    ```
+  }];
   let arguments = (ins Ternary_F32:$gate, Ternary_F32:$up, Ternary_F32:$y, BitNet_GateActAttr:$act);
   let assemblyFormat = [{
     $gate `,` $up `outs` `(` $y `)` attr-dict `:` functional-type(operands, results)
@@ -275,7 +319,15 @@ def Ternary_EmbeddingOp : Ternary_DpsOp<"embedding"> {
   let summary = "rows of a table that is packed in 64-row panels";
   let description = [{
     `bitnet.embedding` on the panels of `ternary.pack_dense`, so that a tied head and the embedding share their bytes.
+
     C1: packed is `PxHx64`, tokens T, `y` is `TxH`; `vocab` is at most 64*P and at least 1.
+
+    Example:
+
+    ```mlir
+    ternary.embedding %p, %tokens outs(%y) {vocab = 1000}
+      : (memref<16x64x64xbf16>, memref<?xi64>, memref<?x64xf32>) -> ()
+    ```
   }];
   let arguments = (ins Ternary_Float:$packed, Ternary_I64:$tokens, Ternary_F32:$y, I64Attr:$vocab);
   let assemblyFormat = [{
@@ -286,7 +338,17 @@ def Ternary_EmbeddingOp : Ternary_DpsOp<"embedding"> {
 
 def Ternary_HadamardOp : Ternary_DpsOp<"hadamard"> {
   let summary = "blockwise Walsh-Hadamard transform";
-  let description = [{ `bitnet.hadamard`. C1: `x` and `y` have the same shape `TxK`. }];
+  let description = [{
+    `bitnet.hadamard`.
+
+    C1: `x` and `y` have the same shape `TxK`. C2: `block` is a power of two that divides K.
+
+    Example:
+
+    ```mlir
+    ternary.hadamard %x outs(%y) {block = 64} : (memref<?x128xf32>, memref<?x128xf32>) -> ()
+    ```
+  }];
   let arguments = (ins Ternary_F32:$x, Ternary_F32:$y, I64Attr:$block);
   let assemblyFormat = [{
     $x `outs` `(` $y `)` attr-dict `:` functional-type(operands, results)

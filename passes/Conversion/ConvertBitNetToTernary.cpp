@@ -1,0 +1,251 @@
+//===- ConvertBitNetToTernary.cpp - what becomes how ------------------------------===//
+//
+// Rewrites the operations of a function in order, each to its ternary counterpart on fresh destinations.
+//
+//===----------------------------------------------------------------------===//
+#include "passes/Passes.h"
+
+namespace setun {
+#define GEN_PASS_DEF_CONVERTBITNETTOTERNARY
+#include "passes/Passes.h.inc"
+} // namespace setun
+
+using namespace mlir;
+using bitnet::ActGranularity;
+using bitnet::ScaleKind;
+
+namespace {
+/// tensor.empty of `type`; dynamic sizes are those of the same dimension of `like`.
+Value emptyLike(OpBuilder &b, Location loc, RankedTensorType type, Value like) {
+  SmallVector<Value> sizes;
+  for (auto [i, dim] : llvm::enumerate(type.getShape()))
+    if (ShapedType::isDynamic(dim))
+      sizes.push_back(tensor::DimOp::create(b, loc, like, i));
+  return tensor::EmptyOp::create(b, loc, type, sizes);
+}
+
+/// `codes` with zero columns up to a multiple of 4.
+Value padColumns(OpBuilder &b, Location loc, Value codes) {
+  auto type = cast<RankedTensorType>(codes.getType());
+  int64_t k = type.getDimSize(1), padded = (k + 3) / 4 * 4;
+  if (k == padded)
+    return codes;
+  // Codes that a quantize wrote are padded already; the slice only hid it.
+  if (auto slice = codes.getDefiningOp<tensor::ExtractSliceOp>())
+    if (auto quantize = slice.getSource().getDefiningOp<ternary::QuantizeOp>())
+      if (slice.getSourceType().getDimSize(1) == padded)
+        return slice.getSource();
+  auto paddedType = RankedTensorType::get({type.getDimSize(0), padded}, type.getElementType());
+  Value zero = arith::ConstantOp::create(b, loc, b.getZeroAttr(type.getElementType()));
+  Value filled =
+      linalg::FillOp::create(b, loc, ValueRange{zero}, ValueRange{emptyLike(b, loc, paddedType, codes)}).getResult(0);
+  OpFoldResult rows = tensor::getMixedSize(b, loc, codes, 0);
+  SmallVector<OpFoldResult> zeros(2, b.getIndexAttr(0)), ones(2, b.getIndexAttr(1));
+  return tensor::InsertSliceOp::create(b, loc, codes, filled, zeros, SmallVector<OpFoldResult>{rows, b.getIndexAttr(k)},
+                                       ones);
+}
+
+struct Converter {
+  OpBuilder b;
+  func::FuncOp func;
+
+  LogicalResult convert(Operation *op);
+  void quantize(bitnet::QuantizeOp op);
+  LogicalResult matmul(bitnet::MatmulOp op);
+  Value packDense(Location loc, Value w);
+  void norm(Operation *op, Value x, Value weight, Value bias, bitnet::NormKind kind, FloatAttr eps);
+};
+
+void Converter::quantize(bitnet::QuantizeOp op) {
+  Location loc = op.getLoc();
+  auto x = cast<RankedTensorType>(op.getX().getType());
+  int64_t k = x.getDimSize(1), padded = (k + 3) / 4 * 4;
+  auto codesType = RankedTensorType::get({x.getDimSize(0), padded}, b.getI8Type());
+  Value codes = emptyLike(b, loc, codesType, op.getX());
+  Value scale = emptyLike(b, loc, cast<RankedTensorType>(op.getScale().getType()), op.getX());
+  Value sums = emptyLike(b, loc, cast<RankedTensorType>(op.getSums().getType()), op.getX());
+  auto result = ternary::QuantizeOp::create(b, loc, TypeRange{codes.getType(), scale.getType(), sums.getType()},
+                                            op.getX(), Value(), Value(), codes, scale, sums, op.getActivationAttr(),
+                                            bitnet::NormAttr());
+  Value newCodes = result.getResult(0);
+  if (padded != k) {
+    SmallVector<OpFoldResult> zeros(2, b.getIndexAttr(0)), ones(2, b.getIndexAttr(1));
+    newCodes = tensor::ExtractSliceOp::create(
+        b, loc, newCodes, zeros,
+        SmallVector<OpFoldResult>{tensor::getMixedSize(b, loc, op.getX(), 0), b.getIndexAttr(k)}, ones);
+    if (newCodes.getType() != op.getCodes().getType())
+      newCodes = tensor::CastOp::create(b, loc, op.getCodes().getType(), newCodes);
+  }
+  op.getCodes().replaceAllUsesWith(newCodes);
+  op.getScale().replaceAllUsesWith(result.getResult(1));
+  op.getSums().replaceAllUsesWith(result.getResult(2));
+}
+
+LogicalResult Converter::matmul(bitnet::MatmulOp op) {
+  Location loc = op.getLoc();
+  bitnet::DequantizeOp dequantize;
+  bool otherUses = false;
+  for (Operation *user : op.getAcc().getUsers()) {
+    auto candidate = dyn_cast<bitnet::DequantizeOp>(user);
+    if (!candidate) {
+      otherUses = true;
+    } else if (dequantize) {
+      return candidate.emitOpError() << "expects an accumulator that no other bitnet.dequantize uses";
+    } else {
+      dequantize = candidate;
+    }
+  }
+  if (dequantize)
+    for (Operation *user : op.getAcc().getUsers())
+      if (user->isBeforeInBlock(dequantize))
+        return op.emitOpError() << "expects other users of its result after the bitnet.dequantize";
+  otherUses |= !dequantize;
+  auto w = cast<RankedTensorType>(op.getW().getType());
+  int64_t n = w.getDimSize(0), k = w.getDimSize(1);
+  bool binary = w.getElementType().isInteger(1);
+  auto layout = ternary::LayoutAttr::get(b.getContext(),
+                                         binary ? ternary::Packing::R16K4F8 : ternary::Packing::R16K4F4, n, k,
+                                         ternary::RowOrder::Linear);
+  int64_t groups = bitnet::groupCount(k, op.getGroup().value_or(0));
+  if (dequantize)
+    b.setInsertionPoint(dequantize); // where its operands are defined
+
+  Value x = op.getSums() ? padColumns(b, loc, op.getX()) : op.getX();
+  Value packed = ternary::PackOp::create(b, loc, RankedTensorType::get({layout.getBytes()}, b.getI8Type()),
+                                         ValueRange{op.getW()}, layout);
+  auto scalesType = RankedTensorType::get({layout.getPanels(), groups, layout.getPanelRows()}, b.getF32Type());
+  Value rowScales, actScale, bias, y, acc;
+  auto biasPlace = bitnet::BiasPlaceAttr::get(b.getContext(), bitnet::BiasPlace::AfterScale);
+  if (dequantize) {
+    rowScales = ternary::PackScalesOp::create(
+        b, loc, scalesType, ValueRange{dequantize.getScale()}, layout, b.getDenseI64ArrayAttr({n}),
+        b.getArrayAttr({dequantize.getScalesAttr()}),
+        b.getArrayAttr({bitnet::DirectionAttr::get(b.getContext(), dequantize.getDirection())}));
+    actScale = dequantize.getActScale();
+    bias = dequantize.getBias();
+    biasPlace = bitnet::BiasPlaceAttr::get(b.getContext(), dequantize.getBiasPlace());
+    y = emptyLike(b, loc, cast<RankedTensorType>(dequantize.getY().getType()), op.getX());
+  } else {
+    rowScales = arith::ConstantOp::create(b, loc, DenseElementsAttr::get(scalesType, 0.0f));
+  }
+  if (otherUses)
+    acc = emptyLike(b, loc, cast<RankedTensorType>(op.getAcc().getType()), op.getX());
+  SmallVector<Type> types;
+  if (y)
+    types.push_back(y.getType());
+  if (acc)
+    types.push_back(acc.getType());
+  auto result = ternary::MatmulOp::create(b, loc, types, x, packed, rowScales, actScale, op.getSums(), bias, Value(), y,
+                                          acc, layout, op.getGroupAttr(),
+                                          ternary::EpilogueAttr::get(b.getContext(), ternary::Epilogue::None),
+                                          biasPlace, ternary::KernelAttr());
+  if (dequantize) {
+    dequantize.getY().replaceAllUsesWith(result.getResult(0));
+    dequantize.erase();
+  }
+  if (acc) {
+    op.getAcc().replaceAllUsesWith(result.getResults().back());
+  }
+  return success();
+}
+
+Value Converter::packDense(Location loc, Value w) {
+  auto type = cast<RankedTensorType>(w.getType());
+  auto packed = RankedTensorType::get({(type.getDimSize(0) + 63) / 64, type.getDimSize(1), 64}, type.getElementType());
+  return ternary::PackDenseOp::create(b, loc, packed, w);
+}
+
+void Converter::norm(Operation *op, Value x, Value weight, Value bias, bitnet::NormKind kind, FloatAttr eps) {
+  auto type = cast<RankedTensorType>(x.getType());
+  Value y = emptyLike(b, op->getLoc(), type, x);
+  auto result = ternary::NormOp::create(b, op->getLoc(), TypeRange{type}, x, weight, bias, y,
+                                        bitnet::NormAttr::get(b.getContext(), kind, eps));
+  op->replaceAllUsesWith(result);
+}
+
+LogicalResult Converter::convert(Operation *op) {
+  b.setInsertionPoint(op);
+  Location loc = op->getLoc();
+  auto emptyFor = [&](Value result, Value like) {
+    return emptyLike(b, loc, cast<RankedTensorType>(result.getType()), like);
+  };
+  LogicalResult status = success();
+  llvm::TypeSwitch<Operation *>(op)
+      .Case([&](bitnet::QuantizeOp op) { quantize(op); })
+      .Case([&](bitnet::MatmulOp op) { status = matmul(op); })
+      .Case([&](bitnet::DequantizeOp op) {
+        status = op.emitOpError() << "expects the accumulator of a bitnet.matmul";
+      })
+      .Case([&](bitnet::RmsNormOp op) {
+        norm(op, op.getX(), op.getWeight(), Value(), bitnet::NormKind::Rms, op.getEpsAttr());
+      })
+      .Case([&](bitnet::LayerNormOp op) {
+        norm(op, op.getX(), op.getWeight(), op.getBias(), bitnet::NormKind::Layer, op.getEpsAttr());
+      })
+      .Case([&](bitnet::RotaryOp op) {
+        op->replaceAllUsesWith(ternary::RotaryOp::create(b, loc, TypeRange{op.getType()}, op.getX(), op.getCos(),
+                                                         op.getSin(), op.getPos(), emptyFor(op.getY(), op.getX())));
+      })
+      .Case([&](bitnet::CacheUpdateOp op) {
+        op->replaceAllUsesWith(
+            ternary::CacheUpdateOp::create(b, loc, TypeRange{op.getType()}, op.getRows(), op.getPos(), op.getCache()));
+      })
+      .Case([&](bitnet::AttentionOp op) {
+        op->replaceAllUsesWith(ternary::AttentionOp::create(b, loc, TypeRange{op.getType()}, op.getQ(), op.getK(),
+                                                            op.getV(), op.getPos(), emptyFor(op.getO(), op.getQ()),
+                                                            op.getScaleAttr(), op.getCausalAttr()));
+      })
+      .Case([&](bitnet::GatedOp op) {
+        op->replaceAllUsesWith(ternary::GatedOp::create(b, loc, TypeRange{op.getType()}, op.getGate(), op.getUp(),
+                                                        emptyFor(op.getY(), op.getGate()), op.getActAttr()));
+      })
+      .Case([&](bitnet::EmbeddingOp op) {
+        auto table = cast<RankedTensorType>(op.getTable().getType());
+        op->replaceAllUsesWith(ternary::EmbeddingOp::create(
+            b, loc, TypeRange{op.getType()}, packDense(loc, op.getTable()), op.getTokens(),
+            emptyFor(op.getY(), op.getTokens()), b.getI64IntegerAttr(table.getDimSize(0))));
+      })
+      .Case([&](bitnet::DenseOp op) {
+        op->replaceAllUsesWith(ternary::DenseOp::create(b, loc, TypeRange{op.getType()}, op.getX(),
+                                                        packDense(loc, op.getW()), op.getBias(),
+                                                        emptyFor(op.getY(), op.getX())));
+      })
+      .Case([&](bitnet::HadamardOp op) {
+        op->replaceAllUsesWith(ternary::HadamardOp::create(b, loc, TypeRange{op.getType()}, op.getX(),
+                                                           emptyFor(op.getY(), op.getX()), op.getBlockAttr()));
+      })
+      .Case([&](bitnet::LinearOp op) {
+        status = op.emitOpError() << "expects to be decomposed first (bitnet-decompose-linear)";
+      });
+  return status;
+}
+
+struct ConvertBitNetToTernary : public setun::impl::ConvertBitNetToTernaryBase<ConvertBitNetToTernary> {
+  void runOnOperation() override {
+    SmallVector<Operation *> ops;
+    bool ok = true;
+    getOperation().walk([&](Operation *op) {
+      if (isa_and_nonnull<bitnet::BitNetDialect>(op->getDialect()) &&
+          !isa<bitnet::WeightOp, bitnet::QuantizeWeightOp>(op))
+        ops.push_back(op);
+    });
+    Converter converter{OpBuilder(&getContext()), getOperation()};
+    llvm::SmallPtrSet<Operation *, 16> erased;
+    for (Operation *op : ops) {
+      if (erased.contains(op))
+        continue;
+      if (auto matmul = dyn_cast<bitnet::MatmulOp>(op))
+        for (Operation *user : matmul.getAcc().getUsers())
+          if (isa<bitnet::DequantizeOp>(user))
+            erased.insert(user);
+      if (failed(converter.convert(op))) {
+        ok = false;
+        break;
+      }
+      op->erase();
+    }
+    if (!ok)
+      signalPassFailure();
+  }
+};
+} // namespace

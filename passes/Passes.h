@@ -1,0 +1,38 @@
+//===- Passes.h - all passes of the compiler -----------------------*- C++ -*-===//
+#ifndef SETUN_PASSES_PASSES_H
+#define SETUN_PASSES_PASSES_H
+
+#include "dialects/Ternary/Ternary.h"
+#include "passes/WeightStore.h"
+
+#include "mlir/Dialect/Arith/IR/Arith.h"
+#include "mlir/Dialect/Func/IR/FuncOps.h"
+#include "mlir/Dialect/LLVMIR/LLVMDialect.h"
+#include "mlir/Dialect/Linalg/IR/Linalg.h"
+#include "mlir/Dialect/Math/IR/Math.h"
+#include "mlir/Dialect/MemRef/IR/MemRef.h"
+#include "mlir/Dialect/SCF/IR/SCF.h"
+#include "mlir/Dialect/Tensor/IR/Tensor.h"
+#include "mlir/Dialect/Vector/IR/VectorOps.h"
+#include "mlir/IR/BuiltinOps.h"
+#include "mlir/Pass/Pass.h"
+
+namespace setun {
+#define GEN_PASS_DECL
+#include "passes/Passes.h.inc"
+
+/// Packs into `store`; without a store (opt tool) into memory that is dropped at the end.
+std::unique_ptr<mlir::Pass> createTernaryPackWeights(std::shared_ptr<WeightStore> store);
+
+/// Attribute of kernel functions: the row of the kernel table that lowers their dots.
+inline constexpr llvm::StringLiteral kKernelRowAttr = "ternary.kernel_row";
+/// Attribute of kernel functions.
+inline constexpr llvm::StringLiteral kKernelAttr = "ternary.kernel";
+/// Attribute of entry functions between ternary-mark-entries and ternary-lower-entries.
+inline constexpr llvm::StringLiteral kAbiAttr = "ternary.abi";
+
+#define GEN_PASS_REGISTRATION
+#include "passes/Passes.h.inc"
+} // namespace setun
+
+#endif // SETUN_PASSES_PASSES_H

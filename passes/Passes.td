@@ -1,0 +1,180 @@
+//===- Passes.td - all passes of the compiler ----------------------*- tablegen -*-===//
+#ifndef SETUN_PASSES_TD
+#define SETUN_PASSES_TD
+
+include "mlir/Pass/PassBase.td"
+
+//===----------------------------------------------------------------------===//
+// On tensors
+//===----------------------------------------------------------------------===//
+
+def BitNetDecomposeLinear : Pass<"bitnet-decompose-linear", "::mlir::func::FuncOp"> {
+  let summary = "bitnet.linear ==> norm, quantize, matmul, dequantize";
+  let description = [{
+    ```
+    %y = bitnet.linear %x, %w scale(%s) {activation, norm, ...}
+    ==>
+    %n = bitnet.rms_norm %x                 (if it has a norm)
+    %q, %a, %c = bitnet.quantize %n         (if it has an activation quantiser)
+    %acc = bitnet.matmul %q, %w sums(%c)
+    %y = bitnet.dequantize %acc scale(%s) act_scale(%a)
+    ```
+  }];
+  let dependentDialects = ["::mlir::bitnet::BitNetDialect"];
+}
+
+def ConvertBitNetToTernary : Pass<"convert-bitnet-to-ternary", "::mlir::func::FuncOp"> {
+  let summary = "bitnet operations ==> ternary operations in destination style";
+  let description = [{
+    Each bitnet operation becomes the ternary operation of the same meaning on fresh destinations; weights are packed by
+    `ternary.pack`, `ternary.pack_scales` and `ternary.pack_dense`. A `bitnet.matmul` and the `bitnet.dequantize` of its
+    result become one `ternary.matmul`; other users of the accumulator read its `acc` destination.
+
+    Limits: `bitnet.linear` must have been decomposed; a `bitnet.dequantize` must use the result of a `bitnet.matmul`
+    that no other `bitnet.dequantize` uses.
+  }];
+  let dependentDialects = ["::mlir::ternary::TernaryDialect", "::mlir::tensor::TensorDialect",
+                           "::mlir::linalg::LinalgDialect", "::mlir::arith::ArithDialect"];
+}
+
+def TernaryFuseNormQuantize : Pass<"ternary-fuse-norm-quantize", "::mlir::func::FuncOp"> {
+  let summary = "norm followed by quantize ==> quantize with a norm";
+  let description = [{
+    ```
+    %n = ternary.norm %x weight(%g) outs(%e) {norm}
+    %q:3 = ternary.quantize %n outs(...)
+    ==>
+    %q:3 = ternary.quantize %x norm_weight(%g) outs(...) {norm}
+    ```
+    Only if the normalised tensor has no other use.
+  }];
+  let dependentDialects = ["::mlir::ternary::TernaryDialect"];
+}
+
+def TernaryFuseProjections : Pass<"ternary-fuse-projections", "::mlir::func::FuncOp"> {
+  let summary = "matmuls of the same input ==> one matmul";
+  let description = [{
+    `ternary.matmul` operations that read the same codes (q, k, v; gate, up) become one with their weights below one
+    another and each its own scales; users read slices of the result. If the two results are only the operands of a
+    `ternary.gated`, the weights take the gated order and the gate becomes the epilogue.
+    ```
+    %q = ternary.matmul %x, %wq ...; %k = ternary.matmul %x, %wk ...
+    ==>
+    %qk = ternary.matmul %x, %wqk ...; %q = tensor.extract_slice %qk ...; %k = tensor.extract_slice %qk ...
+    ```
+    Limits: matmuls without accumulators, bias, residual; ternary or binary, not both; the same group.
+  }];
+  let dependentDialects = ["::mlir::ternary::TernaryDialect", "::mlir::tensor::TensorDialect"];
+  let statistics = [Statistic<"numFused", "num-fused", "matmuls that became part of another">];
+}
+
+def TernaryFuseEpilogue : Pass<"ternary-fuse-epilogue", "::mlir::func::FuncOp"> {
+  let summary = "residual addition ==> operand of the matmul";
+  let description = [{
+    ```
+    %y = ternary.matmul %x, ... outs(%e)
+    %z = arith.addf %r, %y
+    ==>
+    %z = ternary.matmul %x, ... residual(%r) outs(%e)
+    ```
+    Only if the product has no other use. The sum is rounded once, so operand order does not matter.
+  }];
+  let dependentDialects = ["::mlir::ternary::TernaryDialect"];
+}
+
+def TernaryAddProbes : Pass<"ternary-add-probes", "::mlir::ModuleOp"> {
+  let summary = "makes codes and accumulators of every BitLinear outputs of the entry points";
+  let description = [{
+    Every `ternary.matmul` also writes its accumulators; codes and accumulators become results named
+    `probe.<layer>.codes` and `probe.<layer>.acc`, where `<layer>` is the weight's name without `.weight`. For
+    `setun verify`. A fused matmul gives one pair for each of its weights, in the order of the source matrix.
+  }];
+  let dependentDialects = ["::mlir::ternary::TernaryDialect", "::mlir::tensor::TensorDialect"];
+}
+
+def TernarySelectKernels : Pass<"ternary-select-kernels", "::mlir::func::FuncOp"> {
+  let summary = "chooses the kernel row and tile of every matmul";
+  let description = [{
+    Writes `kernel = #ternary.kernel<row, tokens = n>` on every `ternary.matmul`: the first row of
+    `lib/Target/Kernels.def` that the features allow and that is exact for the matrix. Later passes only obey.
+  }];
+  let options = [ListOption<"features", "features", "std::string", "CPU features, LLVM names (default: none)">,
+                 Option<"row", "row", "std::string", "\"\"", "row to use wherever it is exact (default: the best)">];
+  let dependentDialects = ["::mlir::ternary::TernaryDialect"];
+}
+
+def TernaryPackWeights : Pass<"ternary-pack-weights", "::mlir::ModuleOp"> {
+  let summary = "packs weights into the weights section";
+  let description = [{
+    `ternary.pack`, `ternary.pack_scales`, `ternary.pack_dense`, and every other constant tensor become `ternary.section`
+    at an offset of the weight store; what is packed already (by an earlier target or entry) is shared. Streams from the
+    weight files: holds one panel and its rows at a time. An all-zero ternary matrix is a warning.
+  }];
+  let dependentDialects = ["::mlir::ternary::TernaryDialect"];
+}
+
+//===----------------------------------------------------------------------===//
+// On memrefs
+//===----------------------------------------------------------------------===//
+
+def TernaryMarkEntries : Pass<"ternary-mark-entries", "::mlir::ModuleOp"> {
+  let summary = "records the interface of entry points before bufferisation";
+  let description = [{
+    Writes `ternary.abi` on each entry function: shapes with symbol numbers for arguments and results. Fails if the
+    attributes of docs/contracts.md are missing or do not fit together.
+  }];
+}
+
+def TernaryLowerEntries : Pass<"ternary-lower-entries", "::mlir::ModuleOp"> {
+  let summary = "static memory plan, barriers and C ABI of entry points";
+  let description = [{
+    For each entry: results become caller's buffers and states are updated in place; every `memref.alloc` gets a place in
+    the workspace so that buffers whose lives do not overlap share bytes (offsets are constants, or products of constants
+    and the entry's dimension symbols); `ternary.barrier` stands between operations of which one writes what another
+    touches; arguments are read from the `setun_invocation`. Adds `setun_workspace_<entry>`.
+
+    Limits: one block; allocation sizes must follow from the entry's dimension symbols alone.
+  }];
+  let dependentDialects = ["::mlir::ternary::TernaryDialect", "::mlir::LLVM::LLVMDialect", "::mlir::arith::ArithDialect",
+                           "::mlir::memref::MemRefDialect", "::mlir::linalg::LinalgDialect"];
+}
+
+def TernaryOutlineKernels : Pass<"ternary-outline-kernels", "::mlir::ModuleOp"> {
+  let summary = "each operation on buffers ==> call of a kernel function";
+  let description = [{
+    Operations of the same kind, attributes and types call the same function, so identical layers share code. A kernel's
+    last two arguments are the thread's number and the number of threads.
+  }];
+  let dependentDialects = ["::mlir::func::FuncDialect"];
+  let statistics = [Statistic<"numKernels", "num-kernels", "distinct kernels">,
+                    Statistic<"numCalls", "num-calls", "kernel calls">];
+}
+
+def TernaryTile : Pass<"ternary-tile", "::mlir::func::FuncOp"> {
+  let summary = "operations in kernels ==> loops over this thread's tiles of vectors";
+  let description = [{
+    Splits each operation among the threads (rows of weights for matmuls, tokens or heads otherwise) and writes it as
+    loops over vectors of 16 lanes, in the stated order of floats. Matmuls become `ternary.unpack` and `ternary.dot`.
+  }];
+  let dependentDialects = ["::mlir::ternary::TernaryDialect", "::mlir::scf::SCFDialect", "::mlir::vector::VectorDialect",
+                           "::mlir::arith::ArithDialect", "::mlir::math::MathDialect", "::mlir::memref::MemRefDialect",
+                           "::mlir::linalg::LinalgDialect"];
+}
+
+def TernaryLowerVectors : Pass<"ternary-lower-vectors", "::mlir::func::FuncOp"> {
+  let summary = "ternary.unpack and ternary.dot ==> vector arithmetic and target intrinsics";
+  let description = [{
+    By the kernel row that the function carries (`ternary.kernel_row`): `vpdpbusd`, `vpmaddubsw` + `vpmaddwd` on 512 or
+    256 bits, or 16-bit products in plain vector arithmetic.
+  }];
+  let dependentDialects = ["::mlir::vector::VectorDialect", "::mlir::arith::ArithDialect", "::mlir::LLVM::LLVMDialect"];
+}
+
+def TernaryVerifyMemory : Pass<"ternary-verify-memory", "::mlir::ModuleOp"> {
+  let summary = "rejects sub-byte buffers";
+  let description = [{
+    LLVM reads `memref<..xi2>` as one byte an element, silently. This pass makes it an error.
+  }];
+}
+
+#endif // SETUN_PASSES_TD

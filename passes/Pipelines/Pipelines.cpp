@@ -1,0 +1,119 @@
+//===- Pipelines.cpp - the compiler's pipelines -----------------------------------===//
+#include "passes/Pipelines/Pipelines.h"
+#include "passes/Dialects.h"
+#include "passes/Passes.h"
+
+#include "mlir/Conversion/Passes.h"
+#include "mlir/Dialect/Arith/Transforms/Passes.h"
+#include "mlir/Dialect/Bufferization/Transforms/OneShotAnalysis.h"
+#include "mlir/Dialect/Bufferization/Transforms/Passes.h"
+#include "mlir/Dialect/Linalg/Passes.h"
+#include "mlir/Dialect/MemRef/Transforms/Passes.h"
+#include "mlir/Pass/PassManager.h"
+#include "mlir/Pass/PassOptions.h"
+#include "mlir/Pass/PassRegistry.h"
+#include "mlir/Transforms/Passes.h"
+
+using namespace mlir;
+using namespace setun;
+
+void setun::buildBitnetToTernaryPipeline(OpPassManager &pm, const CpuPipelineOptions &options) {
+  pm.addPass(createInlinerPass());
+  pm.addPass(createSymbolDCEPass());
+  OpPassManager &func = pm.nest<func::FuncOp>();
+  func.addPass(createBitNetDecomposeLinear());
+  func.addPass(createCSEPass()); // one quantisation for all that read it
+  func.addPass(createConvertBitNetToTernary());
+  func.addPass(createCSEPass());
+  func.addPass(createTernaryFuseNormQuantize());
+  func.addPass(createTernaryFuseProjections());
+  func.addPass(createTernaryFuseEpilogue());
+  func.addPass(createCSEPass());
+  if (options.probe)
+    pm.addPass(createTernaryAddProbes());
+  TernarySelectKernelsOptions select;
+  for (const auto &feature : options.features)
+    select.features.push_back(feature.getKey().str());
+  llvm::sort(select.features);
+  select.row = options.forceKernel;
+  pm.nest<func::FuncOp>().addPass(createTernarySelectKernels(select));
+}
+
+void setun::buildTernaryToLlvmPipeline(OpPassManager &pm, const CpuPipelineOptions &options) {
+  // Packing, then buffers.
+  pm.addPass(options.store ? createTernaryPackWeights(options.store) : createTernaryPackWeights());
+  pm.addPass(createTernaryMarkEntries());
+  pm.nest<func::FuncOp>().addPass(createConvertElementwiseToLinalgPass());
+  pm.nest<func::FuncOp>().addPass(createConvertTensorToLinalgPass());
+  pm.addPass(bufferization::createEmptyTensorEliminationPass());
+  bufferization::OneShotBufferizePassOptions bufferize;
+  bufferize.bufferizeFunctionBoundaries = true;
+  bufferize.functionBoundaryTypeConversion = bufferization::LayoutMapOption::IdentityLayoutMap;
+  pm.addPass(bufferization::createOneShotBufferizePass(bufferize));
+  pm.addPass(createCanonicalizerPass());
+  pm.addPass(createCSEPass());
+  // Entries and kernels.
+  pm.addPass(createTernaryLowerEntries());
+  pm.addPass(createCanonicalizerPass());
+  pm.addPass(createCSEPass());
+  pm.addPass(createTernaryOutlineKernels());
+  pm.nest<func::FuncOp>().addPass(createTernaryTile());
+  pm.nest<func::FuncOp>().addPass(createTernaryLowerVectors());
+  pm.addPass(createTernaryVerifyMemory());
+  pm.addPass(createCanonicalizerPass());
+  pm.addPass(createCSEPass());
+  pm.addPass(createLoopInvariantCodeMotionPass());
+  // Down to LLVM.
+  pm.addPass(memref::createExpandStridedMetadataPass());
+  pm.addPass(createLowerAffinePass());
+  pm.addPass(createSCFToControlFlowPass());
+  pm.nest<func::FuncOp>().addPass(arith::createArithExpandOpsPass());
+  pm.addPass(createConvertVectorToLLVMPass());
+  pm.addPass(createConvertMathToLLVMPass());
+  pm.addPass(createFinalizeMemRefToLLVMConversionPass());
+  pm.addPass(createConvertFuncToLLVMPass());
+  pm.addPass(createArithToLLVMConversionPass());
+  pm.addPass(createConvertControlFlowToLLVMPass());
+  pm.addPass(createReconcileUnrealizedCastsPass());
+}
+
+void setun::buildSetunCpuPipeline(OpPassManager &pm, const CpuPipelineOptions &options) {
+  buildBitnetToTernaryPipeline(pm, options);
+  buildTernaryToLlvmPipeline(pm, options);
+}
+
+namespace {
+/// Options of the pipelines as the opt tool has them.
+struct CpuPipelineCliOptions : public PassPipelineOptions<CpuPipelineCliOptions> {
+  ListOption<std::string> features{*this, "features", llvm::cl::desc("CPU features, LLVM names (default: none)")};
+  Option<std::string> row{*this, "row", llvm::cl::desc("kernel row to use wherever it is exact (default: the best)")};
+  Option<bool> probe{*this, "probe", llvm::cl::desc("codes and accumulators as outputs (default: false)")};
+
+  CpuPipelineOptions get() const {
+    CpuPipelineOptions options;
+    for (const std::string &feature : features)
+      options.features.insert(feature);
+    options.forceKernel = row;
+    options.probe = probe;
+    options.store = std::make_shared<MemoryWeightStore>();
+    return options;
+  }
+};
+} // namespace
+
+void setun::registerPasses() {
+  registerSetunPasses();
+  registerTransformsPasses();
+  registerConversionPasses();
+  bufferization::registerBufferizationPasses();
+  registerLinalgPasses();
+  PassPipelineRegistration<CpuPipelineCliOptions>(
+      "bitnet-to-ternary-pipeline", "bitnet on tensors to ternary on tensors, fused, kernels chosen",
+      [](OpPassManager &pm, const CpuPipelineCliOptions &o) { buildBitnetToTernaryPipeline(pm, o.get()); });
+  PassPipelineRegistration<CpuPipelineCliOptions>(
+      "ternary-to-llvm-pipeline", "ternary on tensors to the LLVM dialect",
+      [](OpPassManager &pm, const CpuPipelineCliOptions &o) { buildTernaryToLlvmPipeline(pm, o.get()); });
+  PassPipelineRegistration<CpuPipelineCliOptions>(
+      "setun-cpu-pipeline", "the whole way from bitnet to the LLVM dialect",
+      [](OpPassManager &pm, const CpuPipelineCliOptions &o) { buildSetunCpuPipeline(pm, o.get()); });
+}

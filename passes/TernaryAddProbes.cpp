@@ -1,0 +1,124 @@
+//===- TernaryAddProbes.cpp - codes and accumulators as outputs ------------------===//
+#include "passes/EntryInfo.h"
+#include "passes/Passes.h"
+
+namespace setun {
+#define GEN_PASS_DEF_TERNARYADDPROBES
+#include "passes/Passes.h.inc"
+} // namespace setun
+
+using namespace mlir;
+using namespace mlir::ternary;
+
+namespace {
+/// Name of the layer that a weight value belongs to; empty if it has none.
+std::string layerName(Value weight) {
+  if (auto quantize = weight.getDefiningOp<bitnet::QuantizeWeightOp>())
+    weight = quantize.getMasters();
+  auto op = weight.getDefiningOp<bitnet::WeightOp>();
+  if (!op)
+    return "";
+  StringRef name = op.getName();
+  name.consume_back(".weight");
+  return name.str();
+}
+
+struct TernaryAddProbes : public setun::impl::TernaryAddProbesBase<TernaryAddProbes> {
+  void runOnOperation() override {
+    for (auto func : getOperation().getOps<func::FuncOp>())
+      if (setun::isEntry(func) && failed(addProbes(func)))
+        return signalPassFailure();
+  }
+
+  LogicalResult addProbes(func::FuncOp func);
+};
+
+LogicalResult TernaryAddProbes::addProbes(func::FuncOp func) {
+  auto info = setun::getEntryInfo(func);
+  if (failed(info))
+    return failure();
+  SmallVector<MatmulOp> matmuls;
+  func.walk([&](MatmulOp op) { matmuls.push_back(op); });
+  auto ret = cast<func::ReturnOp>(func.getBody().front().getTerminator());
+  SmallVector<Value> results(ret.getOperands());
+  SmallVector<std::string> names;
+  int unnamed = 0;
+
+  for (MatmulOp op : matmuls) {
+    auto pack = op.getPacked().getDefiningOp<PackOp>();
+    if (!pack)
+      continue;
+    OpBuilder b(op);
+    Location loc = op.getLoc();
+    bool coded = static_cast<bool>(op.getSums());
+    LayoutAttr layout = op.getLayout();
+    int64_t tokens = cast<ShapedType>(op.getX().getType()).getDimSize(0);
+    SmallVector<int64_t> shape = {tokens, layout.getRows()};
+    if (op.getGroup())
+      shape.push_back(op.getGroups());
+    auto accType = RankedTensorType::get(shape, coded ? b.getI32Type() : Type(b.getF32Type()));
+    Value acc;
+    if (op.getAcc()) {
+      acc = op->getResults().back();
+    } else {
+      SmallVector<Value> sizes;
+      if (accType.isDynamicDim(0))
+        sizes.push_back(tensor::DimOp::create(b, loc, op.getX(), 0));
+      Value empty = tensor::EmptyOp::create(b, loc, accType, sizes);
+      auto probed = MatmulOp::create(b, loc, TypeRange{op->getResult(0).getType(), accType}, op.getX(), op.getPacked(),
+                                     op.getRowScales(), op.getActScale(), op.getSums(), op.getBias(), op.getResidual(),
+                                     op.getY(), empty, layout, op.getGroupAttr(), op.getEpilogueAttr(),
+                                     op.getBiasPlaceAttr(), op.getKernelAttr());
+      op->getResult(0).replaceAllUsesWith(probed->getResult(0));
+      op.erase();
+      acc = probed->getResult(1);
+      op = probed;
+    }
+    b.setInsertionPointAfterValue(acc);
+    Value codes = op.getX();
+    OpFoldResult tokenSize = tensor::getMixedSize(b, loc, codes, 0);
+    int64_t row = 0;
+    auto slice = [&](Value value, ArrayRef<int64_t> offset, ArrayRef<int64_t> size) {
+      SmallVector<OpFoldResult> offsets, sizes = {tokenSize}, strides;
+      for (int64_t o : offset)
+        offsets.push_back(b.getIndexAttr(o));
+      for (int64_t s : size)
+        sizes.push_back(b.getIndexAttr(s));
+      strides.assign(offsets.size(), b.getIndexAttr(1));
+      return Value(tensor::ExtractSliceOp::create(b, loc, value, offsets, sizes, strides));
+    };
+    for (Value weight : pack.getWeights()) {
+      std::string name = layerName(weight);
+      if (name.empty())
+        name = "linear" + std::to_string(unnamed++);
+      int64_t n = cast<ShapedType>(weight.getType()).getDimSize(0);
+      if (coded) {
+        results.push_back(slice(codes, {0, 0}, {layout.getCols()}));
+        names.push_back("probe." + name + ".codes");
+      }
+      results.push_back(op.getGroup() ? slice(acc, {0, row, 0}, {n, op.getGroups()}) : slice(acc, {0, row}, {n}));
+      names.push_back("probe." + name + ".acc");
+      row += n;
+    }
+  }
+
+  unsigned first = ret.getNumOperands();
+  ret.getOperandsMutable().assign(results);
+  Builder b(&getContext());
+  func.setFunctionType(b.getFunctionType(func.getArgumentTypes(), ValueRange(results).getTypes()));
+  // The token symbol of the entry names the only dynamic dimension of a probe.
+  for (auto [i, name] : llvm::enumerate(names)) {
+    SmallVector<NamedAttribute> attrs = {b.getNamedAttr(bitnet::kNameAttr, b.getStringAttr(name))};
+    auto type = cast<RankedTensorType>(results[first + i].getType());
+    if (type.isDynamicDim(0)) {
+      if (info->symbols.empty())
+        return func.emitError() << "expects a symbol for the tokens of " << name;
+      attrs.push_back(b.getNamedAttr(bitnet::kDimsAttr, b.getStrArrayAttr({info->symbols.front()})));
+    }
+    SmallVector<DictionaryAttr> all;
+    func.getAllResultAttrs(all);
+    func.setResultAttrs(first + i, b.getDictionaryAttr(attrs));
+  }
+  return success();
+}
+} // namespace

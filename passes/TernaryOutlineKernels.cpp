@@ -1,0 +1,116 @@
+//===- TernaryOutlineKernels.cpp - operations on buffers into kernel functions ---===//
+#include "passes/Passes.h"
+
+namespace setun {
+#define GEN_PASS_DEF_TERNARYOUTLINEKERNELS
+#include "passes/Passes.h.inc"
+} // namespace setun
+
+using namespace mlir;
+using namespace mlir::ternary;
+
+namespace {
+struct TernaryOutlineKernels : public setun::impl::TernaryOutlineKernelsBase<TernaryOutlineKernels> {
+  void runOnOperation() override {
+    SmallVector<Operation *> ops;
+    getOperation().walk([&](Operation *op) {
+      if (op->hasAttr("ternary.compute"))
+        ops.push_back(op);
+    });
+    for (Operation *op : ops)
+      outline(op);
+  }
+
+  void outline(Operation *op);
+  Value marked(func::FuncOp func, StringRef mark);
+
+  llvm::StringMap<func::FuncOp> kernels;
+};
+
+Value TernaryOutlineKernels::marked(func::FuncOp func, StringRef mark) {
+  for (Operation &op : func.getBody().front())
+    if (op.hasAttr(mark))
+      return op.getResult(0);
+  return Value();
+}
+
+/// Name of a kernel: its operation, and for matmuls the row.
+std::string baseName(Operation *op) {
+  std::string name = op->getName().stripDialect().str();
+  if (auto matmul = dyn_cast<MatmulOp>(op); matmul && matmul.getKernel())
+    name += "_" + matmul.getKernel()->getRow().str();
+  std::replace(name.begin(), name.end(), '.', '_');
+  return "kernel_" + name;
+}
+
+void TernaryOutlineKernels::outline(Operation *op) {
+  op->removeAttr("ternary.compute");
+  auto parent = op->getParentOfType<func::FuncOp>();
+  // Values from outside: operands, and what a linalg body captures.
+  llvm::SetVector<Value> captured(op->operand_begin(), op->operand_end());
+  op->walk([&](Operation *inner) {
+    for (Value operand : inner->getOperands())
+      if (operand.getParentRegion() == op->getParentRegion())
+        captured.insert(operand);
+  });
+  SmallVector<Value> arguments(captured.begin(), captured.end());
+
+  // Equal text (without locations) and equal wiring of operands mean equal kernels.
+  std::string key;
+  llvm::raw_string_ostream stream(key);
+  OpPrintingFlags flags;
+  flags.useLocalScope().printGenericOpForm().skipRegions(false);
+  for (Value operand : op->getOperands())
+    stream << (llvm::find(arguments, operand) - arguments.begin()) << " " << operand.getType() << ", ";
+  {
+    // Printed without its operands: their names differ between calls.
+    stream << op->getName() << " " << op->getAttrDictionary();
+    if (Attribute properties = op->getPropertiesAsAttribute())
+      stream << properties;
+    for (Region &region : op->getRegions())
+      for (Block &block : region)
+        for (Operation &inner : block) {
+          stream << inner.getName() << inner.getAttrDictionary();
+          for (Value operand : inner.getOperands()) {
+            if (auto argument = dyn_cast<BlockArgument>(operand); argument && argument.getOwner() == &block)
+              stream << " arg" << argument.getArgNumber();
+            else if (operand.getParentRegion() == op->getParentRegion())
+              stream << " capture" << (llvm::find(arguments, operand) - arguments.begin());
+            else
+              stream << " op" << std::distance(block.begin(), operand.getDefiningOp()->getIterator());
+          }
+          stream << inner.getResultTypes();
+        }
+  }
+
+  OpBuilder b(op);
+  Location loc = op->getLoc();
+  func::FuncOp &kernel = kernels[key];
+  if (!kernel) {
+    SmallVector<Type> types;
+    for (Value argument : arguments)
+      types.push_back(argument.getType());
+    types.append(2, b.getIndexType());
+    OpBuilder mb = OpBuilder::atBlockEnd(getOperation().getBody());
+    std::string name = baseName(op) + "_" + std::to_string(kernels.size() - 1);
+    kernel = func::FuncOp::create(mb, UnknownLoc::get(&getContext()), name, b.getFunctionType(types, {}));
+    kernel.setPrivate();
+    kernel->setAttr(setun::kKernelAttr, b.getUnitAttr());
+    if (auto matmul = dyn_cast<MatmulOp>(op); matmul && matmul.getKernel())
+      kernel->setAttr(setun::kKernelRowAttr, b.getStringAttr(matmul.getKernel()->getRow()));
+    Block *block = kernel.addEntryBlock();
+    OpBuilder kb = OpBuilder::atBlockBegin(block);
+    IRMapping map;
+    for (auto [argument, inner] : llvm::zip(arguments, block->getArguments()))
+      map.map(argument, inner);
+    kb.clone(*op, map);
+    func::ReturnOp::create(kb, kernel.getLoc());
+    ++numKernels;
+  }
+  arguments.push_back(marked(parent, "ternary.thread"));
+  arguments.push_back(marked(parent, "ternary.threads"));
+  func::CallOp::create(b, loc, kernel, arguments);
+  op->erase();
+  ++numCalls;
+}
+} // namespace

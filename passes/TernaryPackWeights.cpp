@@ -1,0 +1,409 @@
+//===- TernaryPackWeights.cpp - weights into the weights section -----------------===//
+//
+// Every constant tensor of the module becomes bytes of the weight store. Matrices are streamed: one panel, and the rows
+// that it is made of, are in memory at a time.
+//
+//===----------------------------------------------------------------------===//
+#include "lib/Weights/WeightSource.h"
+#include "passes/Passes.h"
+
+#include "llvm/Support/SHA1.h"
+
+namespace setun {
+#define GEN_PASS_DEF_TERNARYPACKWEIGHTS
+#include "passes/Passes.h.inc"
+} // namespace setun
+
+using namespace mlir;
+using namespace mlir::ternary;
+namespace packing = setun::packing;
+
+namespace {
+/// Rows of one ternary or binary matrix, wherever they come from.
+class RowReader {
+public:
+  static FailureOr<std::unique_ptr<RowReader>> create(Value value, setun::WeightStore &store);
+
+  int64_t rows() const { return n; }
+  /// Codes of one row: -1, 0, +1, or -1, +1.
+  llvm::Error read(int64_t row, int8_t *out);
+  /// Says what is packed; equal text, equal codes.
+  std::string key;
+  setun::TernaryStats stats;
+  std::string name;
+  bool binary = false;
+
+private:
+  int64_t n = 0, k = 0;
+  std::vector<int8_t> constant;
+  setun::WeightSource *source = nullptr;
+  std::optional<setun::MasterScales> masters;
+  bool sign = false;
+};
+
+std::string hashOf(ArrayRef<char> bytes) {
+  llvm::SHA1 hash;
+  hash.update(ArrayRef<uint8_t>(reinterpret_cast<const uint8_t *>(bytes.data()), bytes.size()));
+  return llvm::toHex(hash.final());
+}
+
+/// The bytes of a constant, splats written out.
+std::vector<char> rawBytes(DenseElementsAttr attr) {
+  std::vector<char> out;
+  ArrayRef<char> raw = attr.getRawData();
+  if (attr.isSplat() && attr.getNumElements() > 1)
+    for (int64_t i = 0; i < attr.getNumElements(); ++i)
+      out.insert(out.end(), raw.begin(), raw.end());
+  else
+    out.assign(raw.begin(), raw.end());
+  return out;
+}
+
+llvm::Expected<setun::MasterScales> measure(setun::WeightSource &source, bitnet::QuantizeWeightOp op) {
+  auto type = cast<RankedTensorType>(op.getMasters().getType());
+  auto weight = op.getMasters().getDefiningOp<bitnet::WeightOp>();
+  int64_t group = op.getGranularity().getKind() == bitnet::ScaleKind::Group ? op.getGranularity().getGroup() : 0;
+  if (op.getMethod() == bitnet::WeightQuant::Absmean)
+    return source.measureAbsMean(weight.getName(), type.getDimSize(0), type.getDimSize(1), group,
+                                 op.getEps().convertToFloat());
+  return source.measureSign(weight.getName(), type.getDimSize(0), type.getDimSize(1), group);
+}
+
+FailureOr<std::unique_ptr<RowReader>> RowReader::create(Value value, setun::WeightStore &store) {
+  auto reader = std::make_unique<RowReader>();
+  auto type = cast<RankedTensorType>(value.getType());
+  reader->n = type.getDimSize(0);
+  reader->k = type.getDimSize(1);
+  reader->binary = type.getElementType().isInteger(1);
+  Operation *def = value.getDefiningOp();
+  DenseIntElementsAttr dense;
+  if (matchPattern(value, m_Constant(&dense))) {
+    for (const APInt &code : dense.getValues<APInt>())
+      reader->constant.push_back(reader->binary ? (code.isZero() ? -1 : 1) : static_cast<int8_t>(code.getSExtValue()));
+    reader->key = "constant " + hashOf({reinterpret_cast<char *>(reader->constant.data()), reader->constant.size()});
+    return reader;
+  }
+  auto quantize = dyn_cast_or_null<bitnet::QuantizeWeightOp>(def);
+  auto weight = quantize ? quantize.getMasters().getDefiningOp<bitnet::WeightOp>() : dyn_cast_or_null<bitnet::WeightOp>(def);
+  if (!weight) {
+    emitError(value.getLoc()) << "expects packed weights to be a constant, a bitnet.weight or its bitnet.quantize_weight";
+    return failure();
+  }
+  if (!store.source) {
+    weight.emitOpError() << "expects weight files, got none";
+    return failure();
+  }
+  reader->source = store.source;
+  reader->name = weight.getName().str();
+  reader->key = weight.getName().str();
+  if (quantize) {
+    reader->sign = quantize.getMethod() == bitnet::WeightQuant::Sign;
+    llvm::raw_string_ostream(reader->key)
+        << " " << stringifyWeightQuant(quantize.getMethod()) << " " << quantize.getEps().convertToFloat() << " "
+        << quantize.getGranularity();
+    auto scales = measure(*store.source, quantize);
+    if (!scales) {
+      weight.emitOpError() << llvm::toString(scales.takeError());
+      return failure();
+    }
+    reader->masters = std::move(*scales);
+  }
+  return reader;
+}
+
+llvm::Error RowReader::read(int64_t row, int8_t *out) {
+  if (!source) {
+    std::memcpy(out, constant.data() + row * k, k);
+    return llvm::Error::success();
+  }
+  if (masters && sign)
+    return source->quantizeSignRows(name, n, k, row, row + 1, *masters, out);
+  if (masters)
+    return source->quantizeAbsMeanRows(name, n, k, row, row + 1, *masters, out, &stats);
+  if (binary)
+    return source->readBinaryRows(name, n, k, row, row + 1, out);
+  return source->readTernaryRows(name, n, k, row, row + 1, out, &stats);
+}
+
+struct TernaryPackWeights : public setun::impl::TernaryPackWeightsBase<TernaryPackWeights> {
+  TernaryPackWeights() : store(std::make_shared<setun::MemoryWeightStore>()) {}
+  explicit TernaryPackWeights(std::shared_ptr<setun::WeightStore> store) : store(std::move(store)) {}
+
+  void runOnOperation() override;
+
+  LogicalResult pack(PackOp op);
+  LogicalResult packScales(PackScalesOp op);
+  LogicalResult packDense(PackDenseOp op);
+  LogicalResult placeWeight(bitnet::WeightOp op);
+  LogicalResult placeConstant(arith::ConstantOp op);
+
+  /// The offset of what `key` names; `write` streams it there if it is new.
+  LogicalResult place(Operation *op, Value value, const std::string &key, uint64_t size,
+                      function_ref<llvm::Error(uint64_t offset)> write);
+  FailureOr<std::vector<float>> floats(Value value);
+
+  std::shared_ptr<setun::WeightStore> store;
+};
+
+LogicalResult TernaryPackWeights::place(Operation *op, Value value, const std::string &key, uint64_t size,
+                                        function_ref<llvm::Error(uint64_t)> write) {
+  auto known = store->placed.find(key);
+  uint64_t offset;
+  if (known != store->placed.end()) {
+    offset = known->second;
+  } else {
+    auto reserved = store->reserve(size);
+    if (!reserved)
+      return op->emitError() << llvm::toString(reserved.takeError());
+    offset = *reserved;
+    if (llvm::Error error = write(offset))
+      return op->emitOpError() << llvm::toString(std::move(error));
+    store->placed[key] = offset;
+    store->sizes[key] = size;
+  }
+  OpBuilder b(op);
+  Value section = SectionOp::create(b, op->getLoc(), value.getType(), b.getI64IntegerAttr(offset));
+  value.replaceAllUsesWith(section);
+  return success();
+}
+
+LogicalResult TernaryPackWeights::pack(PackOp op) {
+  std::vector<std::unique_ptr<RowReader>> readers;
+  std::string key;
+  llvm::raw_string_ostream stream(key);
+  stream << "pack " << op.getLayout();
+  for (Value weight : op.getWeights()) {
+    auto reader = RowReader::create(weight, *store);
+    if (failed(reader))
+      return failure();
+    stream << " | " << (*reader)->key;
+    readers.push_back(std::move(*reader));
+  }
+  packing::PackedShape shape = packedShape(op.getLayout());
+  return place(op, op.getPacked(), key, shape.bytes(), [&](uint64_t offset) -> llvm::Error {
+    llvm::Error failed = llvm::Error::success();
+    uint64_t at = offset;
+    packing::Packer packer(shape);
+    bool ok = packer.pack(
+        [&](int64_t row, int8_t *codes) {
+          size_t matrix = 0;
+          while (row >= readers[matrix]->rows())
+            row -= readers[matrix++]->rows();
+          failed = readers[matrix]->read(row, codes);
+          return !failed;
+        },
+        [&](const uint8_t *bytes, size_t size) {
+          failed = store->write(at, bytes, size);
+          at += size;
+          store->progress(size);
+          return !failed;
+        });
+    if (!ok)
+      return failed;
+    for (auto &reader : readers)
+      if (!reader->binary && !reader->name.empty() && reader->stats.total() && reader->stats.allZero())
+        store->warn(reader->name + ": all weights are zero; re-uploaded checkpoints are known to have lost tensors "
+                                   "this way, compare with another revision");
+    return failed;
+  });
+}
+
+FailureOr<std::vector<float>> TernaryPackWeights::floats(Value value) {
+  DenseFPElementsAttr dense;
+  if (matchPattern(value, m_Constant(&dense)))
+    return std::vector<float>(dense.value_begin<float>(), dense.value_end<float>());
+  Operation *def = value.getDefiningOp();
+  if (def && !store->source && isa<bitnet::WeightOp, bitnet::QuantizeWeightOp>(def)) {
+    def->emitOpError() << "expects weight files, got none";
+    return failure();
+  }
+  if (auto weight = dyn_cast_or_null<bitnet::WeightOp>(def)) {
+    std::vector<float> out;
+    if (llvm::Error error =
+            store->source->readFloat(weight.getName(), cast<ShapedType>(value.getType()).getShape(), out)) {
+      weight.emitOpError() << llvm::toString(std::move(error));
+      return failure();
+    }
+    return out;
+  }
+  if (auto quantize = dyn_cast_or_null<bitnet::QuantizeWeightOp>(def)) {
+    if (quantize.getMasters().getDefiningOp<bitnet::WeightOp>()) {
+      auto scales = measure(*store->source, quantize);
+      if (!scales) {
+        quantize.emitOpError() << llvm::toString(scales.takeError());
+        return failure();
+      }
+      return scales->scale;
+    }
+  }
+  emitError(value.getLoc()) << "expects a scale that is a constant, a bitnet.weight or from bitnet.quantize_weight";
+  return failure();
+}
+
+LogicalResult TernaryPackWeights::packScales(PackScalesOp op) {
+  std::vector<std::vector<float>> stored;
+  for (Value scale : op.getInputs()) {
+    auto values = floats(scale);
+    if (failed(values))
+      return failure();
+    for (float value : *values)
+      if (!std::isfinite(value) || value <= 0) {
+        std::string name;
+        if (auto weight = scale.getDefiningOp<bitnet::WeightOp>())
+          name = weight.getName().str() + ": ";
+        // A constant zero stands for "no scale": an accumulator that is used as it is.
+        return op.emitOpError() << name << "expects scales that are finite and greater than 0, got " << value;
+      }
+    stored.push_back(std::move(*values));
+  }
+  auto type = cast<RankedTensorType>(op.getPacked().getType());
+  int64_t groups = type.getDimSize(1);
+  std::vector<float> packed(type.getNumElements());
+  packing::packScales(
+      packedShape(op.getLayout()), groups,
+      [&](int64_t row, int64_t group) {
+        size_t matrix = 0;
+        while (row >= op.getRowCounts()[matrix])
+          row -= op.getRowCounts()[matrix++];
+        return rowScale(cast<bitnet::ScalesAttr>(op.getScales()[matrix]),
+                        cast<bitnet::DirectionAttr>(op.getDirections()[matrix]).getValue(), stored[matrix], groups, row,
+                        group);
+      },
+      packed.data());
+  uint64_t size = packed.size() * sizeof(float);
+  std::string key = "f32 " + hashOf({reinterpret_cast<const char *>(packed.data()), size});
+  return place(op, op.getPacked(), key, size,
+               [&](uint64_t offset) { return store->write(offset, packed.data(), size); });
+}
+
+template <typename T, typename Read>
+llvm::Error streamDense(setun::WeightStore &store, packing::DenseShape shape, uint64_t offset, Read read) {
+  llvm::Error failed = llvm::Error::success();
+  uint64_t at = offset;
+  packing::DensePacker<T> packer(shape);
+  packer.pack(
+      [&](int64_t row, T *out) {
+        failed = read(row, out);
+        return !failed;
+      },
+      [&](const T *elements, size_t count) {
+        failed = store.write(at, elements, count * sizeof(T));
+        at += count * sizeof(T);
+        store.progress(count * sizeof(T));
+        return !failed;
+      });
+  return failed;
+}
+
+LogicalResult TernaryPackWeights::packDense(PackDenseOp op) {
+  auto type = cast<RankedTensorType>(op.getW().getType());
+  int64_t n = type.getDimSize(0), k = type.getDimSize(1);
+  packing::DenseShape shape{n, k};
+  Type element = type.getElementType();
+  uint64_t elementSize = element.getIntOrFloatBitWidth() / 8;
+  std::string key;
+  llvm::raw_string_ostream stream(key);
+  stream << "dense " << type << " | ";
+  DenseFPElementsAttr dense;
+  std::vector<char> raw;
+  auto weight = op.getW().getDefiningOp<bitnet::WeightOp>();
+  if (matchPattern(op.getW(), m_Constant(&dense))) {
+    raw = rawBytes(dense);
+    stream << hashOf(raw);
+  } else if (weight) {
+    if (!store->source)
+      return weight.emitOpError() << "expects weight files, got none";
+    stream << weight.getName();
+  } else {
+    return op.emitOpError() << "expects a constant or a bitnet.weight";
+  }
+  return place(op, op.getPacked(), key, shape.elements() * elementSize, [&](uint64_t offset) -> llvm::Error {
+    auto fromConstant = [&](int64_t row, void *out) -> llvm::Error {
+      std::memcpy(out, raw.data() + row * k * elementSize, k * elementSize);
+      return llvm::Error::success();
+    };
+    if (element.isF32())
+      return streamDense<float>(*store, shape, offset, [&](int64_t row, float *out) -> llvm::Error {
+        return weight ? store->source->readRowsF32(weight.getName(), n, k, row, row + 1, out) : fromConstant(row, out);
+      });
+    return streamDense<uint16_t>(*store, shape, offset, [&](int64_t row, uint16_t *out) -> llvm::Error {
+      if (!weight)
+        return fromConstant(row, out);
+      return element.isBF16() ? store->source->readRowsBF16(weight.getName(), n, k, row, row + 1, out)
+                              : store->source->readRowsF16(weight.getName(), n, k, row, row + 1, out);
+    });
+  });
+}
+
+LogicalResult TernaryPackWeights::placeWeight(bitnet::WeightOp op) {
+  auto type = cast<RankedTensorType>(op.getResult().getType());
+  if (!type.getElementType().isF32())
+    return op.emitOpError() << "expects to be packed, or to be f32 where it is used as it is, got " << type;
+  auto values = floats(op.getResult());
+  if (failed(values))
+    return failure();
+  uint64_t size = values->size() * sizeof(float);
+  std::string key = "f32 " + hashOf({reinterpret_cast<const char *>(values->data()), size});
+  return place(op, op.getResult(), key, size,
+               [&](uint64_t offset) { return store->write(offset, values->data(), size); });
+}
+
+LogicalResult TernaryPackWeights::placeConstant(arith::ConstantOp op) {
+  auto dense = dyn_cast<DenseElementsAttr>(op.getValue());
+  if (!dense || !isa<RankedTensorType>(op.getType()))
+    return success();
+  if (cast<ShapedType>(op.getType()).getElementTypeBitWidth() % 8)
+    return op.emitOpError() << "expects sub-byte constants to be packed, got " << op.getType();
+  std::vector<char> raw = rawBytes(dense);
+  std::string key;
+  llvm::raw_string_ostream(key) << cast<ShapedType>(op.getType()).getElementType() << " " << hashOf(raw);
+  return place(op, op.getResult(), key, raw.size(),
+               [&](uint64_t offset) { return store->write(offset, raw.data(), raw.size()); });
+}
+
+void TernaryPackWeights::runOnOperation() {
+  SmallVector<Operation *> ops;
+  getOperation().walk([&](Operation *op) { ops.push_back(op); });
+  auto run = [&](auto kind, auto method) {
+    for (Operation *&op : ops)
+      if (auto typed = op ? dyn_cast<decltype(kind)>(op) : decltype(kind)()) {
+        if (!op->use_empty() && failed((this->*method)(typed)))
+          return failure();
+        op->erase();
+        op = nullptr;
+      }
+    return success();
+  };
+  auto placeConstants = [&]() -> LogicalResult {
+    for (Operation *&op : ops)
+      if (auto constant = op ? dyn_cast<arith::ConstantOp>(op) : arith::ConstantOp()) {
+        if (!isa<RankedTensorType>(constant.getType()))
+          continue;
+        if (!op->use_empty() && failed(placeConstant(constant)))
+          return failure();
+        op->erase();
+        op = nullptr;
+      }
+    return success();
+  };
+  auto dropQuantizers = [&]() -> LogicalResult {
+    for (Operation *&op : ops)
+      if (op && isa<bitnet::QuantizeWeightOp>(op)) {
+        if (!op->use_empty())
+          return op->emitOpError() << "expects its results to be packed";
+        op->erase();
+        op = nullptr;
+      }
+    return success();
+  };
+  // Packed matrices, then what they consumed.
+  if (failed(run(PackOp(), &TernaryPackWeights::pack)) || failed(run(PackScalesOp(), &TernaryPackWeights::packScales)) ||
+      failed(run(PackDenseOp(), &TernaryPackWeights::packDense)) || failed(dropQuantizers()) ||
+      failed(run(bitnet::WeightOp(), &TernaryPackWeights::placeWeight)) || failed(placeConstants()))
+    signalPassFailure();
+}
+} // namespace
+
+std::unique_ptr<Pass> setun::createTernaryPackWeights(std::shared_ptr<WeightStore> store) {
+  return std::make_unique<TernaryPackWeights>(std::move(store));
+}

@@ -1,0 +1,179 @@
+//===- TileRows.cpp - loops of normalisation, quantisation and other row operations ===//
+#include "passes/VectorBuilder.h"
+
+using namespace mlir;
+using namespace mlir::ternary;
+using namespace setun;
+using bitnet::NormKind;
+
+namespace {
+/// What a norm needs to know of a row before it can write one: mean (layer) and 1 / sqrt(... + eps), on all lanes.
+struct RowNorm {
+  NormKind kind = NormKind::None;
+  Value weight, bias;
+  Value mean, inverse;
+};
+
+RowNorm measureRow(VectorBuilder &v, std::optional<bitnet::NormAttr> norm, Value weight, Value bias, Value x, Value t,
+                   int64_t size) {
+  RowNorm row;
+  if (!norm || norm->getKind() == NormKind::None)
+    return row;
+  row.kind = norm->getKind();
+  row.weight = weight;
+  row.bias = bias;
+  Value count = v.f32(static_cast<float>(size));
+  if (row.kind == NormKind::Layer) {
+    Value sum = v.chunks(size, v.splat(0.0f), [&](Value k, int64_t lanes, ValueRange acc) {
+      return SmallVector<Value>{v.addf(acc[0], v.load(x, {t, k}, lanes))};
+    })[0];
+    row.mean = v.broadcast(v.divf(v.treeSum(sum), count));
+  }
+  Value squares = v.chunks(size, v.splat(0.0f), [&](Value k, int64_t lanes, ValueRange acc) {
+    Value value = v.load(x, {t, k}, lanes);
+    if (row.mean) {
+      value = v.subf(value, row.mean);
+      if (lanes < kLanes)
+        value = arith::SelectOp::create(v.b, v.loc, v.constantMask(lanes), value, v.splat(0.0f));
+    }
+    return SmallVector<Value>{v.addf(acc[0], v.mulf(value, value))};
+  })[0];
+  Value variance = v.addf(v.divf(v.treeSum(squares), count), v.f32(norm->getEpsValue()));
+  row.inverse = v.broadcast(v.divf(v.f32(1.0f), v.sqrt(variance)));
+  return row;
+}
+
+Value normalise(VectorBuilder &v, const RowNorm &row, Value x, Value k, int64_t lanes) {
+  if (row.kind == NormKind::None)
+    return x;
+  if (row.mean)
+    x = v.subf(x, row.mean);
+  x = v.mulf(x, row.inverse);
+  if (row.weight)
+    x = v.mulf(x, v.load(row.weight, {k}, lanes));
+  if (row.bias)
+    x = v.addf(x, v.load(row.bias, {k}, lanes));
+  return x;
+}
+} // namespace
+
+void setun::tileNorm(NormOp op, TileContext &c) {
+  VectorBuilder &v = c.v;
+  int64_t size = cast<MemRefType>(op.getX().getType()).getDimSize(1);
+  auto [begin, end] = v.share(v.dim(op.getX(), 0), c.thread, c.threads);
+  v.loop(begin, end, 1, [&](Value t) {
+    RowNorm row = measureRow(v, op.getNorm(), op.getWeight(), op.getBias(), op.getX(), t, size);
+    v.chunks(size, [&](Value k, int64_t lanes) {
+      v.store(normalise(v, row, v.load(op.getX(), {t, k}, lanes), k, lanes), op.getY(), {t, k}, lanes);
+    });
+  });
+}
+
+void setun::tileQuantize(QuantizeOp op, TileContext &c) {
+  VectorBuilder &v = c.v;
+  OpBuilder &b = v.b;
+  Location loc = v.loc;
+  int64_t size = cast<MemRefType>(op.getX().getType()).getDimSize(1);
+  int64_t padded = (size + 3) / 4 * 4;
+  bitnet::ActQuantAttr quant = op.getActivation();
+  Value tokens = v.dim(op.getX(), 0);
+  Value qMax = v.f32(static_cast<float>(quant.getQMax()));
+
+  auto absmax = [&](const RowNorm &row, Value t, Value start) {
+    return v.chunks(size, start, [&](Value k, int64_t lanes, ValueRange acc) {
+      Value x = normalise(v, row, v.load(op.getX(), {t, k}, lanes), k, lanes);
+      if (lanes < kLanes)
+        x = arith::SelectOp::create(b, loc, v.constantMask(lanes), x, v.splat(0.0f));
+      return SmallVector<Value>{v.maxf(math::AbsFOp::create(b, loc, x), acc[0])};
+    })[0];
+  };
+  // s = (1 / max(absmax, eps)) * qmax, two roundings; what dequantises is 1 / s.
+  auto scaleOf = [&](Value maximum) {
+    Value m = v.maxf(maximum, v.f32(quant.getEpsValue()));
+    return v.mulf(v.divf(v.f32(1.0f), m), qMax);
+  };
+  auto writeCodes = [&](const RowNorm &row, Value t, Value s) {
+    Value scale = v.broadcast(s);
+    Value sum = v.chunks(size, v.splatI32(0), [&](Value k, int64_t valid, ValueRange acc) {
+      // The last chunk also writes the padding columns: lanes beyond the row are zero.
+      int64_t lanes = valid == kLanes ? kLanes : padded - size / kLanes * kLanes;
+      Value x = normalise(v, row, v.load(op.getX(), {t, k}, valid), k, valid);
+      Value q = v.roundEven(v.mulf(x, scale));
+      q = v.maxf(q, v.splat(static_cast<float>(quant.getQMin())));
+      q = v.minf(q, v.splat(static_cast<float>(quant.getQMax())));
+      Value code = arith::FPToSIOp::create(b, loc, v.i32Lanes(), q);
+      if (valid < kLanes)
+        code = arith::SelectOp::create(b, loc, v.constantMask(valid), code, v.splatI32(0));
+      v.store(arith::TruncIOp::create(b, loc, VectorType::get({kLanes}, b.getI8Type()), code), op.getCodes(), {t, k},
+              lanes);
+      return SmallVector<Value>{arith::AddIOp::create(b, loc, acc[0], code)};
+    })[0];
+    Value total = vector::ReductionOp::create(b, loc, vector::CombiningKind::ADD, sum);
+    v.storeScalar(total, op.getSums(), {t});
+  };
+  auto measure = [&](Value t) {
+    return measureRow(v, op.getNorm(), op.getNormWeight(), op.getNormBias(), op.getX(), t, size);
+  };
+
+  if (quant.getGranularity() == bitnet::ActGranularity::PerTensor) {
+    // One scale for all tokens: every thread finds it by itself, so that no barrier is needed inside a kernel.
+    Value maximum = v.loop(v.index(0), tokens, 1, v.splat(0.0f), [&](Value t, ValueRange acc) {
+      return SmallVector<Value>{absmax(measure(t), t, acc[0])};
+    })[0];
+    Value s = scaleOf(v.treeMax(maximum));
+    Value first = arith::CmpIOp::create(b, loc, arith::CmpIPredicate::eq, c.thread, v.index(0));
+    v.onlyIf(first, [&] { v.storeScalar(v.divf(v.f32(1.0f), s), op.getScale(), {v.index(0)}); });
+    auto [begin, end] = v.share(tokens, c.thread, c.threads);
+    v.loop(begin, end, 1, [&](Value t) { writeCodes(measure(t), t, s); });
+    return;
+  }
+  auto [begin, end] = v.share(tokens, c.thread, c.threads);
+  v.loop(begin, end, 1, [&](Value t) {
+    RowNorm row = measure(t);
+    Value s = scaleOf(v.treeMax(absmax(row, t, v.splat(0.0f))));
+    v.storeScalar(v.divf(v.f32(1.0f), s), op.getScale(), {t});
+    writeCodes(row, t, s);
+  });
+}
+
+void setun::tileGated(GatedOp op, TileContext &c) {
+  VectorBuilder &v = c.v;
+  Epilogue act = op.getAct() == bitnet::GateAct::Relu2 ? Epilogue::Relu2 : Epilogue::Silu;
+  int64_t size = cast<MemRefType>(op.getGate().getType()).getDimSize(1);
+  auto [begin, end] = v.share(v.dim(op.getGate(), 0), c.thread, c.threads);
+  v.loop(begin, end, 1, [&](Value t) {
+    v.chunks(size, [&](Value k, int64_t lanes) {
+      Value y = gate(v, act, v.load(op.getGate(), {t, k}, lanes), v.load(op.getUp(), {t, k}, lanes));
+      v.store(y, op.getY(), {t, k}, lanes);
+    });
+  });
+}
+
+void setun::tileHadamard(HadamardOp op, TileContext &c) {
+  VectorBuilder &v = c.v;
+  int64_t size = cast<MemRefType>(op.getX().getType()).getDimSize(1);
+  int64_t block = op.getBlock();
+  auto [begin, end] = v.share(v.dim(op.getX(), 0), c.thread, c.threads);
+  v.loop(begin, end, 1, [&](Value t) {
+    v.chunks(size, [&](Value k, int64_t lanes) { v.store(v.load(op.getX(), {t, k}, lanes), op.getY(), {t, k}, lanes); });
+    for (int64_t distance = 1; distance < block; distance *= 2) {
+      // Pairs (i, i + distance) of every run of 2 * distance elements.
+      v.loop(v.index(0), v.index(size), 2 * distance, [&](Value run) {
+        auto pair = [&](Value i, int64_t lanes) {
+          Value j = v.add(i, distance);
+          Value x = v.load(op.getY(), {t, i}, lanes), y = v.load(op.getY(), {t, j}, lanes);
+          v.store(v.addf(x, y), op.getY(), {t, i}, lanes);
+          v.store(v.subf(x, y), op.getY(), {t, j}, lanes);
+        };
+        if (distance >= kLanes)
+          v.loop(v.index(0), v.index(distance), kLanes, [&](Value i) { pair(v.add(run, i), kLanes); });
+        else
+          pair(run, distance);
+      });
+    }
+    Value factor = v.splat(static_cast<float>(1.0 / std::sqrt(static_cast<double>(block))));
+    v.chunks(size, [&](Value k, int64_t lanes) {
+      v.store(v.mulf(v.load(op.getY(), {t, k}, lanes), factor), op.getY(), {t, k}, lanes);
+    });
+  });
+}

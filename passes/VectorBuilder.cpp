@@ -1,0 +1,139 @@
+//===- VectorBuilder.cpp - loops and 16-lane vectors, in the stated order --------===//
+#include "passes/VectorBuilder.h"
+
+#include "setun/Exp.h"
+
+using namespace mlir;
+using namespace setun;
+
+Value VectorBuilder::splat(float value) {
+  return arith::ConstantOp::create(b, loc, DenseElementsAttr::get(f32Lanes(), value));
+}
+Value VectorBuilder::splatI32(int32_t value) {
+  return arith::ConstantOp::create(b, loc, DenseElementsAttr::get(i32Lanes(), value));
+}
+Value VectorBuilder::broadcast(Value scalar) {
+  return vector::BroadcastOp::create(b, loc, VectorType::get({kLanes}, scalar.getType()), scalar);
+}
+
+Value VectorBuilder::maxf(Value x, Value y) {
+  Value greater = arith::CmpFOp::create(b, loc, arith::CmpFPredicate::OGT, x, y);
+  return arith::SelectOp::create(b, loc, greater, x, y);
+}
+Value VectorBuilder::minf(Value x, Value y) {
+  Value less = arith::CmpFOp::create(b, loc, arith::CmpFPredicate::OLT, x, y);
+  return arith::SelectOp::create(b, loc, less, x, y);
+}
+
+Value VectorBuilder::roundEven(Value x) {
+  Value magic = isa<VectorType>(x.getType()) ? splat(12582912.0f) : f32(12582912.0f);
+  return subf(addf(x, magic), magic);
+}
+
+Value VectorBuilder::exp(Value x) {
+  using C = ExpConstants;
+  x = maxf(x, splat(C::lowest));
+  x = minf(x, splat(C::highest));
+  Value n = roundEven(mulf(x, splat(C::log2e)));
+  Value r = subf(x, mulf(n, splat(C::ln2Hi)));
+  r = subf(r, mulf(n, splat(C::ln2Lo)));
+  Value p = splat(C::poly[0]);
+  for (int i = 1; i < 6; ++i)
+    p = addf(mulf(p, r), splat(C::poly[i]));
+  Value t = mulf(p, mulf(r, r));
+  t = addf(addf(t, r), splat(1.0f));
+  Value bits = arith::FPToSIOp::create(b, loc, i32Lanes(), n);
+  bits = arith::AddIOp::create(b, loc, bits, splatI32(127));
+  bits = arith::ShLIOp::create(b, loc, bits, splatI32(23));
+  return mulf(t, arith::BitcastOp::create(b, loc, f32Lanes(), bits));
+}
+
+Value VectorBuilder::tree(Value lanes, function_ref<Value(Value, Value)> combine) {
+  for (int64_t half = kLanes / 2; half >= 1; half /= 2) {
+    Value low = vector::ExtractStridedSliceOp::create(b, loc, lanes, ArrayRef<int64_t>{0}, ArrayRef<int64_t>{half},
+                                                      ArrayRef<int64_t>{1});
+    Value high = vector::ExtractStridedSliceOp::create(b, loc, lanes, ArrayRef<int64_t>{half}, ArrayRef<int64_t>{half},
+                                                       ArrayRef<int64_t>{1});
+    lanes = combine(low, high);
+  }
+  return vector::ExtractOp::create(b, loc, lanes, ArrayRef<int64_t>{0});
+}
+Value VectorBuilder::treeSum(Value lanes) {
+  return tree(lanes, [&](Value x, Value y) { return addf(x, y); });
+}
+Value VectorBuilder::treeMax(Value lanes) {
+  return tree(lanes, [&](Value x, Value y) { return maxf(x, y); });
+}
+
+Value VectorBuilder::constantMask(int64_t lanes) {
+  return vector::ConstantMaskOp::create(b, loc, VectorType::get({kLanes}, b.getI1Type()), ArrayRef<int64_t>{lanes});
+}
+Value VectorBuilder::prefixMask(Value count) {
+  return vector::CreateMaskOp::create(b, loc, VectorType::get({kLanes}, b.getI1Type()), count);
+}
+
+Value VectorBuilder::load(Value memref, ValueRange indices, int64_t lanes) {
+  auto type = VectorType::get({kLanes}, cast<MemRefType>(memref.getType()).getElementType());
+  if (lanes == kLanes)
+    return vector::LoadOp::create(b, loc, type, memref, indices);
+  return loadMasked(memref, indices, constantMask(lanes));
+}
+Value VectorBuilder::loadMasked(Value memref, ValueRange indices, Value mask) {
+  auto type = VectorType::get({kLanes}, cast<MemRefType>(memref.getType()).getElementType());
+  Value zero = arith::ConstantOp::create(b, loc, b.getZeroAttr(type));
+  return vector::MaskedLoadOp::create(b, loc, type, memref, indices, mask, zero);
+}
+void VectorBuilder::store(Value vector, Value memref, ValueRange indices, int64_t lanes) {
+  if (lanes == kLanes)
+    vector::StoreOp::create(b, loc, vector, memref, indices);
+  else
+    storeMasked(vector, memref, indices, constantMask(lanes));
+}
+void VectorBuilder::storeMasked(Value vector, Value memref, ValueRange indices, Value mask) {
+  vector::MaskedStoreOp::create(b, loc, memref, indices, mask, vector);
+}
+
+SmallVector<Value> VectorBuilder::loop(Value from, Value to, int64_t step, ValueRange init, Body body) {
+  auto op = scf::ForOp::create(b, loc, from, to, index(step), init);
+  OpBuilder::InsertionGuard guard(b);
+  b.setInsertionPointToStart(op.getBody());
+  SmallVector<Value> next = body(op.getInductionVar(), op.getRegionIterArgs());
+  if (!init.empty())
+    scf::YieldOp::create(b, loc, next);
+  return SmallVector<Value>(op.getResults());
+}
+void VectorBuilder::loop(Value from, Value to, int64_t step, function_ref<void(Value)> body) {
+  loop(from, to, step, ValueRange(), [&](Value iv, ValueRange) {
+    body(iv);
+    return SmallVector<Value>();
+  });
+}
+
+SmallVector<Value> VectorBuilder::chunks(int64_t size, ValueRange init, ChunkBody body) {
+  int64_t full = size / kLanes * kLanes;
+  SmallVector<Value> state(init.begin(), init.end());
+  if (full)
+    state = loop(index(0), index(full), kLanes, init,
+                 [&](Value k, ValueRange args) { return body(k, kLanes, args); });
+  if (size > full)
+    state = body(index(full), size - full, state);
+  return state;
+}
+void VectorBuilder::chunks(int64_t size, function_ref<void(Value, int64_t)> body) {
+  chunks(size, ValueRange(), [&](Value k, int64_t lanes, ValueRange) {
+    body(k, lanes);
+    return SmallVector<Value>();
+  });
+}
+void VectorBuilder::onlyIf(Value condition, function_ref<void()> body) {
+  auto op = scf::IfOp::create(b, loc, condition, /*withElseRegion=*/false);
+  OpBuilder::InsertionGuard guard(b);
+  b.setInsertionPointToStart(&op.getThenRegion().front());
+  body();
+}
+
+std::pair<Value, Value> VectorBuilder::share(Value total, Value thread, Value threads) {
+  Value chunk = arith::CeilDivUIOp::create(b, loc, total, threads);
+  Value begin = min(arith::MulIOp::create(b, loc, thread, chunk), total);
+  return {begin, min(add(begin, chunk), total)};
+}

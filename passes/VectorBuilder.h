@@ -1,0 +1,116 @@
+//===- VectorBuilder.h - loops and 16-lane vectors, in the stated order ----------*- C++ -*-===//
+//
+// What the tiling code shares: bounds of a thread's share, loops over chunks of 16 lanes with a masked tail, and the
+// float operations of the bitnet dialect's description (sum16, exp), each emitted in exactly that order.
+//
+//===----------------------------------------------------------------------===//
+#ifndef SETUN_PASSES_VECTORBUILDER_H
+#define SETUN_PASSES_VECTORBUILDER_H
+
+#include "passes/Passes.h"
+
+namespace setun {
+
+constexpr int64_t kLanes = 16;
+
+class VectorBuilder {
+public:
+  VectorBuilder(mlir::OpBuilder &b, mlir::Location loc) : b(b), loc(loc) {}
+
+  mlir::OpBuilder &b;
+  mlir::Location loc;
+
+  // Types and constants.
+  mlir::VectorType f32Lanes() { return mlir::VectorType::get({kLanes}, b.getF32Type()); }
+  mlir::VectorType i32Lanes() { return mlir::VectorType::get({kLanes}, b.getI32Type()); }
+  mlir::Value index(int64_t value) { return mlir::arith::ConstantIndexOp::create(b, loc, value); }
+  mlir::Value f32(float value) { return mlir::arith::ConstantOp::create(b, loc, b.getF32FloatAttr(value)); }
+  mlir::Value splat(float value);
+  mlir::Value splatI32(int32_t value);
+  mlir::Value broadcast(mlir::Value scalar);
+
+  // Index arithmetic.
+  mlir::Value add(mlir::Value x, mlir::Value y) { return mlir::arith::AddIOp::create(b, loc, x, y); }
+  mlir::Value add(mlir::Value x, int64_t y) { return y ? add(x, index(y)) : x; }
+  mlir::Value mul(mlir::Value x, int64_t y) { return mlir::arith::MulIOp::create(b, loc, x, index(y)); }
+  mlir::Value div(mlir::Value x, int64_t y) { return mlir::arith::DivUIOp::create(b, loc, x, index(y)); }
+  mlir::Value rem(mlir::Value x, int64_t y) { return mlir::arith::RemUIOp::create(b, loc, x, index(y)); }
+  mlir::Value sub(mlir::Value x, mlir::Value y) { return mlir::arith::SubIOp::create(b, loc, x, y); }
+  mlir::Value min(mlir::Value x, mlir::Value y) { return mlir::arith::MinSIOp::create(b, loc, x, y); }
+  mlir::Value dim(mlir::Value memref, int64_t i) { return mlir::memref::DimOp::create(b, loc, memref, i); }
+  mlir::Value toIndex(mlir::Value i64) { return mlir::arith::IndexCastOp::create(b, loc, b.getIndexType(), i64); }
+
+  // Float arithmetic, lanewise or scalar; no fast-math flags, ever.
+  mlir::Value addf(mlir::Value x, mlir::Value y) { return mlir::arith::AddFOp::create(b, loc, x, y); }
+  mlir::Value subf(mlir::Value x, mlir::Value y) { return mlir::arith::SubFOp::create(b, loc, x, y); }
+  mlir::Value mulf(mlir::Value x, mlir::Value y) { return mlir::arith::MulFOp::create(b, loc, x, y); }
+  mlir::Value divf(mlir::Value x, mlir::Value y) { return mlir::arith::DivFOp::create(b, loc, x, y); }
+  mlir::Value sqrt(mlir::Value x) { return mlir::math::SqrtOp::create(b, loc, x); }
+  /// x > y ? x : y; y if either is NaN.
+  mlir::Value maxf(mlir::Value x, mlir::Value y);
+  /// x < y ? x : y; y if either is NaN.
+  mlir::Value minf(mlir::Value x, mlir::Value y);
+  /// Nearest integer, ties to even, for |x| < 2^22, by adding and taking away 1.5 * 2^23.
+  mlir::Value roundEven(mlir::Value x);
+  /// setun::exactExp on 16 lanes.
+  mlir::Value exp(mlir::Value x);
+  /// Lanes l with l+8, l+4, l+2, l+1.
+  mlir::Value tree(mlir::Value lanes, llvm::function_ref<mlir::Value(mlir::Value, mlir::Value)> combine);
+  mlir::Value treeSum(mlir::Value lanes);
+  mlir::Value treeMax(mlir::Value lanes);
+
+  // Memory. `lanes` < 16 reads and writes that many, the rest of a loaded vector is 0.
+  mlir::Value load(mlir::Value memref, mlir::ValueRange indices, int64_t lanes = kLanes);
+  void store(mlir::Value vector, mlir::Value memref, mlir::ValueRange indices, int64_t lanes = kLanes);
+  /// With a mask that is only known at run time.
+  mlir::Value loadMasked(mlir::Value memref, mlir::ValueRange indices, mlir::Value mask);
+  void storeMasked(mlir::Value vector, mlir::Value memref, mlir::ValueRange indices, mlir::Value mask);
+  mlir::Value loadScalar(mlir::Value memref, mlir::ValueRange indices) {
+    return mlir::memref::LoadOp::create(b, loc, memref, indices);
+  }
+  void storeScalar(mlir::Value value, mlir::Value memref, mlir::ValueRange indices) {
+    mlir::memref::StoreOp::create(b, loc, value, memref, indices);
+  }
+  /// vector<16xi1> with the first `count` lanes set; count may be below 0 or above 16.
+  mlir::Value prefixMask(mlir::Value count);
+  mlir::Value constantMask(int64_t lanes);
+
+  // Control.
+  using Body = llvm::function_ref<llvm::SmallVector<mlir::Value>(mlir::Value iv, mlir::ValueRange state)>;
+  llvm::SmallVector<mlir::Value> loop(mlir::Value from, mlir::Value to, int64_t step, mlir::ValueRange init, Body body);
+  void loop(mlir::Value from, mlir::Value to, int64_t step, llvm::function_ref<void(mlir::Value iv)> body);
+  /// Runs `body(k, lanes, state)` for k = 0, 16, 32, ...; the last one with fewer lanes if `size` is no multiple of 16.
+  using ChunkBody =
+      llvm::function_ref<llvm::SmallVector<mlir::Value>(mlir::Value k, int64_t lanes, mlir::ValueRange state)>;
+  llvm::SmallVector<mlir::Value> chunks(int64_t size, mlir::ValueRange init, ChunkBody body);
+  void chunks(int64_t size, llvm::function_ref<void(mlir::Value k, int64_t lanes)> body);
+  void onlyIf(mlir::Value condition, llvm::function_ref<void()> body);
+
+  /// This thread's contiguous share [first, second) of `total` items.
+  std::pair<mlir::Value, mlir::Value> share(mlir::Value total, mlir::Value thread, mlir::Value threads);
+};
+
+/// Per kind of operation: emits the loops at `op`, which the caller erases.
+struct TileContext {
+  VectorBuilder v;
+  mlir::Value thread, threads;
+};
+void tileMatmul(mlir::ternary::MatmulOp op, TileContext &c);
+void tileDense(mlir::ternary::DenseOp op, TileContext &c);
+void tileEmbedding(mlir::ternary::EmbeddingOp op, TileContext &c);
+void tileQuantize(mlir::ternary::QuantizeOp op, TileContext &c);
+void tileNorm(mlir::ternary::NormOp op, TileContext &c);
+void tileRotary(mlir::ternary::RotaryOp op, TileContext &c);
+void tileCacheUpdate(mlir::ternary::CacheUpdateOp op, TileContext &c);
+void tileAttention(mlir::ternary::AttentionOp op, TileContext &c);
+void tileGated(mlir::ternary::GatedOp op, TileContext &c);
+void tileHadamard(mlir::ternary::HadamardOp op, TileContext &c);
+/// act(gate) * up on 16 lanes.
+mlir::Value gate(VectorBuilder &v, mlir::ternary::Epilogue act, mlir::Value gate, mlir::Value up);
+/// 16 lanes of a full-precision matrix as f32, whatever it is stored in.
+mlir::Value loadAsF32(VectorBuilder &v, mlir::Value memref, mlir::ValueRange indices);
+mlir::Value scalarAsF32(VectorBuilder &v, mlir::Value stored);
+
+} // namespace setun
+
+#endif // SETUN_PASSES_VECTORBUILDER_H
