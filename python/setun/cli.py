@@ -199,7 +199,7 @@ def _inspect(options: argparse.Namespace) -> int:
     from setun.inspection import describe
     from setun.session import open_package
 
-    data = json.loads(open_package(options.package).json())
+    data = open_package(options.package).description
     print(json.dumps(data, indent=1) if options.json else describe(data, options.package))
     return OK
 

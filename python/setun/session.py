@@ -28,10 +28,10 @@ class Package:
         if not path.is_file():
             raise SetunError(f"{path}: no such file", "Compile one with: setun compile DIR -o FILE.setun")
         try:
-            self._native = _setun.Package(str(path), target)
-            self.description: dict[str, Any] = json.loads(self._native.json())
-        except self._error as error:
-            raise SetunError(str(error)) from error
+            self._native = _setun.Package.open(str(path), target)
+            self.description: dict[str, Any] = json.loads(self._native.to_json())
+        except (self._error, OSError) as error:
+            raise SetunError(_with_path(path, error)) from error
 
     def entry(self, name: str) -> dict[str, Any] | None:
         """Description of an entry point, or None."""
@@ -68,7 +68,7 @@ class Package:
 
     def files(self) -> dict[str, bytes]:
         """Contents of the files that travel in the package, by name."""
-        return {file["name"]: bytes(self._native.file(file["name"])) for file in self.description["files"]}
+        return self._native.files
 
     def session(self, threads: int = 0, context: int = 0) -> Session:
         """A new, empty session. `threads` 0 takes one for each CPU, `context` 0 the largest capacity.
@@ -81,7 +81,7 @@ class Package:
         try:
             return Session(_setun.Session(self._native, threads=threads, context=context), self._error)
         except self._error as error:
-            raise SetunError(f"{self.path}: {error}") from error
+            raise SetunError(_with_path(self.path, error)) from error
 
 
 class Session:
@@ -106,6 +106,11 @@ class Session:
     def position(self) -> int:
         """Tokens in the session."""
         return self._native.position
+
+
+def _with_path(path: Path, error: Exception) -> str:
+    """The runtime's message, with the package's path in front unless it names it."""
+    return str(error) if str(path) in str(error) else f"{path}: {error}"
 
 
 def open_package(path: str | Path, target: str | None = None) -> Package:

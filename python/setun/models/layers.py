@@ -27,6 +27,8 @@ class Entry:
         inputs: dtype and symbol of each dimension, by name. A symbol is shared by all inputs and states.
         outputs: names of the results, in order.
         position: the method takes the number of tokens already in the session, an int64 scalar, as last argument.
+        stages: methods that, one after another on each other's results, do what the method does. Entries that begin
+            with the same stages have them exported once.
     """
 
     name: str
@@ -34,6 +36,7 @@ class Entry:
     inputs: Mapping[str, tuple[torch.dtype, tuple[str, ...]]]
     outputs: tuple[str, ...]
     position: bool = True
+    stages: tuple[str, ...] = ()
 
 
 def parameter(*shape: int, dtype: torch.dtype | None = None) -> nn.Parameter:
@@ -181,8 +184,8 @@ class CausalLM(nn.Module):
     """
 
     entries = (
-        Entry("forward", True, {"tokens": (torch.int64, ("T",))}, ("logits",)),
-        Entry("step", False, {"tokens": (torch.int64, ("T",))}, ("logits",)),
+        Entry("forward", True, {"tokens": (torch.int64, ("T",))}, ("logits",), stages=("body", "head")),
+        Entry("step", False, {"tokens": (torch.int64, ("T",))}, ("logits",), stages=("body", "last")),
     )
 
     def __init__(self, config: DecoderConfig) -> None:
@@ -198,10 +201,13 @@ class CausalLM(nn.Module):
             return self.lm_head(x)
         return torch.ops.setun.dense(x, self.model.embed_tokens.weight, None)
 
+    def last(self, x: Tensor) -> Tensor:
+        return self.head(x[-1:])
+
     def forward(self, tokens: Tensor, pos: Tensor) -> Tensor:
         """Logits of every token, `[T, vocab]`. `tokens` is int64 `[T]`, `pos` the tokens already in the session."""
         return self.head(self.body(tokens, pos))
 
     def step(self, tokens: Tensor, pos: Tensor) -> Tensor:
         """Logits of the last token only, `[1, vocab]`."""
-        return self.head(self.body(tokens, pos)[-1:])
+        return self.last(self.body(tokens, pos))
