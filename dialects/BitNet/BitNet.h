@@ -36,6 +36,10 @@ inline int64_t groupCount(int64_t k, int64_t group) { return group > 0 ? (k + gr
 /// True for i2 (ternary), false for i1 (binary) weight element types.
 inline bool isTernary(Type weightElementType) { return weightElementType.isInteger(2); }
 
+/// Whether stored scales have the shape that `scales` asks for with N rows and K columns, and row ranges add up to N;
+/// reports otherwise.
+LogicalResult verifyScale(Operation *op, RankedTensorType type, ScalesAttr scales, int64_t n, int64_t k);
+
 } // namespace mlir::bitnet
 
 #endif // SETUN_DIALECTS_BITNET_BITNET_H

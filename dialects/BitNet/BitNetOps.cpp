@@ -88,6 +88,10 @@ static LogicalResult expectRows(Operation *op, ScalesAttr scales, int64_t n) {
   return success();
 }
 
+LogicalResult bitnet::verifyScale(Operation *op, RankedTensorType type, ScalesAttr scales, int64_t n, int64_t k) {
+  return failure(failed(expectScale(op, type, scales, n, k)) || failed(expectRows(op, scales, n)));
+}
+
 LogicalResult WeightOp::verify() {
   auto type = cast<RankedTensorType>(getResult().getType());
   if (failed(expectStatic(*this, "the weight", type))) // C2
@@ -171,11 +175,12 @@ LogicalResult MatmulOp::verify() {
   int64_t n = w.getDimSize(0), k = w.getDimSize(1);
   if (x.getDimSize(1) != k) // C1
     return emitOpError() << "expects x with " << k << " columns as w has, got " << x;
-  if (getGroup() && (*getGroup() <= 0 || *getGroup() % 4 != 0)) // C5
-    return emitOpError() << "expects a group that is a positive multiple of 4, got " << *getGroup();
+  int64_t group = getGroup().value_or(4); // as signed: the accessor is unsigned
+  if (group <= 0 || group % 4)            // C5
+    return emitOpError() << "expects a group that is a positive multiple of 4, got " << group;
   SmallVector<int64_t> shape = {x.getDimSize(0), n};
   if (getGroup())
-    shape.push_back(groupCount(k, *getGroup()));
+    shape.push_back(groupCount(k, group));
   if (acc.getRank() != static_cast<int64_t>(shape.size()) ||
       !llvm::all_of(llvm::zip(acc.getShape(), shape),
                     [](auto pair) { return compatible(std::get<0>(pair), std::get<1>(pair)); })) { // C1

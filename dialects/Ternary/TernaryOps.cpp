@@ -110,9 +110,14 @@ LogicalResult PackScalesOp::verify() {
   if (getRowCounts().size() != matrices || getScales().size() != matrices || getDirections().size() != matrices) // C1
     return emitOpError() << "expects a row count, granularity and direction for each of the " << matrices << " scales";
   int64_t rows = 0, group = -1;
-  for (auto [count, attr] : llvm::zip(getRowCounts(), getScales())) {
+  for (auto [count, attr, input] : llvm::zip(getRowCounts(), getScales(), getInputs())) {
+    if (count <= 0) // C1
+      return emitOpError() << "expects row counts of at least one row, got " << count;
     rows += count;
     auto scales = cast<bitnet::ScalesAttr>(attr);
+    if (failed(bitnet::verifyScale(*this, cast<RankedTensorType>(input.getType()), scales, count,
+                                   getLayout().getCols()))) // C1
+      return failure();
     int64_t own = scales.getKind() == bitnet::ScaleKind::Group ? scales.getGroup() : 0;
     if (group >= 0 && group != own) // C2
       return emitOpError() << "expects the same group in all scales, got " << group << " and " << own;
@@ -136,8 +141,9 @@ LogicalResult PackDenseOp::verify() {
 }
 
 LogicalResult SectionOp::verify() {
-  if (getOffset() < 0 || getOffset() % 64) // C1
-    return emitOpError() << "expects an offset that is a multiple of 64 and not negative, got " << getOffset();
+  int64_t offset = getOffset(); // as signed: the accessor is unsigned
+  if (offset < 0 || offset % 64) // C1
+    return emitOpError() << "expects an offset that is a multiple of 64 and not negative, got " << offset;
   if (!cast<ShapedType>(getResult().getType()).hasStaticShape()) // C2
     return emitOpError() << "expects a static shape, got " << getResult().getType();
   return success();
@@ -174,8 +180,9 @@ LogicalResult MatmulOp::verify() {
       failed(expectShape(*this, "packed bytes", getPacked(), {layout.getBytes()})) ||                    // C2
       failed(expectShape(*this, "row scales", getRowScales(), {layout.getPanels(), groups, layout.getPanelRows()})))
     return failure();
-  if (getGroup() && (*getGroup() <= 0 || *getGroup() % 4)) // C8
-    return emitOpError() << "expects a group that is a positive multiple of 4, got " << *getGroup();
+  int64_t group = getGroup().value_or(4); // as signed: the accessor is unsigned
+  if (group <= 0 || group % 4)            // C8
+    return emitOpError() << "expects a group that is a positive multiple of 4, got " << group;
   if (static_cast<bool>(getSums()) != coded || (getActScale() && !coded)) // C3
     return emitOpError() << "expects sums with codes, and neither sums nor act_scale with f32 activations";
   if (coded && getY() && !getActScale()) // C3

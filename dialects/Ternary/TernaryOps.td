@@ -61,7 +61,8 @@ def Ternary_PackScalesOp : Ternary_Op<"pack_scales", [Pure]> {
     Expands the scale of each packed matrix to one f32 per packed row (and group), `tensor<PxGxRxf32>` for P panels of R
     rows; a dividing scale becomes its reciprocal; padding rows get 0. Folds on constants.
 
-    C1: one scale, granularity and direction per matrix; `row_counts` add up to the layout's rows.
+    C1: one scale, granularity and direction per matrix, the scale in the shape that its granularity asks for;
+    `row_counts` are positive and add up to the layout's rows.
     C2: all granularities are `group` with the same group, or none is. C3: the result has shape PxGxR.
 
     Example:

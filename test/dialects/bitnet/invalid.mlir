@@ -332,6 +332,14 @@ func.func @matmul_c5(%q: tensor<?x6xi8>, %w: tensor<8x6xi2>, %c: tensor<?xi32>) 
 
 // -----
 
+func.func @matmul_c5_negative(%q: tensor<?x6xi8>, %w: tensor<8x6xi2>, %c: tensor<?xi32>) {
+  // expected-error @below {{expects a group that is a positive multiple of 4, got -4}}
+  %0 = bitnet.matmul %q, %w sums(%c) {group = -4} : (tensor<?x6xi8>, tensor<8x6xi2>, tensor<?xi32>) -> tensor<?x8x1xi32>
+  return
+}
+
+// -----
+
 func.func @dequantize_c1(%acc: tensor<?x8xi32>, %s: tensor<1xf32>) {
   // expected-error @below {{expects a result of the rows and columns of 'tensor<?x8xi32>', got 'tensor<?x9xf32>'}}
   %0 = bitnet.dequantize %acc scale(%s) {scales = #bitnet.scales<tensor>} : (tensor<?x8xi32>, tensor<1xf32>) -> tensor<?x9xf32>

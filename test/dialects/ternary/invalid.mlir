@@ -1,0 +1,696 @@
+// One function (or more) for each numbered constraint of the operations and attributes, named after it.
+// RUN: setun-opt %s --verify-diagnostics --split-input-file
+
+func.func @pack_c1(%w: tensor<?x64xi2>) {
+  // expected-error @below {{expects weights of static shape [rows, 64], got 'tensor<?x64xi2>'}}
+  %0 = ternary.pack %w {layout = #ternary.layout<r16k4f4, rows = 96, cols = 64>} : (tensor<?x64xi2>) -> tensor<2048xi8>
+  return
+}
+
+// -----
+
+func.func @pack_c1_columns(%w: tensor<96x63xi2>) {
+  // expected-error @below {{expects weights of static shape [rows, 64], got 'tensor<96x63xi2>'}}
+  %0 = ternary.pack %w {layout = #ternary.layout<r16k4f4, rows = 96, cols = 64>} : (tensor<96x63xi2>) -> tensor<2048xi8>
+  return
+}
+
+// -----
+
+func.func @pack_c1_rows(%w: tensor<95x64xi2>) {
+  // expected-error @below {{expects 96 rows in all, got 95}}
+  %0 = ternary.pack %w {layout = #ternary.layout<r16k4f4, rows = 96, cols = 64>} : (tensor<95x64xi2>) -> tensor<2048xi8>
+  return
+}
+
+// -----
+
+func.func @pack_c2(%w: tensor<96x64xi1>) {
+  // expected-error @below {{expects i2 weights for r16k4f4, got 'tensor<96x64xi1>'}}
+  %0 = ternary.pack %w {layout = #ternary.layout<r16k4f4, rows = 96, cols = 64>} : (tensor<96x64xi1>) -> tensor<2048xi8>
+  return
+}
+
+// -----
+
+func.func @pack_c2_binary(%w: tensor<96x64xi2>) {
+  // expected-error @below {{expects i1 weights for r16k4f8, got 'tensor<96x64xi2>'}}
+  %0 = ternary.pack %w {layout = #ternary.layout<r16k4f8, rows = 96, cols = 64>} : (tensor<96x64xi2>) -> tensor<1024xi8>
+  return
+}
+
+// -----
+
+func.func @pack_c3(%w: tensor<96x64xi2>) {
+  // expected-error @below {{expects packed bytes of shape [2048], got 'tensor<1024xi8>'}}
+  %0 = ternary.pack %w {layout = #ternary.layout<r16k4f4, rows = 96, cols = 64>} : (tensor<96x64xi2>) -> tensor<1024xi8>
+  return
+}
+
+// -----
+
+func.func @pack_c4(%w: tensor<96x64xi2>) {
+  // expected-error @below {{expects two weights of the same shape for a gated layout}}
+  %0 = ternary.pack %w {layout = #ternary.layout<r16k4f4, rows = 96, cols = 64, order = gated>} : (tensor<96x64xi2>) -> tensor<2048xi8>
+  return
+}
+
+// -----
+
+func.func @pack_scales_c1(%a: tensor<1xf32>) {
+  // expected-error @below {{expects a row count, granularity and direction for each of the 1 scales}}
+  %0 = ternary.pack_scales %a {layout = #ternary.layout<r16k4f4, rows = 96, cols = 64>, row_counts = array<i64: 48, 48>,
+    scales = [#bitnet.scales<tensor>], directions = [#bitnet.direction<multiply>]} : (tensor<1xf32>) -> tensor<2x1x64xf32>
+  return
+}
+
+// -----
+
+func.func @pack_scales_c1_rows(%a: tensor<1xf32>) {
+  // expected-error @below {{expects row counts that add up to 96, got 95}}
+  %0 = ternary.pack_scales %a {layout = #ternary.layout<r16k4f4, rows = 96, cols = 64>, row_counts = array<i64: 95>,
+    scales = [#bitnet.scales<tensor>], directions = [#bitnet.direction<multiply>]} : (tensor<1xf32>) -> tensor<2x1x64xf32>
+  return
+}
+
+// -----
+
+func.func @pack_scales_c1_shape(%a: tensor<2xf32>) {
+  // expected-error @below {{expects a scale of shape [1] for #bitnet.scales<tensor>, got 'tensor<2xf32>'}}
+  %0 = ternary.pack_scales %a {layout = #ternary.layout<r16k4f4, rows = 96, cols = 64>, row_counts = array<i64: 96>,
+    scales = [#bitnet.scales<tensor>], directions = [#bitnet.direction<multiply>]} : (tensor<2xf32>) -> tensor<2x1x64xf32>
+  return
+}
+
+// -----
+
+func.func @pack_scales_c1_ranges(%a: tensor<2xf32>) {
+  // expected-error @below {{expects row ranges that add up to 96, got 95}}
+  %0 = ternary.pack_scales %a {layout = #ternary.layout<r16k4f4, rows = 96, cols = 64>, row_counts = array<i64: 96>,
+    scales = [#bitnet.scales<rows = [90, 5]>], directions = [#bitnet.direction<multiply>]} : (tensor<2xf32>) -> tensor<2x1x64xf32>
+  return
+}
+
+// -----
+
+func.func @pack_scales_c1_count(%a: tensor<1xf32>) {
+  // expected-error @below {{expects row counts of at least one row, got 0}}
+  %0 = ternary.pack_scales %a, %a {layout = #ternary.layout<r16k4f4, rows = 96, cols = 64>, row_counts = array<i64: 0, 96>,
+    scales = [#bitnet.scales<tensor>, #bitnet.scales<tensor>],
+    directions = [#bitnet.direction<multiply>, #bitnet.direction<multiply>]}
+    : (tensor<1xf32>, tensor<1xf32>) -> tensor<2x1x64xf32>
+  return
+}
+
+// -----
+
+func.func @pack_scales_c2(%a: tensor<1xf32>, %b: tensor<48x2xf32>) {
+  // expected-error @below {{expects the same group in all scales, got 0 and 32}}
+  %0 = ternary.pack_scales %a, %b {layout = #ternary.layout<r16k4f4, rows = 96, cols = 64>, row_counts = array<i64: 48, 48>,
+    scales = [#bitnet.scales<tensor>, #bitnet.scales<group = 32>],
+    directions = [#bitnet.direction<multiply>, #bitnet.direction<multiply>]}
+    : (tensor<1xf32>, tensor<48x2xf32>) -> tensor<2x2x64xf32>
+  return
+}
+
+// -----
+
+func.func @pack_scales_c3(%a: tensor<1xf32>) {
+  // expected-error @below {{expects packed scales of shape [2, 1, 64], got 'tensor<2x64x1xf32>'}}
+  %0 = ternary.pack_scales %a {layout = #ternary.layout<r16k4f4, rows = 96, cols = 64>, row_counts = array<i64: 96>,
+    scales = [#bitnet.scales<tensor>], directions = [#bitnet.direction<multiply>]} : (tensor<1xf32>) -> tensor<2x64x1xf32>
+  return
+}
+
+// -----
+
+func.func @pack_dense_c1(%w: tensor<100x64xbf16>) {
+  // expected-error @below {{expects panels of shape [2, 64, 64], got 'tensor<1x64x64xbf16>'}}
+  %0 = ternary.pack_dense %w : tensor<100x64xbf16> -> tensor<1x64x64xbf16>
+  return
+}
+
+// -----
+
+func.func @pack_dense_c1_static(%w: tensor<?x64xbf16>) {
+  // expected-error @below {{expects a static matrix, got 'tensor<?x64xbf16>'}}
+  %0 = ternary.pack_dense %w : tensor<?x64xbf16> -> tensor<1x64x64xbf16>
+  return
+}
+
+// -----
+
+func.func @pack_dense_c1_type(%w: tensor<100x64xbf16>) {
+  // expected-error @below {{expects elements of 'bf16', got 'tensor<2x64x64xf32>'}}
+  %0 = ternary.pack_dense %w : tensor<100x64xbf16> -> tensor<2x64x64xf32>
+  return
+}
+
+// -----
+
+func.func @section_c1() {
+  // expected-error @below {{expects an offset that is a multiple of 64 and not negative, got 96}}
+  %0 = ternary.section {offset = 96} : tensor<2048xi8>
+  return
+}
+
+// -----
+
+func.func @section_c1_negative() {
+  // expected-error @below {{expects an offset that is a multiple of 64 and not negative, got -64}}
+  %0 = ternary.section {offset = -64} : tensor<2048xi8>
+  return
+}
+
+// -----
+
+func.func @section_c2() {
+  // expected-error @below {{expects a static shape, got 'tensor<?xi8>'}}
+  %0 = ternary.section {offset = 64} : tensor<?xi8>
+  return
+}
+
+// -----
+
+func.func @quantize_c1(%x: tensor<2x66xf32>, %q: tensor<2x66xi8>, %s: tensor<2xf32>, %c: tensor<2xi32>) {
+  // expected-error @below {{expects codes of shape [2, 68], got 'tensor<2x66xi8>'}}
+  %0:3 = ternary.quantize %x outs(%q, %s, %c) {activation = #bitnet.act_quant<per_token, bits = 8, eps = 1.0>}
+    : (tensor<2x66xf32>, tensor<2x66xi8>, tensor<2xf32>, tensor<2xi32>) -> (tensor<2x66xi8>, tensor<2xf32>, tensor<2xi32>)
+  return
+}
+
+// -----
+
+func.func @quantize_c1_rank(%x: tensor<66xf32>, %q: tensor<2x68xi8>, %s: tensor<2xf32>, %c: tensor<2xi32>) {
+  // expected-error @below {{expects x of rank 2, got 'tensor<66xf32>'}}
+  %0:3 = ternary.quantize %x outs(%q, %s, %c) {activation = #bitnet.act_quant<per_token, bits = 8, eps = 1.0>}
+    : (tensor<66xf32>, tensor<2x68xi8>, tensor<2xf32>, tensor<2xi32>) -> (tensor<2x68xi8>, tensor<2xf32>, tensor<2xi32>)
+  return
+}
+
+// -----
+
+func.func @quantize_c1_static(%x: tensor<2x?xf32>, %q: tensor<2x68xi8>, %s: tensor<2xf32>, %c: tensor<2xi32>) {
+  // expected-error @below {{expects a static number of columns, got 'tensor<2x?xf32>'}}
+  %0:3 = ternary.quantize %x outs(%q, %s, %c) {activation = #bitnet.act_quant<per_token, bits = 8, eps = 1.0>}
+    : (tensor<2x?xf32>, tensor<2x68xi8>, tensor<2xf32>, tensor<2xi32>) -> (tensor<2x68xi8>, tensor<2xf32>, tensor<2xi32>)
+  return
+}
+
+// -----
+
+func.func @quantize_c2(%x: tensor<2x66xf32>, %q: tensor<2x68xi8>, %s: tensor<2xf32>, %c: tensor<2xi32>) {
+  // expected-error @below {{expects scale of shape [1], got 'tensor<2xf32>'}}
+  %0:3 = ternary.quantize %x outs(%q, %s, %c) {activation = #bitnet.act_quant<per_tensor, bits = 8, eps = 1.0>}
+    : (tensor<2x66xf32>, tensor<2x68xi8>, tensor<2xf32>, tensor<2xi32>) -> (tensor<2x68xi8>, tensor<2xf32>, tensor<2xi32>)
+  return
+}
+
+// -----
+
+func.func @quantize_c2_sums(%x: tensor<2x66xf32>, %q: tensor<2x68xi8>, %s: tensor<2xf32>, %c: tensor<3xi32>) {
+  // expected-error @below {{expects sums of shape [2], got 'tensor<3xi32>'}}
+  %0:3 = ternary.quantize %x outs(%q, %s, %c) {activation = #bitnet.act_quant<per_token, bits = 8, eps = 1.0>}
+    : (tensor<2x66xf32>, tensor<2x68xi8>, tensor<2xf32>, tensor<3xi32>) -> (tensor<2x68xi8>, tensor<2xf32>, tensor<3xi32>)
+  return
+}
+
+// -----
+
+func.func @quantize_c3(%x: tensor<2x66xf32>, %g: tensor<68xf32>, %q: tensor<2x68xi8>, %s: tensor<2xf32>, %c: tensor<2xi32>) {
+  // expected-error @below {{expects norm weight of shape [66], got 'tensor<68xf32>'}}
+  %0:3 = ternary.quantize %x norm_weight(%g) outs(%q, %s, %c) {activation = #bitnet.act_quant<per_token, bits = 8, eps = 1.0>, norm = #bitnet.norm<rms, eps = 0.0>}
+    : (tensor<2x66xf32>, tensor<68xf32>, tensor<2x68xi8>, tensor<2xf32>, tensor<2xi32>) -> (tensor<2x68xi8>, tensor<2xf32>, tensor<2xi32>)
+  return
+}
+
+// -----
+
+func.func @quantize_c3_none(%x: tensor<2x66xf32>, %g: tensor<66xf32>, %q: tensor<2x68xi8>, %s: tensor<2xf32>, %c: tensor<2xi32>) {
+  // expected-error @below {{expects a norm for its norm weight or bias, got none}}
+  %0:3 = ternary.quantize %x norm_weight(%g) outs(%q, %s, %c) {activation = #bitnet.act_quant<per_token, bits = 8, eps = 1.0>}
+    : (tensor<2x66xf32>, tensor<66xf32>, tensor<2x68xi8>, tensor<2xf32>, tensor<2xi32>) -> (tensor<2x68xi8>, tensor<2xf32>, tensor<2xi32>)
+  return
+}
+
+// -----
+
+func.func @quantize_c3_bias(%x: tensor<2x66xf32>, %b: tensor<66xf32>, %q: tensor<2x68xi8>, %s: tensor<2xf32>, %c: tensor<2xi32>) {
+  // expected-error @below {{expects a norm for its norm weight or bias, got rms}}
+  %0:3 = ternary.quantize %x norm_bias(%b) outs(%q, %s, %c) {activation = #bitnet.act_quant<per_token, bits = 8, eps = 1.0>, norm = #bitnet.norm<rms, eps = 0.0>}
+    : (tensor<2x66xf32>, tensor<66xf32>, tensor<2x68xi8>, tensor<2xf32>, tensor<2xi32>) -> (tensor<2x68xi8>, tensor<2xf32>, tensor<2xi32>)
+  return
+}
+
+// -----
+
+func.func @matmul_c1(%x: tensor<2x66xi8>, %p: tensor<2176xi8>, %ws: tensor<2x1x64xf32>, %a: tensor<2xf32>, %c: tensor<2xi32>, %y: tensor<2x96xf32>) {
+  // expected-error @below {{expects x of shape [2, 68], got 'tensor<2x66xi8>'}}
+  %0 = ternary.matmul %x, %p, %ws act_scale(%a) sums(%c) outs(%y) {layout = #ternary.layout<r16k4f4, rows = 96, cols = 66>}
+    : (tensor<2x66xi8>, tensor<2176xi8>, tensor<2x1x64xf32>, tensor<2xf32>, tensor<2xi32>, tensor<2x96xf32>) -> tensor<2x96xf32>
+  return
+}
+
+// -----
+
+func.func @matmul_c1_float(%x: tensor<2x68xf32>, %p: tensor<2176xi8>, %ws: tensor<2x1x64xf32>, %y: tensor<2x96xf32>) {
+  // expected-error @below {{expects x of shape [2, 66], got 'tensor<2x68xf32>'}}
+  %0 = ternary.matmul %x, %p, %ws outs(%y) {layout = #ternary.layout<r16k4f4, rows = 96, cols = 66>}
+    : (tensor<2x68xf32>, tensor<2176xi8>, tensor<2x1x64xf32>, tensor<2x96xf32>) -> tensor<2x96xf32>
+  return
+}
+
+// -----
+
+func.func @matmul_c2(%x: tensor<2x68xi8>, %p: tensor<2048xi8>, %ws: tensor<2x1x64xf32>, %a: tensor<2xf32>, %c: tensor<2xi32>, %y: tensor<2x96xf32>) {
+  // expected-error @below {{expects packed bytes of shape [2176], got 'tensor<2048xi8>'}}
+  %0 = ternary.matmul %x, %p, %ws act_scale(%a) sums(%c) outs(%y) {layout = #ternary.layout<r16k4f4, rows = 96, cols = 66>}
+    : (tensor<2x68xi8>, tensor<2048xi8>, tensor<2x1x64xf32>, tensor<2xf32>, tensor<2xi32>, tensor<2x96xf32>) -> tensor<2x96xf32>
+  return
+}
+
+// -----
+
+func.func @matmul_c2_scales(%x: tensor<2x68xi8>, %p: tensor<2176xi8>, %ws: tensor<2x3x64xf32>, %a: tensor<2xf32>, %c: tensor<2xi32>, %y: tensor<2x96xf32>) {
+  // expected-error @below {{expects row scales of shape [2, 1, 64], got 'tensor<2x3x64xf32>'}}
+  %0 = ternary.matmul %x, %p, %ws act_scale(%a) sums(%c) outs(%y) {layout = #ternary.layout<r16k4f4, rows = 96, cols = 66>}
+    : (tensor<2x68xi8>, tensor<2176xi8>, tensor<2x3x64xf32>, tensor<2xf32>, tensor<2xi32>, tensor<2x96xf32>) -> tensor<2x96xf32>
+  return
+}
+
+// -----
+
+func.func @matmul_c3(%x: tensor<2x68xi8>, %p: tensor<2176xi8>, %ws: tensor<2x1x64xf32>, %a: tensor<2xf32>, %y: tensor<2x96xf32>) {
+  // expected-error @below {{expects sums with codes, and neither sums nor act_scale with f32 activations}}
+  %0 = ternary.matmul %x, %p, %ws act_scale(%a) outs(%y) {layout = #ternary.layout<r16k4f4, rows = 96, cols = 66>}
+    : (tensor<2x68xi8>, tensor<2176xi8>, tensor<2x1x64xf32>, tensor<2xf32>, tensor<2x96xf32>) -> tensor<2x96xf32>
+  return
+}
+
+// -----
+
+func.func @matmul_c3_float(%x: tensor<2x66xf32>, %p: tensor<2176xi8>, %ws: tensor<2x1x64xf32>, %a: tensor<2xf32>, %y: tensor<2x96xf32>) {
+  // expected-error @below {{expects sums with codes, and neither sums nor act_scale with f32 activations}}
+  %0 = ternary.matmul %x, %p, %ws act_scale(%a) outs(%y) {layout = #ternary.layout<r16k4f4, rows = 96, cols = 66>}
+    : (tensor<2x66xf32>, tensor<2176xi8>, tensor<2x1x64xf32>, tensor<2xf32>, tensor<2x96xf32>) -> tensor<2x96xf32>
+  return
+}
+
+// -----
+
+func.func @matmul_c3_scale(%x: tensor<2x68xi8>, %p: tensor<2176xi8>, %ws: tensor<2x1x64xf32>, %c: tensor<2xi32>, %y: tensor<2x96xf32>) {
+  // expected-error @below {{expects act_scale for a scaled result}}
+  %0 = ternary.matmul %x, %p, %ws sums(%c) outs(%y) {layout = #ternary.layout<r16k4f4, rows = 96, cols = 66>}
+    : (tensor<2x68xi8>, tensor<2176xi8>, tensor<2x1x64xf32>, tensor<2xi32>, tensor<2x96xf32>) -> tensor<2x96xf32>
+  return
+}
+
+// -----
+
+func.func @matmul_c3_shape(%x: tensor<2x68xi8>, %p: tensor<2176xi8>, %ws: tensor<2x1x64xf32>, %a: tensor<2xf32>, %c: tensor<3xi32>, %y: tensor<2x96xf32>) {
+  // expected-error @below {{expects sums of shape [2], got 'tensor<3xi32>'}}
+  %0 = ternary.matmul %x, %p, %ws act_scale(%a) sums(%c) outs(%y) {layout = #ternary.layout<r16k4f4, rows = 96, cols = 66>}
+    : (tensor<2x68xi8>, tensor<2176xi8>, tensor<2x1x64xf32>, tensor<2xf32>, tensor<3xi32>, tensor<2x96xf32>) -> tensor<2x96xf32>
+  return
+}
+
+// -----
+
+func.func @matmul_c3_act_scale(%x: tensor<2x68xi8>, %p: tensor<2176xi8>, %ws: tensor<2x1x64xf32>, %a: tensor<3xf32>, %c: tensor<2xi32>, %y: tensor<2x96xf32>) {
+  // expected-error @below {{expects an activation scale per token or one, got 'tensor<3xf32>'}}
+  %0 = ternary.matmul %x, %p, %ws act_scale(%a) sums(%c) outs(%y) {layout = #ternary.layout<r16k4f4, rows = 96, cols = 66>}
+    : (tensor<2x68xi8>, tensor<2176xi8>, tensor<2x1x64xf32>, tensor<3xf32>, tensor<2xi32>, tensor<2x96xf32>) -> tensor<2x96xf32>
+  return
+}
+
+// -----
+
+func.func @matmul_c5(%x: tensor<2x68xi8>, %p: tensor<2176xi8>, %ws: tensor<2x1x64xf32>, %a: tensor<2xf32>, %c: tensor<2xi32>, %y: tensor<2x96xf32>) {
+  // expected-error @below {{expects relu2 or silu with a gated layout and with no other}}
+  %0 = ternary.matmul %x, %p, %ws act_scale(%a) sums(%c) outs(%y) {layout = #ternary.layout<r16k4f4, rows = 96, cols = 66>, epilogue = #ternary.epilogue<silu>}
+    : (tensor<2x68xi8>, tensor<2176xi8>, tensor<2x1x64xf32>, tensor<2xf32>, tensor<2xi32>, tensor<2x96xf32>) -> tensor<2x96xf32>
+  return
+}
+
+// -----
+
+func.func @matmul_c5_none(%x: tensor<2x68xi8>, %p: tensor<2176xi8>, %ws: tensor<2x1x64xf32>, %a: tensor<2xf32>, %c: tensor<2xi32>, %y: tensor<2x48xf32>) {
+  // expected-error @below {{expects relu2 or silu with a gated layout and with no other}}
+  %0 = ternary.matmul %x, %p, %ws act_scale(%a) sums(%c) outs(%y) {layout = #ternary.layout<r16k4f4, rows = 96, cols = 66, order = gated>}
+    : (tensor<2x68xi8>, tensor<2176xi8>, tensor<2x1x64xf32>, tensor<2xf32>, tensor<2xi32>, tensor<2x48xf32>) -> tensor<2x48xf32>
+  return
+}
+
+// -----
+
+func.func @matmul_c6(%x: tensor<2x68xi8>, %p: tensor<2176xi8>, %ws: tensor<2x1x64xf32>, %a: tensor<2xf32>, %c: tensor<2xi32>, %y: tensor<2x48xf32>) {
+  // expected-error @below {{expects y of shape [2, 96], got 'tensor<2x48xf32>'}}
+  %0 = ternary.matmul %x, %p, %ws act_scale(%a) sums(%c) outs(%y) {layout = #ternary.layout<r16k4f4, rows = 96, cols = 66>}
+    : (tensor<2x68xi8>, tensor<2176xi8>, tensor<2x1x64xf32>, tensor<2xf32>, tensor<2xi32>, tensor<2x48xf32>) -> tensor<2x48xf32>
+  return
+}
+
+// -----
+
+func.func @matmul_c6_gated(%x: tensor<2x68xi8>, %p: tensor<2176xi8>, %ws: tensor<2x1x64xf32>, %a: tensor<2xf32>, %c: tensor<2xi32>, %y: tensor<2x96xf32>) {
+  // expected-error @below {{expects y of shape [2, 48], got 'tensor<2x96xf32>'}}
+  %0 = ternary.matmul %x, %p, %ws act_scale(%a) sums(%c) outs(%y) {layout = #ternary.layout<r16k4f4, rows = 96, cols = 66, order = gated>, epilogue = #ternary.epilogue<silu>}
+    : (tensor<2x68xi8>, tensor<2176xi8>, tensor<2x1x64xf32>, tensor<2xf32>, tensor<2xi32>, tensor<2x96xf32>) -> tensor<2x96xf32>
+  return
+}
+
+// -----
+
+func.func @matmul_c6_residual(%x: tensor<2x68xi8>, %p: tensor<2176xi8>, %ws: tensor<2x1x64xf32>, %a: tensor<2xf32>, %c: tensor<2xi32>, %r: tensor<3x96xf32>, %y: tensor<2x96xf32>) {
+  // expected-error @below {{expects residual of shape [2, 96], got 'tensor<3x96xf32>'}}
+  %0 = ternary.matmul %x, %p, %ws act_scale(%a) sums(%c) residual(%r) outs(%y) {layout = #ternary.layout<r16k4f4, rows = 96, cols = 66>}
+    : (tensor<2x68xi8>, tensor<2176xi8>, tensor<2x1x64xf32>, tensor<2xf32>, tensor<2xi32>, tensor<3x96xf32>, tensor<2x96xf32>) -> tensor<2x96xf32>
+  return
+}
+
+// -----
+
+func.func @matmul_c6_acc(%x: tensor<2x68xi8>, %p: tensor<2176xi8>, %ws: tensor<2x2x64xf32>, %a: tensor<2xf32>, %c: tensor<2xi32>, %y: tensor<2x96xf32>, %acc: tensor<2x96xi32>) {
+  // expected-error @below {{expects acc of shape [2, 96, 2], got 'tensor<2x96xi32>'}}
+  %0:2 = ternary.matmul %x, %p, %ws act_scale(%a) sums(%c) outs(%y) acc_outs(%acc) {layout = #ternary.layout<r16k4f4, rows = 96, cols = 66>, group = 36}
+    : (tensor<2x68xi8>, tensor<2176xi8>, tensor<2x2x64xf32>, tensor<2xf32>, tensor<2xi32>, tensor<2x96xf32>, tensor<2x96xi32>) -> (tensor<2x96xf32>, tensor<2x96xi32>)
+  return
+}
+
+// -----
+
+func.func @matmul_c6_type(%x: tensor<2x68xi8>, %p: tensor<2176xi8>, %ws: tensor<2x1x64xf32>, %a: tensor<2xf32>, %c: tensor<2xi32>, %y: tensor<2x96xf32>, %acc: tensor<2x96xf32>) {
+  // expected-error @below {{expects an accumulator of i32, got 'tensor<2x96xf32>'}}
+  %0:2 = ternary.matmul %x, %p, %ws act_scale(%a) sums(%c) outs(%y) acc_outs(%acc) {layout = #ternary.layout<r16k4f4, rows = 96, cols = 66>}
+    : (tensor<2x68xi8>, tensor<2176xi8>, tensor<2x1x64xf32>, tensor<2xf32>, tensor<2xi32>, tensor<2x96xf32>, tensor<2x96xf32>) -> (tensor<2x96xf32>, tensor<2x96xf32>)
+  return
+}
+
+// -----
+
+func.func @matmul_c7(%x: tensor<2x68xi8>, %p: tensor<2176xi8>, %ws: tensor<2x1x64xf32>, %a: tensor<2xf32>, %c: tensor<2xi32>, %b: tensor<48xf32>, %y: tensor<2x96xf32>) {
+  // expected-error @below {{expects bias of shape [96], got 'tensor<48xf32>'}}
+  %0 = ternary.matmul %x, %p, %ws act_scale(%a) sums(%c) bias(%b) outs(%y) {layout = #ternary.layout<r16k4f4, rows = 96, cols = 66>}
+    : (tensor<2x68xi8>, tensor<2176xi8>, tensor<2x1x64xf32>, tensor<2xf32>, tensor<2xi32>, tensor<48xf32>, tensor<2x96xf32>) -> tensor<2x96xf32>
+  return
+}
+
+// -----
+
+func.func @matmul_c7_gated(%x: tensor<2x68xi8>, %p: tensor<2176xi8>, %ws: tensor<2x1x64xf32>, %a: tensor<2xf32>, %c: tensor<2xi32>, %b: tensor<96xf32>, %y: tensor<2x48xf32>) {
+  // expected-error @below {{expects no bias with a gated layout}}
+  %0 = ternary.matmul %x, %p, %ws act_scale(%a) sums(%c) bias(%b) outs(%y) {layout = #ternary.layout<r16k4f4, rows = 96, cols = 66, order = gated>, epilogue = #ternary.epilogue<silu>}
+    : (tensor<2x68xi8>, tensor<2176xi8>, tensor<2x1x64xf32>, tensor<2xf32>, tensor<2xi32>, tensor<96xf32>, tensor<2x48xf32>) -> tensor<2x48xf32>
+  return
+}
+
+// -----
+
+func.func @matmul_c7_place(%x: tensor<2x68xi8>, %p: tensor<2176xi8>, %ws: tensor<2x1x64xf32>, %a: tensor<2xf32>, %c: tensor<2xi32>, %y: tensor<2x96xf32>) {
+  // expected-error @below {{expects a bias and no groups with before_scale}}
+  %0 = ternary.matmul %x, %p, %ws act_scale(%a) sums(%c) outs(%y) {layout = #ternary.layout<r16k4f4, rows = 96, cols = 66>, bias_place = #bitnet.bias_place<before_scale>}
+    : (tensor<2x68xi8>, tensor<2176xi8>, tensor<2x1x64xf32>, tensor<2xf32>, tensor<2xi32>, tensor<2x96xf32>) -> tensor<2x96xf32>
+  return
+}
+
+// -----
+
+func.func @matmul_c8(%x: tensor<2x68xi8>, %p: tensor<2176xi8>, %ws: tensor<2x2x64xf32>, %a: tensor<2xf32>, %c: tensor<2xi32>, %y: tensor<2x96xf32>) {
+  // expected-error @below {{expects a group that is a positive multiple of 4, got 34}}
+  %0 = ternary.matmul %x, %p, %ws act_scale(%a) sums(%c) outs(%y) {layout = #ternary.layout<r16k4f4, rows = 96, cols = 66>, group = 34}
+    : (tensor<2x68xi8>, tensor<2176xi8>, tensor<2x2x64xf32>, tensor<2xf32>, tensor<2xi32>, tensor<2x96xf32>) -> tensor<2x96xf32>
+  return
+}
+
+// -----
+
+func.func @matmul_c8_negative(%x: tensor<2x68xi8>, %p: tensor<2176xi8>, %ws: tensor<2x1x64xf32>, %a: tensor<2xf32>, %c: tensor<2xi32>, %y: tensor<2x96xf32>) {
+  // expected-error @below {{expects a group that is a positive multiple of 4, got -4}}
+  %0 = ternary.matmul %x, %p, %ws act_scale(%a) sums(%c) outs(%y) {layout = #ternary.layout<r16k4f4, rows = 96, cols = 66>, group = -4}
+    : (tensor<2x68xi8>, tensor<2176xi8>, tensor<2x1x64xf32>, tensor<2xf32>, tensor<2xi32>, tensor<2x96xf32>) -> tensor<2x96xf32>
+  return
+}
+
+// -----
+
+func.func @matmul_c9(%x: tensor<2x16777216xi8>, %p: tensor<268435456xi8>, %ws: tensor<1x1x64xf32>, %a: tensor<2xf32>, %c: tensor<2xi32>, %y: tensor<2x1xf32>) {
+  // expected-error @below {{expects at most 16777215 columns, got 16777216}}
+  %0 = ternary.matmul %x, %p, %ws act_scale(%a) sums(%c) outs(%y) {layout = #ternary.layout<r16k4f4, rows = 1, cols = 16777216>}
+    : (tensor<2x16777216xi8>, tensor<268435456xi8>, tensor<1x1x64xf32>, tensor<2xf32>, tensor<2xi32>, tensor<2x1xf32>) -> tensor<2x1xf32>
+  return
+}
+
+// -----
+
+func.func @matmul_c4(%x: tensor<2x68xi8>, %p: tensor<2176xi8>, %ws: tensor<2x1x64xf32>, %c: tensor<2xi32>) {
+  // expected-error @below {{expects y, acc or both}}
+  ternary.matmul %x, %p, %ws sums(%c) {layout = #ternary.layout<r16k4f4, rows = 96, cols = 66>}
+    : (tensor<2x68xi8>, tensor<2176xi8>, tensor<2x1x64xf32>, tensor<2xi32>) -> ()
+  return
+}
+
+// -----
+
+func.func @dense_c1(%x: tensor<2x64xf32>, %p: tensor<1x64x64xf32>, %y: tensor<2x100xf32>) {
+  // expected-error @below {{expects panels of shape [2, 64, 64], got 'tensor<1x64x64xf32>'}}
+  %0 = ternary.dense %x, %p outs(%y)
+    : (tensor<2x64xf32>, tensor<1x64x64xf32>, tensor<2x100xf32>) -> tensor<2x100xf32>
+  return
+}
+
+// -----
+
+func.func @dense_c1_rows(%x: tensor<3x64xf32>, %p: tensor<2x64x64xf32>, %y: tensor<2x100xf32>) {
+  // expected-error @below {{expects y of shape [3, 100], got 'tensor<2x100xf32>'}}
+  %0 = ternary.dense %x, %p outs(%y)
+    : (tensor<3x64xf32>, tensor<2x64x64xf32>, tensor<2x100xf32>) -> tensor<2x100xf32>
+  return
+}
+
+// -----
+
+func.func @dense_c2(%x: tensor<2x64xf32>, %p: tensor<2x64x64xf32>, %b: tensor<128xf32>, %y: tensor<2x100xf32>) {
+  // expected-error @below {{expects bias of shape [100], got 'tensor<128xf32>'}}
+  %0 = ternary.dense %x, %p bias(%b) outs(%y)
+    : (tensor<2x64xf32>, tensor<2x64x64xf32>, tensor<128xf32>, tensor<2x100xf32>) -> tensor<2x100xf32>
+  return
+}
+
+// -----
+
+func.func @norm_c1(%x: tensor<2x64xf32>, %y: tensor<2x32xf32>) {
+  // expected-error @below {{expects y of shape [2, 64], got 'tensor<2x32xf32>'}}
+  %0 = ternary.norm %x outs(%y) {norm = #bitnet.norm<rms, eps = 0.0>}
+    : (tensor<2x64xf32>, tensor<2x32xf32>) -> tensor<2x32xf32>
+  return
+}
+
+// -----
+
+func.func @norm_c1_gain(%x: tensor<2x64xf32>, %g: tensor<2xf32>, %y: tensor<2x64xf32>) {
+  // expected-error @below {{expects weight of shape [64], got 'tensor<2xf32>'}}
+  %0 = ternary.norm %x weight(%g) outs(%y) {norm = #bitnet.norm<rms, eps = 0.0>}
+    : (tensor<2x64xf32>, tensor<2xf32>, tensor<2x64xf32>) -> tensor<2x64xf32>
+  return
+}
+
+// -----
+
+func.func @norm_c2(%x: tensor<2x64xf32>, %g: tensor<64xf32>, %y: tensor<2x64xf32>) {
+  // expected-error @below {{expects a norm for its weight or bias, got none}}
+  %0 = ternary.norm %x weight(%g) outs(%y) {norm = #bitnet.norm<none, eps = 0.0>}
+    : (tensor<2x64xf32>, tensor<64xf32>, tensor<2x64xf32>) -> tensor<2x64xf32>
+  return
+}
+
+// -----
+
+func.func @norm_c2_shift(%x: tensor<2x64xf32>, %g: tensor<64xf32>, %y: tensor<2x64xf32>) {
+  // expected-error @below {{expects a norm for its weight or bias, got rms}}
+  %0 = ternary.norm %x bias(%g) outs(%y) {norm = #bitnet.norm<rms, eps = 0.0>}
+    : (tensor<2x64xf32>, tensor<64xf32>, tensor<2x64xf32>) -> tensor<2x64xf32>
+  return
+}
+
+// -----
+
+func.func @rotary_c1(%x: tensor<2x4x8xf32>, %c: tensor<32x4xf32>, %s: tensor<32x4xf32>, %p: i64, %y: tensor<2x4x6xf32>) {
+  // expected-error @below {{expects y of shape [2, 4, 8], got 'tensor<2x4x6xf32>'}}
+  %0 = ternary.rotary %x, %c, %s, %p outs(%y)
+    : (tensor<2x4x8xf32>, tensor<32x4xf32>, tensor<32x4xf32>, i64, tensor<2x4x6xf32>) -> tensor<2x4x6xf32>
+  return
+}
+
+// -----
+
+func.func @rotary_c1_odd(%x: tensor<2x4x7xf32>, %c: tensor<32x3xf32>, %s: tensor<32x3xf32>, %p: i64, %y: tensor<2x4x7xf32>) {
+  // expected-error @below {{expects an even head size, got 'tensor<2x4x7xf32>'}}
+  %0 = ternary.rotary %x, %c, %s, %p outs(%y)
+    : (tensor<2x4x7xf32>, tensor<32x3xf32>, tensor<32x3xf32>, i64, tensor<2x4x7xf32>) -> tensor<2x4x7xf32>
+  return
+}
+
+// -----
+
+func.func @rotary_c2(%x: tensor<2x4x8xf32>, %c: tensor<32x8xf32>, %s: tensor<32x8xf32>, %p: i64, %y: tensor<2x4x8xf32>) {
+  // expected-error @below {{expects cos of shape [?, 4], got 'tensor<32x8xf32>'}}
+  %0 = ternary.rotary %x, %c, %s, %p outs(%y)
+    : (tensor<2x4x8xf32>, tensor<32x8xf32>, tensor<32x8xf32>, i64, tensor<2x4x8xf32>) -> tensor<2x4x8xf32>
+  return
+}
+
+// -----
+
+func.func @rotary_c2_sin(%x: tensor<2x4x8xf32>, %c: tensor<32x4xf32>, %s: tensor<16x4xf32>, %p: i64, %y: tensor<2x4x8xf32>) {
+  // expected-error @below {{expects sin of shape [32, 4], got 'tensor<16x4xf32>'}}
+  %0 = ternary.rotary %x, %c, %s, %p outs(%y)
+    : (tensor<2x4x8xf32>, tensor<32x4xf32>, tensor<16x4xf32>, i64, tensor<2x4x8xf32>) -> tensor<2x4x8xf32>
+  return
+}
+
+// -----
+
+func.func @cache_update_c1(%r: tensor<2x3x8xf32>, %p: i64, %c: tensor<?x2x8xf32>) {
+  // expected-error @below {{expects the cache of shape [?, 3, 8], got 'tensor<?x2x8xf32>'}}
+  %0 = ternary.cache_update %r, %p outs(%c)
+    : (tensor<2x3x8xf32>, i64, tensor<?x2x8xf32>) -> tensor<?x2x8xf32>
+  return
+}
+
+// -----
+
+func.func @attention_c1(%q: tensor<2x4x8xf32>, %k: tensor<?x2x8xf32>, %v: tensor<?x2x6xf32>, %p: i64, %o: tensor<2x4x8xf32>) {
+  // expected-error @below {{expects v of shape [?, 2, 8], got 'tensor<?x2x6xf32>'}}
+  %0 = ternary.attention %q, %k, %v, %p outs(%o) {scale = 1.0 : f32}
+    : (tensor<2x4x8xf32>, tensor<?x2x8xf32>, tensor<?x2x6xf32>, i64, tensor<2x4x8xf32>) -> tensor<2x4x8xf32>
+  return
+}
+
+// -----
+
+func.func @attention_c1_size(%q: tensor<2x4x8xf32>, %k: tensor<?x2x6xf32>, %v: tensor<?x2x6xf32>, %p: i64, %o: tensor<2x4x8xf32>) {
+  // expected-error @below {{expects keys that fit the heads of 'tensor<2x4x8xf32>', got 'tensor<?x2x6xf32>'}}
+  %0 = ternary.attention %q, %k, %v, %p outs(%o) {scale = 1.0 : f32}
+    : (tensor<2x4x8xf32>, tensor<?x2x6xf32>, tensor<?x2x6xf32>, i64, tensor<2x4x8xf32>) -> tensor<2x4x8xf32>
+  return
+}
+
+// -----
+
+func.func @attention_c1_static(%q: tensor<2x?x8xf32>, %k: tensor<?x2x8xf32>, %v: tensor<?x2x8xf32>, %p: i64, %o: tensor<2x?x8xf32>) {
+  // expected-error @below {{expects static heads and head size, got 'tensor<2x?x8xf32>'}}
+  %0 = ternary.attention %q, %k, %v, %p outs(%o) {scale = 1.0 : f32}
+    : (tensor<2x?x8xf32>, tensor<?x2x8xf32>, tensor<?x2x8xf32>, i64, tensor<2x?x8xf32>) -> tensor<2x?x8xf32>
+  return
+}
+
+// -----
+
+func.func @attention_c2(%q: tensor<2x4x8xf32>, %k: tensor<?x3x8xf32>, %v: tensor<?x3x8xf32>, %p: i64, %o: tensor<2x4x8xf32>) {
+  // expected-error @below {{expects keys that fit the heads of 'tensor<2x4x8xf32>', got 'tensor<?x3x8xf32>'}}
+  %0 = ternary.attention %q, %k, %v, %p outs(%o) {scale = 1.0 : f32}
+    : (tensor<2x4x8xf32>, tensor<?x3x8xf32>, tensor<?x3x8xf32>, i64, tensor<2x4x8xf32>) -> tensor<2x4x8xf32>
+  return
+}
+
+// -----
+
+func.func @gated_c1(%g: tensor<2x64xf32>, %u: tensor<3x64xf32>, %y: tensor<2x64xf32>) {
+  // expected-error @below {{expects up of shape [2, 64], got 'tensor<3x64xf32>'}}
+  %0 = ternary.gated %g, %u outs(%y) {act = #bitnet.gate_act<silu>}
+    : (tensor<2x64xf32>, tensor<3x64xf32>, tensor<2x64xf32>) -> tensor<2x64xf32>
+  return
+}
+
+// -----
+
+func.func @embedding_c1(%p: tensor<2x64x64xbf16>, %t: tensor<3xi64>, %y: tensor<3x32xf32>) {
+  // expected-error @below {{expects y of shape [3, 64], got 'tensor<3x32xf32>'}}
+  %0 = ternary.embedding %p, %t outs(%y) {vocab = 100}
+    : (tensor<2x64x64xbf16>, tensor<3xi64>, tensor<3x32xf32>) -> tensor<3x32xf32>
+  return
+}
+
+// -----
+
+func.func @embedding_c1_vocab(%p: tensor<2x64x64xbf16>, %t: tensor<3xi64>, %y: tensor<3x64xf32>) {
+  // expected-error @below {{expects a vocabulary in [1, 128] on panels of 64 rows, got 129 on 'tensor<2x64x64xbf16>'}}
+  %0 = ternary.embedding %p, %t outs(%y) {vocab = 129}
+    : (tensor<2x64x64xbf16>, tensor<3xi64>, tensor<3x64xf32>) -> tensor<3x64xf32>
+  return
+}
+
+// -----
+
+func.func @hadamard_c1(%x: tensor<2x64xf32>, %y: tensor<3x64xf32>) {
+  // expected-error @below {{expects y of shape [2, 64], got 'tensor<3x64xf32>'}}
+  %0 = ternary.hadamard %x outs(%y) {block = 32}
+    : (tensor<2x64xf32>, tensor<3x64xf32>) -> tensor<3x64xf32>
+  return
+}
+
+// -----
+
+func.func @hadamard_c2(%x: tensor<2x64xf32>, %y: tensor<2x64xf32>) {
+  // expected-error @below {{expects a block that is a power of two and divides the columns of 'tensor<2x64xf32>', got 24}}
+  %0 = ternary.hadamard %x outs(%y) {block = 24}
+    : (tensor<2x64xf32>, tensor<2x64xf32>) -> tensor<2x64xf32>
+  return
+}
+
+// -----
+
+func.func @unpack_c1(%b: vector<64xi8>) {
+  // expected-error @below {{expects 1 or 2 bits and a field within the byte, got field 4 of 2 bits}}
+  %0 = ternary.unpack %b {field = 4, bits = 2} : vector<64xi8>
+  return
+}
+
+// -----
+
+func.func @unpack_c1_bits(%b: vector<64xi8>) {
+  // expected-error @below {{expects 1 or 2 bits and a field within the byte, got field 0 of 4 bits}}
+  %0 = ternary.unpack %b {field = 0, bits = 4} : vector<64xi8>
+  return
+}
+
+// -----
+
+func.func @dot_c1(%a: vector<16xi32>, %b: vector<64xi8>) {
+  // expected-error @below {{expects max_code in [1, 255], got 256}}
+  %0 = ternary.dot %a, %b, %b {max_code = 256} : vector<16xi32>, vector<64xi8>
+  return
+}
+
+// -----
+
+func.func @results(%x: tensor<2x64xf32>, %y: tensor<2x64xf32>) {
+  // expected-error @below {{expected the number of tensor results (0) to be equal to the number of output tensors (1)}}
+  ternary.hadamard %x outs(%y) {block = 32} : (tensor<2x64xf32>, tensor<2x64xf32>) -> ()
+  return
+}
+
+// -----
+
+// expected-error @below {{expects positive rows and columns, got 0 and 4}}
+func.func private @layout_c1() attributes {a = #ternary.layout<r16k4f4, rows = 0, cols = 4>}
+
+// -----
+
+// expected-error @below {{expects positive rows and columns, got 4 and -1}}
+func.func private @layout_c1_columns() attributes {a = #ternary.layout<r16k4f4, rows = 4, cols = -1>}
+
+// -----
+
+// expected-error @below {{expects an even number of rows in gated order, got 3}}
+func.func private @layout_c2() attributes {a = #ternary.layout<r16k4f4, rows = 3, cols = 4, order = gated>}
+
+// -----
+
+// expected-error @below {{expects a row of the kernel table (avx512vnni, avx512bw, avx2, generic), got fast}}
+func.func private @kernel_c1() attributes {a = #ternary.kernel<"fast", tokens = 1>}
+
+// -----
+
+// expected-error @below {{expects at least one token, got 0}}
+func.func private @kernel_c2() attributes {a = #ternary.kernel<"generic", tokens = 0>}

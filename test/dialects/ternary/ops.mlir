@@ -1,0 +1,135 @@
+// Every operation in every form, on tensors and on memrefs, through text (custom and generic) and bytecode.
+// RUN: setun-opt %s --verify-roundtrip | FileCheck %s
+// RUN: setun-opt %s --mlir-print-op-generic | setun-opt | FileCheck %s
+
+// CHECK-LABEL: func @weights
+func.func @weights(%w: tensor<96x64xi2>, %b: tensor<96x64xi1>, %a: tensor<1xf32>, %r: tensor<2xf32>, %g: tensor<96x2xf32>,
+                   %t: tensor<100x64xbf16>) {
+  // CHECK: ternary.pack %{{.*}} {layout = #ternary.layout<r16k4f4, rows = 96, cols = 64>} : (tensor<96x64xi2>) -> tensor<2048xi8>
+  %0 = ternary.pack %w {layout = #ternary.layout<r16k4f4, rows = 96, cols = 64>} : (tensor<96x64xi2>) -> tensor<2048xi8>
+  // CHECK: ternary.pack %{{.*}}, %{{.*}} {layout = #ternary.layout<r16k4f8, rows = 192, cols = 64, order = gated>} : (tensor<96x64xi1>, tensor<96x64xi1>) -> tensor<2048xi8>
+  %1 = ternary.pack %b, %b {layout = #ternary.layout<r16k4f8, rows = 192, cols = 64, order = gated>}
+    : (tensor<96x64xi1>, tensor<96x64xi1>) -> tensor<2048xi8>
+  // CHECK: ternary.pack_scales %{{.*}}, %{{.*}} {directions = [#bitnet.direction<multiply>, #bitnet.direction<divide>], layout = #ternary.layout<r16k4f4, rows = 96, cols = 64>, row_counts = array<i64: 32, 64>, scales = [#bitnet.scales<tensor>, #bitnet.scales<rows = [60, 4]>]} : (tensor<1xf32>, tensor<2xf32>) -> tensor<2x1x64xf32>
+  %2 = ternary.pack_scales %a, %r {layout = #ternary.layout<r16k4f4, rows = 96, cols = 64>, row_counts = array<i64: 32, 64>,
+    scales = [#bitnet.scales<tensor>, #bitnet.scales<rows = [60, 4]>],
+    directions = [#bitnet.direction<multiply>, #bitnet.direction<divide>]} : (tensor<1xf32>, tensor<2xf32>) -> tensor<2x1x64xf32>
+  // CHECK: scales = [#bitnet.scales<group = 32>]} : (tensor<96x2xf32>) -> tensor<2x2x64xf32>
+  %3 = ternary.pack_scales %g {layout = #ternary.layout<r16k4f4, rows = 96, cols = 64>, row_counts = array<i64: 96>,
+    scales = [#bitnet.scales<group = 32>], directions = [#bitnet.direction<multiply>]} : (tensor<96x2xf32>) -> tensor<2x2x64xf32>
+  // CHECK: ternary.pack_dense %{{.*}} : tensor<100x64xbf16> -> tensor<2x64x64xbf16>
+  %4 = ternary.pack_dense %t : tensor<100x64xbf16> -> tensor<2x64x64xbf16>
+  // CHECK: ternary.section {offset = 4096 : i64} : tensor<2048xi8>
+  %5 = ternary.section {offset = 4096} : tensor<2048xi8>
+  // CHECK: ternary.section {offset = 0 : i64} : memref<2048xi8>
+  %6 = ternary.section {offset = 0} : memref<2048xi8>
+  return
+}
+
+// CHECK-LABEL: func @quantize
+func.func @quantize(%x: tensor<?x66xf32>, %g: tensor<66xf32>, %q: tensor<?x68xi8>, %s: tensor<?xf32>, %s1: tensor<1xf32>,
+                    %c: tensor<?xi32>, %mx: memref<2x66xf32>, %mq: memref<2x68xi8>, %ms: memref<2xf32>, %mc: memref<2xi32>) {
+  // CHECK: ternary.quantize %{{.*}} outs(%{{.*}}, %{{.*}}, %{{.*}}) {activation = #bitnet.act_quant<per_token, bits = 8, eps = 9.99999974E-6>} : (tensor<?x66xf32>, tensor<?x68xi8>, tensor<?xf32>, tensor<?xi32>) -> (tensor<?x68xi8>, tensor<?xf32>, tensor<?xi32>)
+  %0:3 = ternary.quantize %x outs(%q, %s, %c) {activation = #bitnet.act_quant<per_token, bits = 8, eps = 1.0e-5>}
+    : (tensor<?x66xf32>, tensor<?x68xi8>, tensor<?xf32>, tensor<?xi32>) -> (tensor<?x68xi8>, tensor<?xf32>, tensor<?xi32>)
+  // CHECK: ternary.quantize %{{.*}} norm_weight(%{{.*}}) norm_bias(%{{.*}}) outs({{.*}}) {activation = #bitnet.act_quant<per_tensor, bits = 4, eps = 9.99999974E-6>, norm = #bitnet.norm<layer, eps = 9.99999974E-6>}
+  %1:3 = ternary.quantize %x norm_weight(%g) norm_bias(%g) outs(%q, %s1, %c) {
+    activation = #bitnet.act_quant<per_tensor, bits = 4, eps = 1.0e-5>, norm = #bitnet.norm<layer, eps = 1.0e-5>}
+    : (tensor<?x66xf32>, tensor<66xf32>, tensor<66xf32>, tensor<?x68xi8>, tensor<1xf32>, tensor<?xi32>)
+      -> (tensor<?x68xi8>, tensor<1xf32>, tensor<?xi32>)
+  // CHECK: ternary.quantize %{{.*}} outs(%{{.*}}, %{{.*}}, %{{.*}}) {{.*}} : (memref<2x66xf32>, memref<2x68xi8>, memref<2xf32>, memref<2xi32>) -> ()
+  ternary.quantize %mx outs(%mq, %ms, %mc) {activation = #bitnet.act_quant<per_token, bits = 8, eps = 1.0e-5>}
+    : (memref<2x66xf32>, memref<2x68xi8>, memref<2xf32>, memref<2xi32>) -> ()
+  return
+}
+
+// CHECK-LABEL: func @matmul
+func.func @matmul(%q: tensor<?x64xi8>, %x: tensor<?x64xf32>, %p: tensor<2048xi8>, %p2: tensor<3072xi8>, %ws: tensor<2x1x64xf32>,
+                  %ws2: tensor<3x1x64xf32>, %gs: tensor<2x2x64xf32>, %s: tensor<?xf32>, %c: tensor<?xi32>, %b: tensor<96xf32>,
+                  %r: tensor<?x96xf32>, %y: tensor<?x96xf32>, %acc: tensor<?x96xi32>, %gacc: tensor<?x96x2xi32>,
+                  %mq: memref<?x64xi8>, %mp: memref<2048xi8>, %mws: memref<2x1x64xf32>, %mc: memref<?xi32>,
+                  %macc: memref<?x96xi32>) {
+  // CHECK: ternary.matmul %{{.*}}, %{{.*}}, %{{.*}} act_scale(%{{.*}}) sums(%{{.*}}) outs(%{{.*}}) {layout = #ternary.layout<r16k4f4, rows = 96, cols = 64>} : (tensor<?x64xi8>, tensor<2048xi8>, tensor<2x1x64xf32>, tensor<?xf32>, tensor<?xi32>, tensor<?x96xf32>) -> tensor<?x96xf32>
+  %0 = ternary.matmul %q, %p, %ws act_scale(%s) sums(%c) outs(%y) {layout = #ternary.layout<r16k4f4, rows = 96, cols = 64>}
+    : (tensor<?x64xi8>, tensor<2048xi8>, tensor<2x1x64xf32>, tensor<?xf32>, tensor<?xi32>, tensor<?x96xf32>) -> tensor<?x96xf32>
+  // CHECK: ternary.matmul {{.*}} bias(%{{.*}}) residual(%{{.*}}) outs(%{{.*}}) acc_outs(%{{.*}}) {bias_place = #bitnet.bias_place<before_scale>, kernel = #ternary.kernel<"generic", tokens = 1>, layout = {{.*}}} : {{.*}} -> (tensor<?x96xf32>, tensor<?x96xi32>)
+  %1:2 = ternary.matmul %q, %p, %ws act_scale(%s) sums(%c) bias(%b) residual(%r) outs(%y) acc_outs(%acc) {
+    layout = #ternary.layout<r16k4f4, rows = 96, cols = 64>, bias_place = #bitnet.bias_place<before_scale>,
+    kernel = #ternary.kernel<"generic", tokens = 1>}
+    : (tensor<?x64xi8>, tensor<2048xi8>, tensor<2x1x64xf32>, tensor<?xf32>, tensor<?xi32>, tensor<96xf32>, tensor<?x96xf32>,
+       tensor<?x96xf32>, tensor<?x96xi32>) -> (tensor<?x96xf32>, tensor<?x96xi32>)
+  // CHECK: ternary.matmul %{{.*}}, %{{.*}}, %{{.*}} sums(%{{.*}}) acc_outs(%{{.*}}) {group = 32 : i64, layout = {{.*}}} : {{.*}} -> tensor<?x96x2xi32>
+  %2 = ternary.matmul %q, %p, %gs sums(%c) acc_outs(%gacc) {layout = #ternary.layout<r16k4f4, rows = 96, cols = 64>, group = 32}
+    : (tensor<?x64xi8>, tensor<2048xi8>, tensor<2x2x64xf32>, tensor<?xi32>, tensor<?x96x2xi32>) -> tensor<?x96x2xi32>
+  // CHECK: ternary.matmul {{.*}} outs(%{{.*}}) {epilogue = #ternary.epilogue<silu>, layout = #ternary.layout<r16k4f4, rows = 192, cols = 64, order = gated>}
+  %3 = ternary.matmul %q, %p2, %ws2 act_scale(%s) sums(%c) outs(%y) {epilogue = #ternary.epilogue<silu>,
+    layout = #ternary.layout<r16k4f4, rows = 192, cols = 64, order = gated>}
+    : (tensor<?x64xi8>, tensor<3072xi8>, tensor<3x1x64xf32>, tensor<?xf32>, tensor<?xi32>, tensor<?x96xf32>) -> tensor<?x96xf32>
+  // CHECK: ternary.matmul %{{.*}}, %{{.*}}, %{{.*}} outs(%{{.*}}) {layout = #ternary.layout<r16k4f4, rows = 96, cols = 64>} : (tensor<?x64xf32>, tensor<2048xi8>, tensor<2x1x64xf32>, tensor<?x96xf32>) -> tensor<?x96xf32>
+  %4 = ternary.matmul %x, %p, %ws outs(%y) {layout = #ternary.layout<r16k4f4, rows = 96, cols = 64>}
+    : (tensor<?x64xf32>, tensor<2048xi8>, tensor<2x1x64xf32>, tensor<?x96xf32>) -> tensor<?x96xf32>
+  // CHECK: ternary.matmul {{.*}} acc_outs(%{{.*}}) {{.*}} : (memref<?x64xi8>, memref<2048xi8>, memref<2x1x64xf32>, memref<?xi32>, memref<?x96xi32>) -> ()
+  ternary.matmul %mq, %mp, %mws sums(%mc) acc_outs(%macc) {layout = #ternary.layout<r16k4f4, rows = 96, cols = 64>}
+    : (memref<?x64xi8>, memref<2048xi8>, memref<2x1x64xf32>, memref<?xi32>, memref<?x96xi32>) -> ()
+  return
+}
+
+// CHECK-LABEL: func @rows
+func.func @rows(%x: tensor<?x64xf32>, %y: tensor<?x100xf32>, %p: tensor<2x64x64xbf16>, %b: tensor<100xf32>, %g: tensor<64xf32>,
+                %tokens: tensor<?xi64>, %mx: memref<?x64xf32>, %my: memref<?x64xf32>) {
+  // CHECK: ternary.dense %{{.*}}, %{{.*}} outs(%{{.*}}) : (tensor<?x64xf32>, tensor<2x64x64xbf16>, tensor<?x100xf32>) -> tensor<?x100xf32>
+  %0 = ternary.dense %x, %p outs(%y) : (tensor<?x64xf32>, tensor<2x64x64xbf16>, tensor<?x100xf32>) -> tensor<?x100xf32>
+  // CHECK: ternary.dense %{{.*}}, %{{.*}} bias(%{{.*}}) outs(%{{.*}}) : (tensor<?x64xf32>, tensor<2x64x64xbf16>, tensor<100xf32>, tensor<?x100xf32>) -> tensor<?x100xf32>
+  %1 = ternary.dense %x, %p bias(%b) outs(%y)
+    : (tensor<?x64xf32>, tensor<2x64x64xbf16>, tensor<100xf32>, tensor<?x100xf32>) -> tensor<?x100xf32>
+  // CHECK: ternary.norm %{{.*}} weight(%{{.*}}) bias(%{{.*}}) outs(%{{.*}}) {norm = #bitnet.norm<layer, eps = 9.99999974E-6>}
+  %2 = ternary.norm %x weight(%g) bias(%g) outs(%x) {norm = #bitnet.norm<layer, eps = 1.0e-5>}
+    : (tensor<?x64xf32>, tensor<64xf32>, tensor<64xf32>, tensor<?x64xf32>) -> tensor<?x64xf32>
+  // CHECK: ternary.norm %{{.*}} outs(%{{.*}}) {norm = #bitnet.norm<rms, eps = 0.000000e+00>} : (memref<?x64xf32>, memref<?x64xf32>) -> ()
+  ternary.norm %mx outs(%my) {norm = #bitnet.norm<rms, eps = 0.0>} : (memref<?x64xf32>, memref<?x64xf32>) -> ()
+  // CHECK: ternary.gated %{{.*}}, %{{.*}} outs(%{{.*}}) {act = #bitnet.gate_act<relu2>}
+  %3 = ternary.gated %x, %x outs(%x) {act = #bitnet.gate_act<relu2>} : (tensor<?x64xf32>, tensor<?x64xf32>, tensor<?x64xf32>) -> tensor<?x64xf32>
+  // CHECK: ternary.embedding %{{.*}}, %{{.*}} outs(%{{.*}}) {vocab = 100 : i64}
+  %4 = ternary.embedding %p, %tokens outs(%x) {vocab = 100} : (tensor<2x64x64xbf16>, tensor<?xi64>, tensor<?x64xf32>) -> tensor<?x64xf32>
+  // CHECK: ternary.hadamard %{{.*}} outs(%{{.*}}) {block = 32 : i64}
+  %5 = ternary.hadamard %x outs(%x) {block = 32} : (tensor<?x64xf32>, tensor<?x64xf32>) -> tensor<?x64xf32>
+  return
+}
+
+// CHECK-LABEL: func @attention
+func.func @attention(%q: tensor<?x4x8xf32>, %k: tensor<?x2x8xf32>, %t: tensor<32x4xf32>, %new: tensor<?x2x8xf32>, %pos: i64) {
+  // CHECK: ternary.rotary %{{.*}}, %{{.*}}, %{{.*}}, %{{.*}} outs(%{{.*}}) : (tensor<?x4x8xf32>, tensor<32x4xf32>, tensor<32x4xf32>, i64, tensor<?x4x8xf32>) -> tensor<?x4x8xf32>
+  %0 = ternary.rotary %q, %t, %t, %pos outs(%q)
+    : (tensor<?x4x8xf32>, tensor<32x4xf32>, tensor<32x4xf32>, i64, tensor<?x4x8xf32>) -> tensor<?x4x8xf32>
+  // CHECK: ternary.cache_update %{{.*}}, %{{.*}} outs(%{{.*}}) : (tensor<?x2x8xf32>, i64, tensor<?x2x8xf32>) -> tensor<?x2x8xf32>
+  %1 = ternary.cache_update %new, %pos outs(%k) : (tensor<?x2x8xf32>, i64, tensor<?x2x8xf32>) -> tensor<?x2x8xf32>
+  // CHECK: ternary.attention %{{.*}}, %{{.*}}, %{{.*}}, %{{.*}} outs(%{{.*}}) {causal, scale = 5.000000e-01 : f32}
+  %2 = ternary.attention %q, %1, %k, %pos outs(%q) {causal, scale = 0.5 : f32}
+    : (tensor<?x4x8xf32>, tensor<?x2x8xf32>, tensor<?x2x8xf32>, i64, tensor<?x4x8xf32>) -> tensor<?x4x8xf32>
+  return
+}
+
+// CHECK-LABEL: func @vectors
+func.func @vectors(%b: vector<64xi8>, %acc: vector<16xi32>) {
+  // CHECK: ternary.unpack %{{.*}} {bits = 2 : i64, field = 3 : i64} : vector<64xi8>
+  %0 = ternary.unpack %b {field = 3, bits = 2} : vector<64xi8>
+  // CHECK: ternary.unpack %{{.*}} {bits = 1 : i64, cumulative, field = 7 : i64} : vector<64xi8>
+  %1 = ternary.unpack %b {field = 7, bits = 1, cumulative} : vector<64xi8>
+  // CHECK: ternary.dot %{{.*}}, %{{.*}}, %{{.*}} {max_code = 3 : i64} : vector<16xi32>, vector<64xi8>
+  %2 = ternary.dot %acc, %0, %b {max_code = 3} : vector<16xi32>, vector<64xi8>
+  // CHECK: ternary.barrier
+  ternary.barrier
+  return
+}
+
+// CHECK-LABEL: func private @attributes
+// CHECK-SAME: a = #ternary.layout<r16k4f4, rows = 1, cols = 1>
+// CHECK-SAME: b = #ternary.layout<r16k4f8, rows = 2, cols = 5, order = gated>
+// CHECK-SAME: c = #ternary.kernel<"avx512vnni", tokens = 4>
+// CHECK-SAME: d = #ternary.epilogue<none>, e = #ternary.epilogue<relu2>, f = #ternary.epilogue<silu>
+func.func private @attributes() attributes {
+  a = #ternary.layout<r16k4f4, rows = 1, cols = 1, order = linear>,
+  b = #ternary.layout<r16k4f8, rows = 2, cols = 5, order = gated>,
+  c = #ternary.kernel<"avx512vnni", tokens = 4>,
+  d = #ternary.epilogue<none>, e = #ternary.epilogue<relu2>, f = #ternary.epilogue<silu>
+}
