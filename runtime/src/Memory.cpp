@@ -32,11 +32,6 @@ Status Mapping::anonymous(size_t size, const std::string &what, Mapping &mapping
     return Status();
   SETUN_RETURN_IF_ERROR(map(size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, what, mapping.start));
   mapping.length = size;
-#ifdef MADV_HUGEPAGE
-  // Only a hint: large pages save address translation when a whole cache is read for each token.
-  if (size >= (size_t(4) << 20))
-    (void)::madvise(mapping.start, size, MADV_HUGEPAGE);
-#endif
   return Status();
 }
 

@@ -3,6 +3,8 @@
 
 #include "Cpu.h"
 
+#include <algorithm>
+#include <chrono>
 #include <csignal>
 #include <system_error>
 
@@ -11,8 +13,6 @@
 #include <pthread.h>
 #include <sys/syscall.h>
 #include <unistd.h>
-#else
-#include <chrono>
 #endif
 #if defined(__x86_64__)
 #include <immintrin.h>
@@ -95,12 +95,25 @@ void Barrier::wait() {
 // ThreadPool
 //===----------------------------------------------------------------------===//
 
+/// Looks that a waiting loop takes in this time. The pause between two is ten times longer on some CPUs than on others.
+static unsigned spinsIn(std::chrono::nanoseconds time) {
+  constexpr unsigned count = 100;
+  auto shortest = std::chrono::nanoseconds::max();
+  for (unsigned attempt = 0; attempt < 3; ++attempt) { // any one of them may be interrupted
+    const auto start = std::chrono::steady_clock::now();
+    for (unsigned i = 0; i < count; ++i)
+      relax();
+    shortest = std::min<std::chrono::nanoseconds>(shortest, std::chrono::steady_clock::now() - start);
+  }
+  return static_cast<unsigned>(std::max<int64_t>(1, time.count() * count / std::max<int64_t>(1, shortest.count())));
+}
+
 ThreadPool::ThreadPool(unsigned threads, unsigned spins) : threads(threads), barrier(threads, spins), job(spins) {}
 
 Status ThreadPool::create(unsigned threads, std::unique_ptr<ThreadPool> &pool) {
-  // Tens of microseconds: longer than the waits within a token, short enough to leave an idle CPU to others. With
-  // more threads than CPUs the one waited for may not even run, so going to sleep soon is the quicker way.
-  unsigned spins = threads <= usableCpus() ? 2000 : 50;
+  // Longer than the usual wait within a token, and short enough that little is lost where another program has the CPU
+  // of the thread that is waited for. With more threads than CPUs that is certain, so they sleep at once.
+  unsigned spins = threads == 1 || threads > usableCpus() ? 20 : spinsIn(std::chrono::microseconds(20));
   pool.reset(new ThreadPool(threads, spins));
 
 #ifndef _WIN32
