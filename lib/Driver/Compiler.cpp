@@ -247,12 +247,10 @@ bool Compilation::makeSelfTests() {
 std::string Compilation::reproducer(const TargetSpec &target, StringRef pipeline) const {
   std::string flags = "features=" + llvm::join(target.required, ",");
   if (!options.forceKernel.empty())
-    flags += " force-kernel=" + options.forceKernel;
+    flags += " row=" + options.forceKernel;
   if (options.probe)
     flags += " probe=true";
   std::string line = "setun-opt --" + pipeline.str() + "=\"" + flags + "\" " + input.path;
-  for (const std::string &file : options.weightFiles)
-    line += " --weights " + file;
   return line;
 }
 

@@ -180,11 +180,11 @@ Expected<Spelling> spell(StringRef text) {
       break;
     }
   }
+  std::vector<std::string> targets = levelNames();
+  llvm::append_range(targets, cpuNames());
+  StringRef typed = text.split('+').first;
   if (!result.arch) {
-    StringRef cpu = text.split('+').first;
-    std::vector<std::string> names = levelNames();
-    llvm::append_range(names, cpuNames());
-    std::string near = nearest(cpu, names);
+    std::string near = nearest(typed, targets);
     if (near.empty())
       near = ", expects host, " + join(levelNames(), ", ") + " or a CPU name (setun-compile --list-targets)";
     return targetError("unknown target '" + text + "'" + near);
@@ -197,6 +197,9 @@ Expected<Spelling> spell(StringRef text) {
     StringRef feature = longestName(rest, known);
     if (feature.empty()) {
       feature = rest.take_until([](char c) { return c == '+'; });
+      // "x86-64-v5" is a mistyped level rather than a feature to leave out.
+      if (std::string near = nearest(typed, targets); !add && result.features.empty() && !near.empty())
+        return targetError("unknown target '" + text + "'" + near);
       if (is_contained(result.arch->instructions, feature))
         return targetError("target '" + text + "': feature '" + feature +
                            "' cannot be used, for the runtime has no way to find out whether a CPU has it");

@@ -83,6 +83,9 @@ std::unique_ptr<Module> CodeGenerator::translate(mlir::ModuleOp module, ArrayRef
   if (!result)
     return nullptr;
 
+  for (GlobalVariable &global : result->globals())
+    if (!global.isDeclaration())
+      global.setLinkage(GlobalValue::InternalLinkage);
   bool zmm = target.has("avx512f");
   for (Function &function : *result) {
     if (function.isDeclaration())
