@@ -53,8 +53,12 @@ def find_tool(name: str) -> Path:
     )
 
 
-def run_tool(command: Sequence[str | Path], what: str) -> str:
+def run_tool(command: Sequence[str | Path], what: str, cure: str | None = None) -> str:
     """Runs a program whose messages go to the user's standard error, and returns its standard output.
+
+    Args:
+        what: name of the program in messages.
+        cure: what to do if it fails; its command line if None.
 
     Raises:
         SetunError: it failed; says how, and with which command line to try again.
@@ -66,7 +70,7 @@ def run_tool(command: Sequence[str | Path], what: str) -> str:
         raise SetunError(f"{words[0]} cannot be run ({error.strerror or error})") from error
     if done.returncode != 0:
         how = f"exit status {done.returncode}" if done.returncode > 0 else f"signal {-done.returncode}"
-        raise SetunError(f"{what} failed ({how}); its messages are above", f"Command: {shlex.join(words)}")
+        raise SetunError(f"{what} failed ({how}); its messages are above", cure or f"Command: {shlex.join(words)}")
     return done.stdout.decode("utf-8", "replace")
 
 
@@ -184,4 +188,5 @@ def compile_checkpoint(
                 return made.mlir.read_text(encoding="utf-8")
             shutil.copyfile(made.mlir, output)
             return ""
-        return run_tool(made.command(output, target, emit, *flags), "setun-compile")
+        cure = None if keep is not None else "To look into it, keep the tool's input with --keep-mlir DIR."
+        return run_tool(made.command(output, target, emit, *flags), "setun-compile", cure)

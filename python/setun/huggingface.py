@@ -6,8 +6,13 @@ import json
 import logging
 import os
 import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from setun.checkpoint import Checkpoint, load_json
 
@@ -64,10 +69,93 @@ def _widen(model: Any) -> Any:
     return model.eval()
 
 
-def reference_logits(checkpoint: Checkpoint, tokens: Any) -> Any:
-    """Logits float32 `[T, vocab]` of transformers for int64 `tokens` `[T]`, as numpy."""
+@dataclass
+class CodeComparison:
+    """Activation codes of transformers beside given ones.
+
+    Attributes:
+        codes: how many were compared.
+        at_boundary: differ by one where transformers' float lies on a rounding boundary.
+        different: differ otherwise.
+        first: where the first of these is.
+    """
+
+    codes: int = 0
+    at_boundary: int = 0
+    different: int = 0
+    first: str = ""
+
+
+# Half a code is a rounding boundary; floats of two exact implementations differ by a few units in the last place.
+BOUNDARY = 1e-3
+
+
+@contextmanager
+def aligned_codes(model: Any, codes: Mapping[str, np.ndarray]) -> Iterator[CodeComparison]:
+    """Lets a transformers model compute with given activation codes where its own lie on a rounding boundary.
+
+    Two correct implementations add floats in different orders. Where the result falls on either side of a rounding
+    boundary, one code differs by one, and from there on both compute something slightly different. To compare the rest,
+    the model takes the given code in these places, and nowhere else: any other difference is only counted.
+
+    Args:
+        model: from `load_reference`.
+        codes: int8 `[T, K]` by layer.
+    """
+    import torch
+    from transformers.integrations import bitnet
+
+    result = CodeComparison()
+    current = [""]
+
+    def quantize(x: Any) -> tuple[Any, Any]:
+        """Codes as floats and their scale, as both classes of transformers compute them."""
+        wide = x.float()
+        scale = 127 / wide.abs().max(dim=-1, keepdim=True).values.clamp(min=1e-5)
+        exact = wide * scale
+        own = exact.round().clamp(-128, 127)
+        given = torch.from_numpy(codes[current[0]].astype(np.float32)).reshape(own.shape)
+        boundary = ((given - own).abs() == 1) & ((exact - (given + own) / 2).abs() <= BOUNDARY)
+        other = (given != own) & ~boundary
+        result.codes += own.numel()
+        result.at_boundary += int(boundary.sum())
+        if other.any():
+            if not result.different:
+                place = other.nonzero()[0].tolist()
+                result.first = f"{current[0]}, token {place[-2]}, input {place[-1]}"
+            result.different += int(other.sum())
+        return torch.where(boundary, given, own), scale
+
+    def activation_quant(self: Any, x: Any, num_bits: int = 8) -> tuple[Any, Any]:
+        own, scale = quantize(x)
+        return own.to(torch.int8), scale
+
+    def fake_quant(context: Any, x: Any) -> Any:
+        own, scale = quantize(x)
+        return own / scale
+
+    def enter(name: str) -> Any:
+        return lambda module, inputs: current.__setitem__(0, name)
+
+    hooks = [model.get_submodule(name).register_forward_pre_hook(enter(name)) for name in codes]
+    saved = bitnet.BitLinear.activation_quant, bitnet.ActQuant.forward
+    bitnet.BitLinear.activation_quant, bitnet.ActQuant.forward = activation_quant, staticmethod(fake_quant)
+    try:
+        yield result
+    finally:
+        bitnet.BitLinear.activation_quant, bitnet.ActQuant.forward = saved[0], staticmethod(saved[1])
+        for hook in hooks:
+            hook.remove()
+
+
+def logits(model: Any, tokens: Any) -> np.ndarray:
+    """Logits float32 `[T, vocab]` of a transformers model for int64 `tokens` `[T]`."""
     import torch
 
-    model = load_reference(checkpoint)
     with torch.no_grad():
         return model(torch.as_tensor(tokens)[None], use_cache=False).logits[0].float().numpy()
+
+
+def reference_logits(checkpoint: Checkpoint, tokens: Any) -> np.ndarray:
+    """Logits float32 `[T, vocab]` of transformers for int64 `tokens` `[T]`."""
+    return logits(load_reference(checkpoint), tokens)

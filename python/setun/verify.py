@@ -6,7 +6,10 @@ accumulators must equal those of the reference interpreter on the same text. A c
 falls on the other side of a rounding boundary: such codes are counted, and their accumulators must then differ by
 exactly the weights concerned.
 
-Logits: Hugging Face transformers' own model of the directory, in float32.
+Logits: Hugging Face transformers' own model of the directory, in float32, is given the same text. Its activation codes
+are compared, too. Where its float lies on a rounding boundary, it may round to the other side: such codes are counted,
+and the model goes on with the package's code, so that the rest can be compared; the difference without this is reported
+beside it. Every other code must be equal.
 """
 
 from __future__ import annotations
@@ -22,7 +25,7 @@ from setun.checkpoint import FLOAT_DTYPES, Checkpoint, chunks, open_checkpoint, 
 from setun.compiler import FrontEnd, find_tool, front_end, run_tool
 from setun.diagnostics import SetunError
 from setun.progress import Progress
-from setun.session import Package, open_package
+from setun.session import open_package
 
 MEAN_TOLERANCE = 1e-3
 MAX_TOLERANCE = 2e-2
@@ -47,7 +50,13 @@ class Integers:
 
 @dataclass
 class Logits:
-    """Comparison of logits with transformers. `decided` tokens have a clear winner there."""
+    """Comparison of logits with transformers. `decided` tokens have a clear winner there.
+
+    Attributes:
+        codes_at_boundary: activation codes that transformers rounds to the other side, and was given.
+        codes_different: activation codes that differ otherwise; `first_difference` names the first.
+        unaligned_mean: mean difference when transformers keeps its own codes; likewise `unaligned_max`.
+    """
 
     mean: float = 0.0
     max: float = 0.0
@@ -55,10 +64,17 @@ class Logits:
     decided: int = 0
     argmax_differs: int = 0
     argmax_differs_decided: int = 0
+    codes: int = 0
+    codes_at_boundary: int = 0
+    codes_different: int = 0
+    first_difference: str = ""
+    unaligned_mean: float | None = None
+    unaligned_max: float | None = None
 
     @property
     def ok(self) -> bool:
-        return self.mean <= MEAN_TOLERANCE and self.max <= MAX_TOLERANCE and self.argmax_differs_decided == 0
+        close = self.mean <= MEAN_TOLERANCE and self.max <= MAX_TOLERANCE
+        return close and self.argmax_differs_decided == 0 and self.codes_different == 0
 
 
 @dataclass
@@ -105,6 +121,16 @@ class Verification:
                 f"{MAX_TOLERANCE:g}), other choice at {difference.argmax_differs} of {difference.tokens} tokens, "
                 f"{difference.argmax_differs_decided} of {difference.decided} clear ones"
             )
+            lines.append(
+                f"  codes of transformers: {difference.codes}, of which {difference.codes_at_boundary} lie on a "
+                f"rounding boundary and were taken from the package, {difference.codes_different} differ otherwise"
+                + (f" (first: {difference.first_difference})" if difference.first_difference else "")
+            )
+            if difference.unaligned_max is not None:
+                lines.append(
+                    f"  with its own codes everywhere: mean difference {difference.unaligned_mean:.2e}, largest "
+                    f"{difference.unaligned_max:.2e}"
+                )
         lines.append("verified" if self.ok else "NOT verified")
         return "\n".join(lines)
 
@@ -165,14 +191,9 @@ def compare_layer(
 
 
 def _integers(
-    made: FrontEnd,
-    folder: Path,
-    package: Package,
-    probe: Package,
-    tokens: np.ndarray,
-    threads: int,
-    checkpoint: Checkpoint,
+    made: FrontEnd, folder: Path, tokens: np.ndarray, probed: dict[str, np.ndarray], logits: np.ndarray
 ) -> Integers:
+    """Compares the probed run with the interpreter; `logits` are the package's own."""
     report = Integers()
     np.save(folder / "tokens.npy", tokens)
     outputs = folder / "interpreted"
@@ -183,11 +204,8 @@ def _integers(
         command += ["--weights", weights]
     with Progress("interpreting the model"):
         run_tool(command, "the reference interpreter")
-    with Progress("running the package"):
-        mine = package.session(threads=threads, context=len(tokens)).run("forward", {"tokens": tokens})
-        probed = probe.session(threads=threads, context=len(tokens)).run("forward", {"tokens": tokens})
-    report.probe_logits_equal = mine["logits"].tobytes() == probed["logits"].tobytes()
-    report.interpreter_logits_equal = np.load(outputs / "logits.npy").tobytes() == mine["logits"].tobytes()
+    report.probe_logits_equal = logits.tobytes() == probed["logits"].tobytes()
+    report.interpreter_logits_equal = np.load(outputs / "logits.npy").tobytes() == logits.tobytes()
     assert made.imported is not None
     for layer in made.imported.linears:
         names = [f"probe.{layer}.{part}" for part in ("codes", "acc")]
@@ -196,8 +214,25 @@ def _integers(
             report.problems.append(f"{layer}: no {' and no '.join(missing)}")
             continue
         codes, accumulators = ((probed[name], np.load(outputs / f"{name}.npy")) for name in names)
-        compare_layer(layer, codes, accumulators, checkpoint, report)
+        compare_layer(layer, codes, accumulators, made.imported.checkpoint, report)
     return report
+
+
+def _logits(made: FrontEnd, tokens: np.ndarray, probed: dict[str, np.ndarray], ours: np.ndarray) -> Logits:
+    """Compares the package's logits with transformers', with and without the package's codes at the boundaries."""
+    from setun import huggingface
+
+    assert made.imported is not None
+    codes = {layer: probed[f"probe.{layer}.codes"] for layer in made.imported.linears}
+    with Progress("running transformers"):
+        model = huggingface.load_reference(made.imported.checkpoint)
+        own = compare_logits(ours, huggingface.logits(model, tokens))
+        with huggingface.aligned_codes(model, codes) as comparison:
+            result = compare_logits(ours, huggingface.logits(model, tokens))
+    result.codes, result.codes_at_boundary = comparison.codes, comparison.at_boundary
+    result.codes_different, result.first_difference = comparison.different, comparison.first
+    result.unaligned_mean, result.unaligned_max = own.mean, own.max
+    return result
 
 
 def compare_logits(ours: np.ndarray, theirs: np.ndarray) -> Logits:
@@ -255,20 +290,14 @@ def verify(
     rows = package.vocabulary("forward")
     text = np.random.Generator(np.random.PCG64(seed)).integers(0, rows, tokens, dtype=np.int64)
     result = Verification(str(package_path), package.target(), tokens)
-    if only != "logits":
-        with tempfile.TemporaryDirectory(prefix="setun-") as name:
-            folder = Path(name)
-            with front_end(directory, context) as made:
-                probe = folder / "probe.setun"
-                run_tool(made.command(probe, package.target(), "package", "--probe"), "setun-compile")
-                result.integers = _integers(
-                    made, folder, package, open_package(probe, package.target()), text, threads, checkpoint
-                )
-    if only != "integers":
-        from setun.huggingface import reference_logits
-
-        ours = package.session(threads=threads, context=tokens).run("forward", {"tokens": text})["logits"]
-        with Progress("running transformers"):
-            theirs = reference_logits(checkpoint, text)
-        result.logits = compare_logits(ours, theirs)
+    with tempfile.TemporaryDirectory(prefix="setun-") as name, front_end(directory, context) as made:
+        probe = Path(name) / "probe.setun"
+        run_tool(made.command(probe, package.target(), "package", "--probe"), "setun-compile")
+        with Progress("running the package"):
+            ours = package.session(threads, tokens).run("forward", {"tokens": text})["logits"]
+            probed = open_package(probe, package.target()).session(threads, tokens).run("forward", {"tokens": text})
+        if only != "logits":
+            result.integers = _integers(made, Path(name), text, probed, ours)
+        if only != "integers":
+            result.logits = _logits(made, text, probed, ours)
     return result

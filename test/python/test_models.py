@@ -71,7 +71,11 @@ def test_the_bundled_model(shakespeare_model: Path) -> None:
     model, tokens = load_eager(checkpoint), text(checkpoint, 48)
     with torch.no_grad():
         ours = model(tokens, torch.tensor(0)).numpy()
-    assert verify.compare_logits(ours, reference_logits(checkpoint, tokens)).ok
+    # On other processors torch may add in another order and move a code across a rounding boundary: be lenient here,
+    # `setun verify` is exact.
+    difference = verify.compare_logits(ours, reference_logits(checkpoint, tokens))
+    assert difference.mean < 1e-2
+    assert difference.argmax_differs_decided == 0
 
 
 def test_biases_of_offline_autobitlinear_are_scaled_as_transformers_does(tmp_path: Path) -> None:

@@ -1,0 +1,214 @@
+"""From a checkpoint directory to text: compile, inspect, generate and verify, with the tools and the runtime."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from setun import cli, compiler
+from setun.diagnostics import SetunError
+from setun.generate import generate
+from setun.random_checkpoint import SHAPES, write_checkpoint
+from setun.sampling import Sampler
+from setun.session import open_package
+
+pytest.importorskip("setun._setun", reason="the runtime module is not built")
+try:
+    compiler.find_tool("setun-compile")
+    compiler.find_tool("setun-opt")
+except SetunError:
+    pytest.skip("the compiler is not built", allow_module_level=True)
+
+LEVELS = "x86-64-v2,x86-64-v3,x86-64-v4"
+CASES = [
+    ("tiny-bitnet", False),
+    ("tiny-bitnet", True),
+    ("tiny-onebit", False),
+    ("tiny-llama", False),
+    ("tiny-llama-tied", False),
+]
+
+
+@pytest.fixture(scope="session")
+def compiled(tmp_path_factory: pytest.TempPathFactory) -> object:
+    """Compiles a random checkpoint of a shape, once a session: gives the directory and the package."""
+    made: dict[tuple[str, bool, str], tuple[Path, Path]] = {}
+
+    def make(config: str, masters: bool = False, target: str = "host") -> tuple[Path, Path]:
+        key = (config, masters, target)
+        if key not in made:
+            folder = tmp_path_factory.mktemp(config)
+            write_checkpoint(folder / "checkpoint", SHAPES[config], seed=1, masters=masters)
+            compiler.compile_checkpoint(folder / "checkpoint", folder / "m.setun", target=target)
+            made[key] = folder / "checkpoint", folder / "m.setun"
+        return made[key]
+
+    return make
+
+
+def run(capsys: pytest.CaptureFixture[str], *words: object) -> tuple[int, str, str]:
+    capsys.readouterr()
+    status = cli.main([str(word) for word in words])
+    out, err = capsys.readouterr()
+    assert "Traceback" not in err
+    return status, out, err
+
+
+@pytest.mark.parametrize(("config", "masters"), CASES)
+def test_verify(capsys: pytest.CaptureFixture[str], compiled, config: str, masters: bool) -> None:
+    directory, package = compiled(config, masters)
+    status, out, err = run(capsys, "verify", package, directory, "--tokens", 24, "--json")
+    report = json.loads(out)
+    assert status == 0, (report, err)
+    assert report["integers"]["layers"] == 14
+    assert report["integers"]["codes_off_by_one"] == 0
+    assert report["integers"]["interpreter_logits_equal"]
+    assert report["logits"]["tokens"] == 24
+
+
+def test_verify_of_every_level(capsys: pytest.CaptureFixture[str], compiled) -> None:
+    directory, package = compiled("tiny-bitnet", target=LEVELS)
+    for target in runnable(package):
+        words = ["verify", package, directory, "--target", target, "--only", "integers", "--tokens", 17]
+        status, out, err = run(capsys, *words)
+        assert status == 0, out + err
+        assert f"({target})" in out
+        assert out.endswith("verified\n")
+
+
+def test_verify_notices_another_checkpoint(capsys: pytest.CaptureFixture[str], compiled, tmp_path: Path) -> None:
+    _, package = compiled("tiny-bitnet")
+    write_checkpoint(tmp_path, SHAPES["tiny-llama"])
+    status, _, err = run(capsys, "verify", package, tmp_path)
+    assert status == 2
+    assert "was not compiled from" in err
+
+
+def runnable(package: Path) -> list[str]:
+    return [target["name"] for target in open_package(package).description["targets"] if target["runnable"]]
+
+
+def ids(package: Path, prompt: list[int], count: int = 20, target: str | None = None, **options: int) -> list[int]:
+    return list(generate(open_package(package, target), prompt, Sampler(), max_new_tokens=count, **options))
+
+
+def test_greedy_text_depends_on_nothing_but_the_model(compiled) -> None:
+    _, package = compiled("tiny-bitnet", target=LEVELS)
+    prompt = [int(n) for n in np.random.default_rng(0).integers(0, 320, 33)]
+    wanted = ids(package, prompt, threads=1)
+    assert len(wanted) == 20
+    for target in runnable(package):
+        for threads in (1, 2, 3):
+            for chunk in (512, 7, 1):
+                assert ids(package, prompt, target=target, threads=threads, chunk=chunk) == wanted
+
+
+def test_logits_are_the_same_bits_however_the_text_is_fed(compiled) -> None:
+    _, path = compiled("tiny-llama")
+    package = open_package(path)
+    tokens = np.random.default_rng(1).integers(0, 320, 21)
+    whole = package.session(threads=1).run("forward", {"tokens": tokens})["logits"]
+    session = package.session(threads=2, context=32)
+    steps = [session.run("step", {"tokens": tokens[i : i + 1]})["logits"] for i in range(21)]
+    assert np.concatenate(steps).tobytes() == whole.tobytes()
+    assert session.position == 21
+
+
+def test_generate_prints_text_as_it_comes(capsys: pytest.CaptureFixture[str], compiled) -> None:
+    _, package = compiled("tiny-bitnet")
+    words = ["generate", package, "--prompt", "abc", "--max-new-tokens", 12, "--temperature", 0.9, "--seed", 3]
+    status, out, err = run(capsys, *words)
+    assert status == 0, err
+    assert out.endswith("\n")
+    assert "prompt: 3 tokens in" in err
+    assert run(capsys, *words, "--threads", 2)[1] == out
+    status, out, _ = run(capsys, *words, "--ids", "--quiet")
+    assert status == 0
+    assert 0 < len(out.split()) <= 12
+    assert max(int(word) for word in out.split()) < 258
+
+
+def test_prompts_as_ids(capsys: pytest.CaptureFixture[str], compiled) -> None:
+    _, package = compiled("tiny-bitnet")
+    words = ["generate", package, "--ids", "--quiet", "--ignore-eos", "--max-new-tokens", 5]
+    by_text = run(capsys, *words, "--prompt", "Hi")
+    assert by_text[0] == 0
+    assert run(capsys, *words, "--prompt-ids", "72,105") == by_text
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--prompt", "x" * 200], "the prompt has 200 tokens, but the context holds 128"),
+        (["--prompt", "x" * 20, "--context", 16], "the prompt has 20 tokens, but the context holds 16"),
+        (["--prompt", "x", "--context", 4096], "a context of 4096 tokens was asked for, but the package allows 128"),
+        (["--prompt-ids", "1,320"], "token 320, but the model's table has 320 rows"),
+        (["--prompt-ids", "1,b"], "expects token ids"),
+        (["--prompt", "x", "--prompt-ids", "1"], "one of --prompt and --prompt-ids"),
+        ([], "one of --prompt and --prompt-ids"),
+        (["--prompt", "x", "--chat"], "no chat template"),
+        (["--prompt", "x", "--top-p", 2], "top-p above 0"),
+        (["--prompt", "x", "--target", "z80"], "z80"),
+    ],
+)
+def test_generate_refuses_what_cannot_be(
+    capsys: pytest.CaptureFixture[str], compiled, words: list[object], message: str
+) -> None:
+    _, package = compiled("tiny-bitnet")
+    status, _, err = run(capsys, "generate", package, *words)
+    assert status == 2
+    assert message in err
+
+
+def test_generation_stops_where_the_context_ends(capsys: pytest.CaptureFixture[str], compiled) -> None:
+    _, package = compiled("tiny-bitnet")
+    words = ["--prompt", "x" * 120, "--max-new-tokens", 50, "--ids", "--ignore-eos"]
+    status, out, err = run(capsys, "generate", package, *words)
+    assert status == 0
+    assert len(out.split()) == 9  # the last token needs no room of its own
+    assert "the context of 128 tokens is full" in err
+
+
+def test_inspect(capsys: pytest.CaptureFixture[str], compiled) -> None:
+    directory, package = compiled("tiny-bitnet", target=LEVELS)
+    status, out, _ = run(capsys, "inspect", package)
+    assert status == 0
+    assert "forward(tokens i64[T]) -> logits f32[T, 320]" in out
+    assert "step(tokens i64[T]) -> logits f32[1, 320]" in out
+    assert "empties the session first; context up to 128 tokens" in out
+    assert "x86-64-v2" in out
+    assert "tokenizer.json" in out
+    status, out, _ = run(capsys, "inspect", package, "--json")
+    data = json.loads(out)
+    assert [entry["name"] for entry in data["entries"]] == ["forward", "step"]
+    assert len(data["layers"]) == 14
+    assert data["provenance"]["source"] == directory.name
+
+
+def test_damaged_packages_are_refused(capsys: pytest.CaptureFixture[str], compiled, tmp_path: Path) -> None:
+    _, package = compiled("tiny-bitnet")
+    whole = package.read_bytes()
+    flipped = bytearray(whole)
+    flipped[len(flipped) // 3] ^= 4
+    for name, data in (("short", whole[: len(whole) // 2]), ("flipped", bytes(flipped)), ("empty", b"")):
+        path = tmp_path / f"{name}.setun"
+        path.write_bytes(data)
+        status, _, err = run(capsys, "generate", path, "--prompt", "x")
+        assert (status, err[:7]) == (2, "setun: "), name
+
+
+def test_the_bundled_model(capsys: pytest.CaptureFixture[str], shakespeare_model: Path, tmp_path: Path) -> None:
+    if not (shakespeare_model / "model.safetensors").is_file():
+        pytest.skip("the bundled model is not trained yet")
+    package = tmp_path / "shakespeare.setun"
+    assert run(capsys, "compile", shakespeare_model, "-o", package)[0] == 0
+    status, out, err = run(capsys, "verify", package, shakespeare_model, "--tokens", 64)
+    assert status == 0, out + err
+    words = ["generate", package, "--prompt", "ROMEO:\n", "--max-new-tokens", 40, "--quiet"]
+    status, out, err = run(capsys, *words)
+    assert (status, err) == (0, "")
+    assert len(out.split()) >= 4
+    assert run(capsys, *words, "--threads", 2)[1] == out
