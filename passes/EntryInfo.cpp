@@ -1,10 +1,16 @@
 //===- EntryInfo.cpp - what callers see of an entry point ------------------------===//
 #include "passes/EntryInfo.h"
 
-#include "dialects/BitNet/BitNet.h"
+#include "passes/Passes.h"
 
 using namespace mlir;
 using namespace setun;
+
+Type setun::invocationType(MLIRContext *context) {
+  auto ptr = LLVM::LLVMPointerType::get(context);
+  Type i32 = IntegerType::get(context, 32), i64 = IntegerType::get(context, 64);
+  return LLVM::LLVMStructType::getLiteral(context, {i32, i32, ptr, ptr, ptr, ptr, i64, ptr, ptr});
+}
 
 std::string setun::entrySymbol(StringRef entry) { return ("setun_entry_" + entry).str(); }
 std::string setun::workspaceSymbol(StringRef entry) { return ("setun_workspace_" + entry).str(); }

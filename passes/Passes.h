@@ -24,6 +24,9 @@ namespace setun {
 /// Packs into `store`; without a store (opt tool) into memory that is dropped at the end.
 std::unique_ptr<mlir::Pass> createTernaryPackWeights(std::shared_ptr<WeightStore> store);
 
+/// setun_invocation of include/setun/EntryABI.h.
+mlir::Type invocationType(mlir::MLIRContext *context);
+
 /// Attribute of kernel functions: the row of the kernel table that lowers their dots.
 inline constexpr llvm::StringLiteral kKernelRowAttr = "ternary.kernel_row";
 /// Attribute of kernel functions.

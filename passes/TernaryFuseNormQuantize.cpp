@@ -50,7 +50,10 @@ struct TernaryFuseNormQuantize : public setun::impl::TernaryFuseNormQuantizeBase
     patterns.add<FuseNorm, DimOfResult>(&getContext());
     tensor::EmptyOp::getCanonicalizationPatterns(patterns, &getContext());
     tensor::DimOp::getCanonicalizationPatterns(patterns, &getContext());
-    if (failed(applyPatternsGreedily(getOperation(), std::move(patterns))))
+    // Packing of constants is not folded here: what was packed is still asked for by name and granularity.
+    GreedyRewriteConfig config;
+    config.enableFolding(false);
+    if (failed(applyPatternsGreedily(getOperation(), std::move(patterns), config)))
       signalPassFailure();
   }
 };

@@ -109,10 +109,9 @@ void TernaryFuseProjections::runOnOperation() {
             def->moveBefore(at);
           }
     MatmulOp merged = merge(parts, RowOrder::Linear, Epilogue::None, at.getX(), at);
-    OpBuilder b(merged);
-    b.setInsertionPointAfter(merged);
     int64_t row = 0;
     for (MatmulOp part : parts) {
+      OpBuilder b(part);
       auto type = cast<RankedTensorType>(part->getResult(0).getType());
       int64_t n = type.getDimSize(1);
       OpFoldResult tokens = tensor::getMixedSize(b, part.getLoc(), merged->getResult(0), 0);

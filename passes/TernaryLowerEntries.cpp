@@ -326,7 +326,7 @@ void EntryLowering::makeEntryFunction() {
   Location loc = func.getLoc();
   auto ptr = LLVM::LLVMPointerType::get(context);
   Type i32 = b.getI32Type(), i64 = b.getI64Type(), index = b.getIndexType();
-  auto invocation = LLVM::LLVMStructType::getLiteral(context, {i32, i32, ptr, ptr, ptr, ptr, i64, ptr, ptr});
+  Type invocation = setun::invocationType(context);
 
   Block *old = body;
   auto *block = new Block();
@@ -362,10 +362,7 @@ void EntryLowering::makeEntryFunction() {
     return UnrealizedConversionCastOp::create(b, loc, TypeRange{type}, ValueRange{d}).getResult(0);
   };
 
-  Value threads = field(1, i32);
   Value weights = field(2, ptr), workspace = field(3, ptr), table = field(4, ptr), dims = field(5, ptr);
-  Value threadIndex = arith::IndexCastOp::create(b, loc, index, thread);
-  Value threadCount = arith::IndexCastOp::create(b, loc, index, threads);
   llvm::DenseMap<int64_t, Value> loaded;
   auto dimOf = [&](int64_t size) -> Value {
     if (size >= 0)
@@ -377,17 +374,6 @@ void EntryLowering::makeEntryFunction() {
     }
     return value;
   };
-  for (auto [i, value] : llvm::enumerate(bufferValues)) {
-    Value address = LLVM::GEPOp::create(b, loc, ptr, ptr, table, ArrayRef<LLVM::GEPArg>{int32_t(i)});
-    Value pointer = LLVM::LoadOp::create(b, loc, ptr, address);
-    SmallVector<Value> sizes;
-    for (int64_t size : shapes[i])
-      sizes.push_back(dimOf(size));
-    value.replaceAllUsesWith(memrefOn(pointer, cast<MemRefType>(value.getType()), sizes));
-  }
-  if (position >= 0)
-    old->getArgument(position).replaceAllUsesWith(field(6, i64));
-
   // Offsets are sums of slot sizes; sizes follow from the dimensions.
   IRMapping map;
   auto symbolValue = [&](int64_t symbol) -> Value {
@@ -408,6 +394,17 @@ void EntryLowering::makeEntryFunction() {
     slotOffset[i] = offset;
     offset = arith::AddIOp::create(b, loc, offset, slotBytes[i]);
   }
+  for (auto [i, value] : llvm::enumerate(bufferValues)) {
+    Value address = LLVM::GEPOp::create(b, loc, ptr, ptr, table, ArrayRef<LLVM::GEPArg>{int32_t(i)});
+    Value pointer = LLVM::LoadOp::create(b, loc, ptr, address);
+    SmallVector<Value> sizes;
+    for (int64_t size : shapes[i])
+      sizes.push_back(dimOf(size));
+    value.replaceAllUsesWith(memrefOn(pointer, cast<MemRefType>(value.getType()), sizes));
+  }
+  if (position >= 0)
+    old->getArgument(position).replaceAllUsesWith(field(6, i64));
+
   auto bytesType = MemRefType::get({ShapedType::kDynamic}, b.getI8Type());
   Value arena = memrefOn(workspace, bytesType, {LLVM::ConstantOp::create(b, loc, i64, b.getI64IntegerAttr(INT64_MAX))});
   Value section = memrefOn(weights, bytesType, {LLVM::ConstantOp::create(b, loc, i64, b.getI64IntegerAttr(INT64_MAX))});
@@ -447,13 +444,11 @@ void EntryLowering::makeEntryFunction() {
                          StringRef(bitnet::kMaxContextAttr)})
     func->removeAttr(name);
   func.setName(setun::entrySymbol(func.getName()));
-  // What the outliner passes to every kernel.
+  // What the outliner takes.
   func.walk([&](Operation *op) {
     if (isCompute(op) && op->getBlock() == block)
       op->setAttr("ternary.compute", b.getUnitAttr());
   });
-  threadIndex.getDefiningOp()->setAttr("ternary.thread", b.getUnitAttr());
-  threadCount.getDefiningOp()->setAttr("ternary.threads", b.getUnitAttr());
 }
 
 LogicalResult EntryLowering::run() {

@@ -22,16 +22,27 @@ struct TernaryOutlineKernels : public setun::impl::TernaryOutlineKernelsBase<Ter
   }
 
   void outline(Operation *op);
-  Value marked(func::FuncOp func, StringRef mark);
+  /// The thread's number and the number of threads, as index values of an entry.
+  std::pair<Value, Value> threadOf(func::FuncOp entry);
 
   llvm::StringMap<func::FuncOp> kernels;
+  llvm::DenseMap<Operation *, std::pair<Value, Value>> threads;
 };
 
-Value TernaryOutlineKernels::marked(func::FuncOp func, StringRef mark) {
-  for (Operation &op : func.getBody().front())
-    if (op.hasAttr(mark))
-      return op.getResult(0);
-  return Value();
+std::pair<Value, Value> TernaryOutlineKernels::threadOf(func::FuncOp entry) {
+  auto [it, isNew] = threads.try_emplace(entry);
+  if (isNew) {
+    // Entries have the arguments of setun_entry_fn: the invocation and the thread's number.
+    Location loc = entry.getLoc();
+    OpBuilder b = OpBuilder::atBlockBegin(&entry.getBody().front());
+    auto ptr = LLVM::LLVMPointerType::get(&getContext());
+    Value address = LLVM::GEPOp::create(b, loc, ptr, setun::invocationType(&getContext()), entry.getArgument(0),
+                                        ArrayRef<LLVM::GEPArg>{0, 1});
+    Value count = LLVM::LoadOp::create(b, loc, b.getI32Type(), address);
+    it->second = {arith::IndexCastOp::create(b, loc, b.getIndexType(), entry.getArgument(1)),
+                  arith::IndexCastOp::create(b, loc, b.getIndexType(), count)};
+  }
+  return it->second;
 }
 
 /// Name of a kernel: its operation, and for matmuls the row.
@@ -107,8 +118,9 @@ void TernaryOutlineKernels::outline(Operation *op) {
     func::ReturnOp::create(kb, kernel.getLoc());
     ++numKernels;
   }
-  arguments.push_back(marked(parent, "ternary.thread"));
-  arguments.push_back(marked(parent, "ternary.threads"));
+  auto [thread, count] = threadOf(parent);
+  arguments.push_back(thread);
+  arguments.push_back(count);
   func::CallOp::create(b, loc, kernel, arguments);
   op->erase();
   ++numCalls;

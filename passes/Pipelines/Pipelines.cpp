@@ -25,9 +25,9 @@ void setun::buildBitnetToTernaryPipeline(OpPassManager &pm, const CpuPipelineOpt
   func.addPass(createCSEPass()); // one quantisation for all that read it
   func.addPass(createConvertBitNetToTernary());
   func.addPass(createCSEPass());
-  func.addPass(createTernaryFuseNormQuantize());
-  func.addPass(createTernaryFuseProjections());
+  func.addPass(createTernaryFuseProjections()); // before anything folds the packing of constants
   func.addPass(createTernaryFuseEpilogue());
+  func.addPass(createTernaryFuseNormQuantize());
   func.addPass(createCSEPass());
   if (options.probe)
     pm.addPass(createTernaryAddProbes());
@@ -44,7 +44,7 @@ void setun::buildTernaryToLlvmPipeline(OpPassManager &pm, const CpuPipelineOptio
   pm.addPass(options.store ? createTernaryPackWeights(options.store) : createTernaryPackWeights());
   pm.addPass(createTernaryMarkEntries());
   pm.nest<func::FuncOp>().addPass(createConvertElementwiseToLinalgPass());
-  pm.nest<func::FuncOp>().addPass(createConvertTensorToLinalgPass());
+  pm.addPass(createConvertTensorToLinalgPass());
   pm.addPass(bufferization::createEmptyTensorEliminationPass());
   bufferization::OneShotBufferizePassOptions bufferize;
   bufferize.bufferizeFunctionBoundaries = true;
