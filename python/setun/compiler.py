@@ -11,7 +11,7 @@ import shlex
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,6 +21,8 @@ from setun.diagnostics import SetunError
 from setun.progress import Progress
 
 if TYPE_CHECKING:
+    from torch import nn
+
     from setun.checkpoint import Checkpoint
     from setun.lint import Import
 
@@ -100,23 +102,30 @@ class FrontEnd:
         return [*command, *flags]
 
 
-def write_front_end(imported: Import, folder: Path) -> FrontEnd:
-    """Traces a linted checkpoint and writes its text and constants into `folder`."""
+def _write(module: nn.Module, context: int, provenance: Mapping[str, str], folder: Path) -> FrontEnd:
+    """Traces a module and writes its text and constants into `folder`."""
     from safetensors.torch import save_file
 
     from setun.tracer import trace
 
-    assert imported.model is not None and imported.config is not None
-    checkpoint = imported.checkpoint
-    traced = trace(imported.model, imported.config.context, checkpoint.provenance())
+    traced = trace(module, context, provenance)
     mlir, constants = folder / MLIR_FILE, folder / CONSTANTS_FILE
     mlir.write_text(traced.mlir, encoding="utf-8")
-    weights = [file.resolve() for file in checkpoint.files]
-    if traced.constants:
-        save_file({name: tensor.contiguous() for name, tensor in traced.constants.items()}, constants)
-        weights.append(constants)
-    files = {name: path.resolve() for name, path in checkpoint.tokenizer_files().items()}
-    return FrontEnd(mlir, weights, files, imported)
+    if not traced.constants:
+        return FrontEnd(mlir, [])
+    save_file({name: tensor.detach().contiguous() for name, tensor in traced.constants.items()}, constants)
+    return FrontEnd(mlir, [constants])
+
+
+def write_front_end(imported: Import, folder: Path) -> FrontEnd:
+    """Traces a linted checkpoint and writes its text and constants into `folder`."""
+    assert imported.model is not None and imported.config is not None
+    checkpoint = imported.checkpoint
+    made = _write(imported.model, imported.config.context, checkpoint.provenance(), folder)
+    made.weights = [*(file.resolve() for file in checkpoint.files), *made.weights]
+    made.files = {name: path.resolve() for name, path in checkpoint.tokenizer_files().items()}
+    made.imported = imported
+    return made
 
 
 def lint_or_fail(checkpoint: Checkpoint, context: int | None, report: list[str] | None = None) -> Import:
@@ -190,3 +199,29 @@ def compile_checkpoint(
             return ""
         cure = None if keep is not None else "To look into it, keep the tool's input with --keep-mlir DIR."
         return run_tool(made.command(output, target, emit, *flags), "setun-compile", cure)
+
+
+def compile_module(
+    module: nn.Module,
+    output: Path,
+    *,
+    context: int,
+    target: str = "host",
+    provenance: Mapping[str, str] | None = None,
+    flags: Sequence[str] = (),
+) -> None:
+    """Compiles a PyTorch module with `entries` (`setun.models.layers.Entry`) and real parameters to a package.
+
+    Args:
+        output: package to write.
+        context: largest session in tokens, and largest value of every symbolic size.
+        target: targets of `setun-compile`, separated by commas.
+        provenance: copied into the package.
+        flags: further flags of the tool.
+
+    Raises:
+        SetunError: the module uses what cannot be compiled, or the tool is missing or failed.
+    """
+    with tempfile.TemporaryDirectory(prefix="setun-") as folder:
+        made = _write(module, context, provenance or {"source": type(module).__qualname__}, Path(folder))
+        run_tool(made.command(output, target, "package", *flags), "setun-compile")

@@ -28,8 +28,8 @@ class Package:
         if not path.is_file():
             raise SetunError(f"{path}: no such file", "Compile one with: setun compile DIR -o FILE.setun")
         try:
-            self._native = _setun.Package.open(str(path), target)
-            self.description: dict[str, Any] = json.loads(self._native.to_json())
+            self._native = _setun.Package(str(path), target)
+            self.description: dict[str, Any] = json.loads(self._native.json())
         except (self._error, OSError) as error:
             raise SetunError(_with_path(path, error)) from error
 

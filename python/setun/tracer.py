@@ -60,6 +60,12 @@ class Argument:
     shape: tuple[int | None, ...]
     symbols: tuple[str | None, ...]
 
+    @staticmethod
+    def of(dtype: torch.dtype, dims: Sequence[int | str]) -> Argument:
+        """From dimensions that are sizes or symbols."""
+        sizes = tuple(None if isinstance(dim, str) else dim for dim in dims)
+        return Argument(dtype, sizes, tuple(dim if isinstance(dim, str) else None for dim in dims))
+
 
 @dataclass
 class Stage:
@@ -312,7 +318,7 @@ def _mlir_type(argument: Argument) -> str:
 
 def _trace_entry(module: nn.Module, entry: Any, context: int, exported: dict[Any, Stage]) -> Function:
     """Writes one entry. `exported` keeps the stages that entries share."""
-    inputs = {name: Argument(dtype, (None,) * len(symbols), symbols) for name, (dtype, symbols) in entry.inputs.items()}
+    inputs = {name: Argument.of(dtype, dims) for name, (dtype, dims) in entry.inputs.items()}
     states = state_buffers(module)
     f = Function(entry.name)
     arguments: list[str] = []

@@ -212,3 +212,36 @@ def test_the_bundled_model(capsys: pytest.CaptureFixture[str], shakespeare_model
     assert (status, err) == (0, "")
     assert len(out.split()) >= 4
     assert run(capsys, *words, "--threads", 2)[1] == out
+
+
+def test_modules_of_ones_own(tmp_path: Path) -> None:
+    """A module that is no language model: real parameters, one entry, no state."""
+    import torch
+    from torch import Tensor, nn
+
+    from setun.models.config import Quantization
+    from setun.models.layers import BitLinear, Entry, RMSNorm
+
+    class Block(nn.Module):
+        entries = (Entry("forward", True, {"x": (torch.float32, ("T", 20))}, ("y",), position=False),)
+
+        def __init__(self) -> None:
+            super().__init__()
+            quantization = Quantization(auto=True, online=True)
+            self.norm = RMSNorm(20, 1e-5)
+            self.up = BitLinear(20, 33, quantization)
+            self.down = BitLinear(33, 20, quantization)
+            for parameter in self.parameters():
+                nn.init.normal_(parameter)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return x + self.down(self.up(self.norm(x)))
+
+    torch.manual_seed(0)
+    module = Block()
+    compiler.compile_module(module, tmp_path / "m.setun", context=64)
+    x = torch.randn(7, 20)
+    with torch.no_grad():
+        wanted = module(x).numpy()
+    got = open_package(tmp_path / "m.setun").session().run("forward", {"x": x.numpy()})["y"]
+    assert np.allclose(got, wanted, atol=1e-5)

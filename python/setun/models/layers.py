@@ -24,7 +24,7 @@ class Entry:
     Attributes:
         name: of the method and of the entry.
         reset: the session is emptied before the entry runs.
-        inputs: dtype and symbol of each dimension, by name. A symbol is shared by all inputs and states.
+        inputs: dtype and dimensions, by name: an int, or a symbol, which is shared by all inputs and states.
         outputs: names of the results, in order.
         position: the method takes the number of tokens already in the session, an int64 scalar, as last argument.
         stages: methods that, one after another on each other's results, do what the method does. Entries that begin
@@ -33,7 +33,7 @@ class Entry:
 
     name: str
     reset: bool
-    inputs: Mapping[str, tuple[torch.dtype, tuple[str, ...]]]
+    inputs: Mapping[str, tuple[torch.dtype, tuple[int | str, ...]]]
     outputs: tuple[str, ...]
     position: bool = True
     stages: tuple[str, ...] = ()
