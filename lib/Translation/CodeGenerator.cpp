@@ -99,7 +99,8 @@ std::unique_ptr<Module> CodeGenerator::translate(mlir::ModuleOp module, ArrayRef
     }
     function.addFnAttr(Attribute::NoUnwind);
     function.addFnAttr("target-cpu", target.cpu);
-    function.addFnAttr("target-features", target.features);
+    if (!target.features.empty())
+      function.addFnAttr("target-features", target.features);
     // There is no library: loops must not turn into calls of memset and memcpy.
     function.addFnAttr("no-builtins");
     if (zmm) {
