@@ -59,6 +59,8 @@ private:
   LogicalResult makeWorkspaceFunction();
   void makeEntryFunction();
   Value bytesOf(OpBuilder &b, memref::AllocOp alloc, IRMapping &map);
+  /// The size of a memref along one axis, in the terms of the entry's dimensions.
+  FailureOr<Value> sizeOf(OpBuilder &b, Value memref, int64_t axis, IRMapping &map, function_ref<Value(int64_t)> dims);
   /// Clones into `b`'s place what `value` is computed from; sizes of arguments come from `dims`.
   FailureOr<Value> cloneSize(OpBuilder &b, Value value, IRMapping &map, function_ref<Value(int64_t symbol)> dims);
 
@@ -232,27 +234,59 @@ void EntryLowering::insertBarriers() {
   }
 }
 
+FailureOr<Value> EntryLowering::sizeOf(OpBuilder &b, Value memref, int64_t axis, IRMapping &map,
+                                       function_ref<Value(int64_t)> dims) {
+  Location loc = func.getLoc();
+  auto type = cast<MemRefType>(memref.getType());
+  if (!type.isDynamicDim(axis))
+    return Value(arith::ConstantIndexOp::create(b, loc, type.getDimSize(axis)));
+  for (auto [i, buffer] : llvm::enumerate(bufferValues))
+    if (buffer == memref)
+      return dims(-1 - shapes[i][axis]);
+  auto mixed = [&](OpFoldResult size) -> FailureOr<Value> {
+    if (auto value = dyn_cast<Value>(size))
+      return cloneSize(b, value, map, dims);
+    return Value(arith::ConstantIndexOp::create(b, loc, cast<IntegerAttr>(cast<Attribute>(size)).getInt()));
+  };
+  Operation *def = memref.getDefiningOp();
+  if (auto alloc = dyn_cast_or_null<memref::AllocOp>(def))
+    return cloneSize(b, alloc.getDynamicSizes()[type.getDynamicDimIndex(axis)], map, dims);
+  if (auto cast = dyn_cast_or_null<memref::CastOp>(def))
+    return sizeOf(b, cast.getSource(), axis, map, dims);
+  if (auto expand = dyn_cast_or_null<memref::ExpandShapeOp>(def))
+    return mixed(expand.getMixedOutputShape()[axis]);
+  if (auto subview = dyn_cast_or_null<memref::SubViewOp>(def)) {
+    llvm::SmallBitVector dropped = subview.getDroppedDims();
+    for (auto [i, size] : llvm::enumerate(subview.getMixedSizes()))
+      if (!dropped[i] && axis-- == 0)
+        return mixed(size);
+  }
+  if (auto collapse = dyn_cast_or_null<memref::CollapseShapeOp>(def)) {
+    Value product = arith::ConstantIndexOp::create(b, loc, 1);
+    for (int64_t inner : collapse.getReassociationIndices()[axis]) {
+      auto size = sizeOf(b, collapse.getSrc(), inner, map, dims);
+      if (failed(size))
+        return failure();
+      product = arith::MulIOp::create(b, loc, product, *size);
+    }
+    return product;
+  }
+  emitError(memref.getLoc()) << "expects the size of an intermediate tensor to follow from the entry's dimensions";
+  return failure();
+}
+
 FailureOr<Value> EntryLowering::cloneSize(OpBuilder &b, Value value, IRMapping &map,
                                           function_ref<Value(int64_t)> dims) {
   if (Value known = map.lookupOrNull(value))
     return known;
   Operation *def = value.getDefiningOp();
-  if (auto dim = dyn_cast_or_null<memref::DimOp>(def)) {
-    std::optional<int64_t> index = dim.getConstantIndex();
-    Value source = dim.getSource();
-    for (auto [i, buffer] : llvm::enumerate(bufferValues))
-      if (buffer == source && index) {
-        int64_t size = shapes[i][*index];
-        Value result = size < 0 ? dims(-1 - size) : Value(arith::ConstantIndexOp::create(b, func.getLoc(), size));
-        map.map(value, result);
-        return result;
-      }
-    if (auto alloc = source.getDefiningOp<memref::AllocOp>(); alloc && index) {
-      if (!alloc.getType().isDynamicDim(*index))
-        return Value(arith::ConstantIndexOp::create(b, func.getLoc(), alloc.getType().getDimSize(*index)));
-      return cloneSize(b, alloc.getDynamicSizes()[alloc.getType().getDynamicDimIndex(*index)], map, dims);
+  if (auto dim = dyn_cast_or_null<memref::DimOp>(def))
+    if (std::optional<int64_t> index = dim.getConstantIndex()) {
+      auto size = sizeOf(b, dim.getSource(), *index, map, dims);
+      if (succeeded(size))
+        map.map(value, *size);
+      return size;
     }
-  }
   if (def && isa<arith::ArithDialect>(def->getDialect()) && def->getNumRegions() == 0) {
     for (Value operand : def->getOperands()) {
       auto cloned = cloneSize(b, operand, map, dims);

@@ -50,6 +50,7 @@ void setun::buildTernaryToLlvmPipeline(OpPassManager &pm, const CpuPipelineOptio
   bufferize.bufferizeFunctionBoundaries = true;
   bufferize.functionBoundaryTypeConversion = bufferization::LayoutMapOption::IdentityLayoutMap;
   pm.addPass(bufferization::createOneShotBufferizePass(bufferize));
+  pm.addPass(memref::createResolveShapedTypeResultDimsPass()); // sizes in terms of the entry's dimensions
   pm.addPass(createCanonicalizerPass());
   pm.addPass(createCSEPass());
   // Entries and kernels.
