@@ -102,23 +102,26 @@ LogicalResult TernaryAddProbes::addProbes(func::FuncOp func) {
     }
   }
 
-  unsigned first = ret.getNumOperands();
-  ret.getOperandsMutable().assign(results);
   Builder b(&getContext());
-  func.setFunctionType(b.getFunctionType(func.getArgumentTypes(), ValueRange(results).getTypes()));
+  SmallVector<DictionaryAttr> attrs;
+  for (unsigned i = 0; i < func.getNumResults(); ++i) {
+    DictionaryAttr own = func.getResultAttrDict(i);
+    attrs.push_back(own ? own : b.getDictionaryAttr({}));
+  }
   // The token symbol of the entry names the only dynamic dimension of a probe.
   for (auto [i, name] : llvm::enumerate(names)) {
-    SmallVector<NamedAttribute> attrs = {b.getNamedAttr(bitnet::kNameAttr, b.getStringAttr(name))};
-    auto type = cast<RankedTensorType>(results[first + i].getType());
-    if (type.isDynamicDim(0)) {
+    SmallVector<NamedAttribute> own = {b.getNamedAttr(bitnet::kNameAttr, b.getStringAttr(name))};
+    if (cast<RankedTensorType>(results[ret.getNumOperands() + i].getType()).isDynamicDim(0)) {
       if (info->symbols.empty())
         return func.emitError() << "expects a symbol for the tokens of " << name;
-      attrs.push_back(b.getNamedAttr(bitnet::kDimsAttr, b.getStrArrayAttr({info->symbols.front()})));
+      own.push_back(b.getNamedAttr(bitnet::kDimsAttr, b.getStrArrayAttr({info->symbols.front()})));
     }
-    SmallVector<DictionaryAttr> all;
-    func.getAllResultAttrs(all);
-    func.setResultAttrs(first + i, b.getDictionaryAttr(attrs));
+    attrs.push_back(b.getDictionaryAttr(own));
   }
+  ret.getOperandsMutable().assign(results);
+  func.removeResAttrsAttr(); // sized for the old results
+  func.setFunctionType(b.getFunctionType(func.getArgumentTypes(), ValueRange(results).getTypes()));
+  func.setAllResultAttrs(attrs);
   return success();
 }
 } // namespace
