@@ -40,6 +40,8 @@ def describe(data: dict[str, Any], path: Path) -> str:
     """
     lines = [f"{path}: {size(data['bytes'])}, of which weights {size(data['weights_bytes'])}", "", "entries"]
     for entry in data["entries"]:
+        if entry["name"].startswith("__"):  # the compiler's own, for self-tests
+            continue
         inputs = ", ".join(_tensor(tensor) for tensor in entry["inputs"])
         outputs = ", ".join(_tensor(tensor) for tensor in entry["outputs"])
         lines.append(f"  {entry['name']}({inputs}) -> {outputs}")
@@ -59,7 +61,10 @@ def describe(data: dict[str, Any], path: Path) -> str:
     for target in data["targets"]:
         mark = "*" if target["selected"] else " "
         runnable = "" if target["runnable"] else ", not for this CPU"
-        features = f" ({', '.join(target['features'])})" if target["features"] else ""
+        names = target["features"]
+        features = (
+            f" ({', '.join(names) if len(names) <= 12 else f'{len(names)} features, see --json'})" if names else ""
+        )
         lines.append(f"{mark} {target['name']}: {target['arch']}{features}, {size(target['bytes'])}{runnable}")
     groups: dict[tuple[Any, ...], list[dict[str, Any]]] = defaultdict(list)
     for layer in data["layers"]:
@@ -69,8 +74,9 @@ def describe(data: dict[str, Any], path: Path) -> str:
         lines += ["", "layers"]
     for (rows, cols, form, scale, kernels), layers in groups.items():
         total = sum(layer["bytes"] for layer in layers)
+        scales = f", scale per {scale}" if scale not in ("", "none") else ""
         lines.append(
-            f"  {len(layers):3} x {rows} x {cols}, {form}, scale per {scale}: {size(layers[0]['bytes'])} each, "
+            f"  {len(layers):3} x {rows} x {cols}, {form}{scales}: {size(layers[0]['bytes'])} each, "
             f"{size(total)} in all ({_bits(layers[0]):.2f} bits a weight): {_shorten([n['name'] for n in layers])}"
         )
         for target, kernel in kernels:
