@@ -54,17 +54,21 @@ def make_optimizer(network: Network) -> torch.optim.AdamW:
 
 
 def draw_curve(history: dict[str, list[tuple[float, float]]], path: Path) -> None:
-    """Writes the training and validation losses over the tokens seen as a picture."""
+    """Draws the losses over the number of tokens seen into ``path``."""
     import matplotlib
 
     matplotlib.use("Agg")
     import matplotlib.pyplot as plt
 
     figure, axes = plt.subplots(figsize=(7, 4), dpi=110)
-    for name, style in (("training", {"color": "#9ecae1", "linewidth": 0.8}), ("validation", {"color": "#d94801"})):
+    for name, label, style in (
+        ("training", "training, with dropout", {"color": "#9ecae1"}),
+        ("validation", "validation, first quarter of the text", {"color": "#d94801"}),
+        ("final", "validation, whole text", {"color": "#7f2704", "marker": "o"}),
+    ):
         if history[name]:
             x, y = zip(*history[name], strict=True)
-            axes.plot([t / 1e6 for t in x], y, label=name, **style)
+            axes.plot([t / 1e6 for t in x], y, label=label, **style)
     axes.set_xlabel("tokens seen (millions)")
     axes.set_ylabel("loss (nats per token)")
     axes.set_ylim(top=min(axes.get_ylim()[1], 6.0))
@@ -115,7 +119,7 @@ def main(argv: list[str] | None = None) -> None:
     optimizer = make_optimizer(network)
     generator = torch.Generator().manual_seed(arguments.seed)
     step, seconds, seen = 0, 0.0, 0
-    history: dict[str, list[tuple[float, float]]] = {"training": [], "validation": []}
+    history: dict[str, list[tuple[float, float]]] = {"training": [], "validation": [], "final": []}
 
     state_path = arguments.out / "state.pt"
     if state_path.exists():
@@ -175,6 +179,7 @@ def main(argv: list[str] | None = None) -> None:
         bar.set_description_str(f"step {step}  {seen / seconds:,.0f} tokens/s  loss {running[-1]:.3f}")
         if step % arguments.every == 0:
             history["training"].append((seen, sum(running) / len(running)))
+            # A quarter of the text is enough for the curve.
             history["validation"].append((seen, validation_loss(network, validation, 256, max_batches=6)))
             running.clear()
             bar.clear()
@@ -186,7 +191,7 @@ def main(argv: list[str] | None = None) -> None:
             save()
     bar.close()
     final = validation_loss(network, validation, config.max_position_embeddings)
-    history["validation"].append((seen, final))
+    history["final"] = [(seen, final)]
     save()
     print(
         f"validation loss {final:.4f} nats per token, {final / bytes_per_token / math.log(2):.4f} bits per byte, "
