@@ -1,6 +1,8 @@
+# ruff: noqa: F821 - lit defines `config` before it runs this file.
 """Configuration of the lit tests; test/lit.site.cfg.py in the build folder fills in the paths and loads this file."""
 
 import os
+import subprocess
 
 import lit.formats
 
@@ -15,6 +17,9 @@ config.test_exec_root = os.path.join(config.setun_build_dir, "test")
 config.environment["PATH"] = os.pathsep.join(
     [os.path.join(config.setun_build_dir, "bin"), config.llvm_tools_dir, config.environment.get("PATH", "")]
 )
+# Some tests compare with NumPy.
+if subprocess.run([config.python, "-c", "import numpy"], capture_output=True).returncode == 0:
+    config.available_features.add("numpy")
 config.environment["FILECHECK_OPTS"] = "--enable-var-scope"
 
 config.substitutions += [

@@ -27,6 +27,8 @@ LogicalResult QuantizeWeightOp::fold(FoldAdaptor adaptor, SmallVectorImpl<OpFold
   w.reserve(n * k);
   for (APFloat value : masters.getValues<APFloat>()) {
     bool loses;
+    if (!value.isFinite()) // left for a diagnostic where it is packed
+      return failure();
     value.convert(APFloat::IEEEsingle(), APFloat::rmNearestTiesToEven, &loses);
     w.push_back(value.convertToFloat());
   }

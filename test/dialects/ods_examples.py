@@ -32,7 +32,7 @@ def ops_without_example(path: Path) -> list[str]:
     text = path.read_text()
     starts = [(m.start(), m.group(1)) for m in OP_DEF.finditer(text)]
     ends = [start for start, _ in starts[1:]] + [len(text)]
-    return [name for (start, name), end in zip(starts, ends) if "```mlir" not in text[start:end]]
+    return [name for (start, name), end in zip(starts, ends, strict=True) if "```mlir" not in text[start:end]]
 
 
 def main() -> int:
@@ -57,12 +57,15 @@ def main() -> int:
         types.append({name: "none" for name in names.values() if name not in defined})
     while True:
         modules = []
-        for (place, _), body, values in zip(examples, bodies, types):
-            definitions = "".join(f'{name} = "example.value"() : () -> {kind}\n' for name, kind in sorted(values.items()))
+        for (place, _), body, values in zip(examples, bodies, types, strict=True):
+            made = (f'{name} = "example.value"() : () -> {kind}\n' for name, kind in sorted(values.items()))
+            definitions = "".join(made)
             modules.append(f"// {place}\n{body}{definitions}")
         run = subprocess.run(
             [setun_opt, "--split-input-file", "--allow-unregistered-dialect", "-o", "/dev/null", "-"],
-            input="\n// -----\n".join(modules), text=True, capture_output=True,
+            input="\n// -----\n".join(modules),
+            text=True,
+            capture_output=True,
         )
         if run.returncode == 0:
             print(f"{len(examples)} examples parse")

@@ -77,6 +77,18 @@ func.func @not_constant() -> (tensor<2x2xi1>, tensor<1xf32>) {
 
 // -----
 
+// Nor do masters that are not finite fold.
+// CHECK-LABEL: func @not_finite
+// CHECK: bitnet.quantize_weight
+func.func @not_finite() -> (tensor<1x2xi2>, tensor<1xf32>) {
+  %m = arith.constant dense<[[1.0, 0x7FC00000]]> : tensor<1x2xf32>
+  %w, %s = bitnet.quantize_weight %m {method = #bitnet.weight_quant<absmean>, eps = 0.0 : f32}
+    : tensor<1x2xf32> -> tensor<1x2xi2>, tensor<1xf32>
+  return %w, %s : tensor<1x2xi2>, tensor<1xf32>
+}
+
+// -----
+
 // Operations are pure: unused ones go, equal ones are one.
 // CHECK-LABEL: func @pure
 // CHECK-COUNT-1: bitnet.weight

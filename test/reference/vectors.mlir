@@ -1,0 +1,74 @@
+// ternary.unpack and ternary.dot on vectors; a product of packed weights by isolated and by cumulative fields.
+// RUN: setun-opt --interpret %s | FileCheck %s
+
+// Byte 0xE4 holds the fields 0, 1, 2, 3; cumulated 0, 4, 36, 228. Bits of 0xA5 from the lowest: 1, 0, 1, 0, 0, ...
+// CHECK-LABEL: @unpack
+// CHECK-NEXT: = [0,
+// CHECK-NEXT: = [1,
+// CHECK-NEXT: = [3,
+// CHECK-NEXT: = [4,
+// CHECK-NEXT: = [36,
+// CHECK-NEXT: = [-28,
+// CHECK-NEXT: = [1,
+// CHECK-NEXT: = [0,
+// CHECK-NEXT: = [1,
+// CHECK-NEXT: = [37,
+func.func @unpack() -> (vector<64xi8>, vector<64xi8>, vector<64xi8>, vector<64xi8>, vector<64xi8>, vector<64xi8>, vector<64xi8>,
+                        vector<64xi8>, vector<64xi8>, vector<64xi8>) {
+  %e4 = arith.constant dense<0xE4> : vector<64xi8>
+  %a5 = arith.constant dense<0xA5> : vector<64xi8>
+  %0 = ternary.unpack %e4 {field = 0, bits = 2} : vector<64xi8>
+  %1 = ternary.unpack %e4 {field = 1, bits = 2} : vector<64xi8>
+  %2 = ternary.unpack %e4 {field = 3, bits = 2} : vector<64xi8>
+  %3 = ternary.unpack %e4 {field = 1, bits = 2, cumulative} : vector<64xi8>
+  %4 = ternary.unpack %e4 {field = 2, bits = 2, cumulative} : vector<64xi8>
+  %5 = ternary.unpack %e4 {field = 3, bits = 2, cumulative} : vector<64xi8>
+  %6 = ternary.unpack %a5 {field = 0, bits = 1} : vector<64xi8>
+  %7 = ternary.unpack %a5 {field = 1, bits = 1} : vector<64xi8>
+  %8 = ternary.unpack %a5 {field = 7, bits = 1} : vector<64xi8>
+  %9 = ternary.unpack %a5 {field = 5, bits = 1, cumulative} : vector<64xi8>
+  return %0, %1, %2, %3, %4, %5, %6, %7, %8, %9 : vector<64xi8>, vector<64xi8>, vector<64xi8>, vector<64xi8>, vector<64xi8>,
+    vector<64xi8>, vector<64xi8>, vector<64xi8>, vector<64xi8>, vector<64xi8>
+}
+
+// Bytes of u are unsigned, those of s signed: 4 * 255 * -128 + 5.
+// CHECK-LABEL: @dot
+// CHECK: [-130555, -130555
+func.func @dot() -> vector<16xi32> {
+  %acc = arith.constant dense<5> : vector<16xi32>
+  %u = arith.constant dense<-1> : vector<64xi8>
+  %s = arith.constant dense<-128> : vector<64xi8>
+  %r = ternary.dot %acc, %u, %s {max_code = 255} : vector<16xi32>, vector<64xi8>
+  return %r : vector<16xi32>
+}
+
+// Fields 2, 0, 1, 2 (codes 1, -1, 0, 1) times 3, -5, 7, 2 (sum 7), once by fields and once by the triangular system:
+// the difference of two cumulative sums is a field's sum times 4^field. Biased codes lose the sum of the activations.
+// CHECK-LABEL: @triangular
+// CHECK-NEXT: [7, 7
+// CHECK-NEXT: [-7, -7
+// CHECK-NEXT: [-7, -7
+func.func @triangular() -> (vector<16xi32>, vector<16xi32>, vector<16xi32>) {
+  %zero = arith.constant dense<0> : vector<16xi32>
+  %sum = arith.constant dense<7> : vector<16xi32>
+  // 2 + 4*0 + 16*1 + 64*2
+  %bytes = arith.constant dense<0x92> : vector<64xi8>
+  %x = arith.constant dense<[3, -5, 7, 2, 3, -5, 7, 2, 3, -5, 7, 2, 3, -5, 7, 2, 3, -5, 7, 2, 3, -5, 7, 2, 3, -5, 7, 2,
+    3, -5, 7, 2, 3, -5, 7, 2, 3, -5, 7, 2, 3, -5, 7, 2, 3, -5, 7, 2, 3, -5, 7, 2, 3, -5, 7, 2, 3, -5, 7, 2, 3, -5, 7, 2]> : vector<64xi8>
+  %f0 = ternary.unpack %bytes {field = 0, bits = 2} : vector<64xi8>
+  %f1 = ternary.unpack %bytes {field = 1, bits = 2} : vector<64xi8>
+  %d0 = ternary.dot %zero, %f0, %x {max_code = 3} : vector<16xi32>, vector<64xi8>
+  %d1 = ternary.dot %zero, %f1, %x {max_code = 3} : vector<16xi32>, vector<64xi8>
+  %acc0 = arith.subi %d0, %sum : vector<16xi32>
+  %acc1 = arith.subi %d1, %sum : vector<16xi32>
+  %c0 = ternary.unpack %bytes {field = 0, bits = 2, cumulative} : vector<64xi8>
+  %c1 = ternary.unpack %bytes {field = 1, bits = 2, cumulative} : vector<64xi8>
+  %t0 = ternary.dot %zero, %c0, %x {max_code = 2} : vector<16xi32>, vector<64xi8>
+  %t1 = ternary.dot %zero, %c1, %x {max_code = 10} : vector<16xi32>, vector<64xi8>
+  %difference = arith.subi %t1, %t0 : vector<16xi32>
+  %two = arith.constant dense<2> : vector<16xi32>
+  %quarter = arith.shrsi %difference, %two : vector<16xi32>
+  %solved = arith.subi %quarter, %sum : vector<16xi32>
+  ternary.barrier
+  return %acc0, %acc1, %solved : vector<16xi32>, vector<16xi32>, vector<16xi32>
+}
