@@ -70,6 +70,17 @@ class Package:
         """Contents of the files that travel in the package, by name."""
         return self._native.files
 
+    def check_weights(self) -> None:
+        """Reads all weights and compares their checksum; opening a package checks everything else.
+
+        Raises:
+            SetunError: they are damaged.
+        """
+        try:
+            self._native.verify()
+        except self._error as error:
+            raise SetunError(_with_path(self.path, error), "Compile or copy the package again.") from error
+
     def session(self, threads: int = 0, context: int = 0) -> Session:
         """A new, empty session. `threads` 0 takes one for each CPU, `context` 0 the largest capacity.
 

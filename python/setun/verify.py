@@ -273,6 +273,7 @@ def verify(
         SetunError: the package comes from another checkpoint, or something cannot be read or built.
     """
     package = open_package(package_path, target)
+    package.check_weights()
     checkpoint = open_checkpoint(directory)
     entry = package.entry("forward")
     if entry is None:

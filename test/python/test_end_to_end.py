@@ -183,21 +183,31 @@ def test_inspect(capsys: pytest.CaptureFixture[str], compiled) -> None:
     assert "tokenizer.json" in out
     status, out, _ = run(capsys, "inspect", package, "--json")
     data = json.loads(out)
-    assert [entry["name"] for entry in data["entries"]] == ["forward", "step"]
+    assert {"forward", "step"} <= {entry["name"] for entry in data["entries"]}
     assert len(data["layers"]) == 14
     assert data["provenance"]["source"] == directory.name
 
 
 def test_damaged_packages_are_refused(capsys: pytest.CaptureFixture[str], compiled, tmp_path: Path) -> None:
-    _, package = compiled("tiny-bitnet")
+    directory, package = compiled("tiny-bitnet")
     whole = package.read_bytes()
-    flipped = bytearray(whole)
-    flipped[len(flipped) // 3] ^= 4
-    for name, data in (("short", whole[: len(whole) // 2]), ("flipped", bytes(flipped)), ("empty", b"")):
+
+    def flip(at: int) -> bytes:
+        data = bytearray(whole)
+        data[at] ^= 4
+        return bytes(data)
+
+    for name, data in (("short", whole[: len(whole) // 2]), ("header", flip(9)), ("empty", b"")):
         path = tmp_path / f"{name}.setun"
         path.write_bytes(data)
         status, _, err = run(capsys, "generate", path, "--prompt", "x")
         assert (status, err[:7]) == (2, "setun: "), name
+    # Weights are not read when a package is opened; verify does.
+    path = tmp_path / "weights.setun"
+    path.write_bytes(flip(len(whole) // 3))
+    status, _, err = run(capsys, "verify", path, directory)
+    assert status == 2
+    assert str(path) in err
 
 
 def test_the_bundled_model(capsys: pytest.CaptureFixture[str], shakespeare_model: Path, tmp_path: Path) -> None:
