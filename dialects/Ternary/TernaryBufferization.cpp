@@ -63,13 +63,14 @@ struct SectionModel : public BufferizableOpInterface::ExternalModel<SectionModel
   }
 };
 
-template <typename... Ops> void attach(MLIRContext *context) { (Ops::template attachInterface<DpsModel<Ops, false>>(*context), ...); }
+template <typename... Ops> void attach(MLIRContext *context) {
+  (Ops::template attachInterface<DpsModel<Ops, false>>(*context), ...);
+}
 } // namespace
 
 void ternary::registerBufferizableOpInterfaceExternalModels(DialectRegistry &registry) {
   registry.addExtension(+[](MLIRContext *context, TernaryDialect *) {
-    attach<QuantizeOp, MatmulOp, DenseOp, NormOp, RotaryOp, AttentionOp, GatedOp, EmbeddingOp,
-           HadamardOp>(context);
+    attach<QuantizeOp, MatmulOp, DenseOp, NormOp, RotaryOp, AttentionOp, GatedOp, EmbeddingOp, HadamardOp>(context);
     SectionOp::attachInterface<SectionModel>(*context);
     CacheUpdateOp::attachInterface<DpsModel<CacheUpdateOp, true>>(*context);
   });

@@ -141,7 +141,7 @@ LogicalResult PackDenseOp::verify() {
 }
 
 LogicalResult SectionOp::verify() {
-  int64_t offset = getOffset(); // as signed: the accessor is unsigned
+  int64_t offset = getOffset();  // as signed: the accessor is unsigned
   if (offset < 0 || offset % 64) // C1
     return emitOpError() << "expects an offset that is a multiple of 64 and not negative, got " << offset;
   if (!cast<ShapedType>(getResult().getType()).hasStaticShape()) // C2
