@@ -1,13 +1,13 @@
 """Compares the interpreter with the formulas of the dialect description, written again in NumPy, on random inputs.
 
-Usage: numpy_model.py SETUN_OPT FOLDER
-
-All arithmetic is on float32 arrays, one rounding an operation, in the stated order. Prints the number of results that
-are equal bit for bit; exits with 1 at the first that is not.
+The interpreter is given the module as it is, or after passes; with --target, compiled code runs in its place. All
+arithmetic is on float32 arrays, one rounding an operation, in the stated order. Prints how many results are equal bit
+for bit and the operations of those that are not; exits with 1 if there are any.
 """
 
 from __future__ import annotations
 
+import argparse
 import subprocess
 import sys
 from pathlib import Path
@@ -148,6 +148,22 @@ class Module:
         self.inputs[name] = value
         return f"%{name}", type_of(value)
 
+    def constant(self, value: np.ndarray) -> tuple[str, str]:
+        """A new constant (int8 as i2); its name and type."""
+        name, kind = f"%c{len(self.body)}", type_of(value)
+        if value.dtype == np.int8:
+            kind = kind.replace("xi8>", "xi2>")
+        items = value.ravel()
+        if value.dtype.kind == "f":
+            bits = items.view(np.uint32 if value.dtype == F else np.uint16)
+            texts = [f"0x{b:0{2 * value.dtype.itemsize}X}" for b in bits]
+        else:
+            texts = [str(i).lower() for i in items.tolist()]
+        for size in reversed(value.shape):
+            texts = ["[" + ", ".join(texts[i : i + size]) + "]" for i in range(0, len(texts), size)]
+        self.body.append(f"  {name} = arith.constant dense<{texts[0]}> : {kind}")
+        return name, kind
+
     def op(self, text: str, result: str, expected: np.ndarray) -> None:
         """An operation of which the result must equal `expected`."""
         name = f"o{len(self.outputs)}"
@@ -161,7 +177,10 @@ class Module:
         values = ", ".join(f"%{name}" for name, _, _ in self.outputs)
         kinds = ", ".join(kind for _, kind, _ in self.outputs)
         body = "\n".join(self.body)
-        return f"func.func @forward({arguments}) -> ({results}) {{\n{body}\n  return {values} : {kinds}\n}}\n"
+        attributes = "attributes {bitnet.entry, bitnet.reset}"
+        return (
+            f"func.func @forward({arguments}) -> ({results}) {attributes} {{\n{body}\n  return {values} : {kinds}\n}}\n"
+        )
 
 
 def normal(*shape: int, spread: float = 1.0) -> np.ndarray:
@@ -169,33 +188,22 @@ def normal(*shape: int, spread: float = 1.0) -> np.ndarray:
     return (rng.standard_normal(shape) * spread).astype(F)
 
 
-def ternary_text(w: np.ndarray) -> str:
-    """A constant of i2."""
-    return "dense<[" + ", ".join(str(row.tolist()) for row in w) + f"]> : tensor<{w.shape[0]}x{w.shape[1]}xi2>"
-
-
 def add_linears(m: Module) -> None:
     """Layers of all kinds at awkward shapes."""
-    kinds = [(t, n, k) for t, n, k in ((1, 1, 4), (2, 3, 5), (3, 17, 33), (9, 31, 100))]
-    for t, n, k in kinds:
+    for t, n, k in ((1, 1, 4), (2, 3, 5), (3, 17, 33), (9, 31, 100), (2, 200, 66)):
         x = normal(t, k, spread=3)
         xs, xt = m.input(x)
         binary = rng.integers(0, 2, (n, k)).astype(bool)
         ternary = rng.integers(-1, 2, (n, k)).astype(np.int8)
-        bs, bt = m.input(binary)
-        ws = f"%w{len(m.body)}"
-        m.body.append(f"  {ws} = arith.constant {ternary_text(ternary)}")
-        bias = normal(n)
-        bias_s, bias_t = m.input(bias)
-        gain, shift = normal(k), normal(k)
-        gain_s, gain_t = m.input(gain)
-        shift_s, _ = m.input(shift)
+        (bs, bt), (ws, _) = m.constant(binary), m.constant(ternary)
+        bias, gain, shift = normal(n), normal(k), normal(k)
+        (bias_s, bias_t), (gain_s, gain_t), (shift_s, _) = m.constant(bias), m.constant(gain), m.constant(shift)
         for per_token, bits in ((True, 8), (False, 8), (True, 4)):
             act = f"#bitnet.act_quant<{'per_token' if per_token else 'per_tensor'}, bits = {bits}, eps = 1.0e-5>"
             for group in (0, 4, 12):
                 scale = np.abs(normal(n, (k + group - 1) // group if group else 1))
                 stored = scale if group else scale[:1, 0]
-                ss, st = m.input(stored)
+                ss, st = m.constant(stored)
                 full = scale if group else np.repeat(scale[:1], n, 0)
                 scales = f"#bitnet.scales<group = {group}>" if group else "#bitnet.scales<tensor>"
                 for codes, name, wt in ((ternary, ws, f"tensor<{n}x{k}xi2>"), (binary * 2 - 1, bs, bt)):
@@ -206,12 +214,13 @@ def add_linears(m: Module) -> None:
                         f"tensor<{t}x{n}xf32>",
                         linear(q, codes, full, group, s, bias, False),
                     )
-                    m.op(
-                        f"bitnet.linear {xs}, {name} scale({ss}) {{scales = {scales}}}"
-                        f" : ({xt}, {wt}, {st}) -> tensor<{t}x{n}xf32>",
-                        f"tensor<{t}x{n}xf32>",
-                        linear(x, codes, full, group, None, None, False),
-                    )
+                    if per_token and bits == 8:
+                        m.op(
+                            f"bitnet.linear {xs}, {name} scale({ss}) {{scales = {scales}}}"
+                            f" : ({xt}, {wt}, {st}) -> tensor<{t}x{n}xf32>",
+                            f"tensor<{t}x{n}xf32>",
+                            linear(x, codes, full, group, None, None, False),
+                        )
                     if group:
                         continue
                     q, s = quantize(norm("layer", 1e-5, x, gain, shift), per_token, bits, 1e-5)
@@ -238,7 +247,7 @@ def add_others(m: Module) -> None:
     """The other operations."""
     for t, k in ((1, 1), (3, 15), (2, 16), (4, 77)):
         x, g, b = normal(t, k, spread=5), normal(k), normal(k)
-        (xs, xt), (gs, gt), (bs, _) = m.input(x), m.input(g), m.input(b)
+        (xs, xt), (gs, gt), (bs, _) = m.input(x), m.constant(g), m.constant(b)
         m.op(f"bitnet.rms_norm {xs}, {gs} {{eps = 1.0e-5 : f32}} : {xt}, {gt}", xt, norm("rms", 1e-5, x, g, None))
         m.op(
             f"bitnet.layer_norm {xs} weight({gs}) bias({bs}) {{eps = 1.0e-5 : f32}} : ({xt}, {gt}, {gt}) -> {xt}",
@@ -251,7 +260,7 @@ def add_others(m: Module) -> None:
         m.op(f"bitnet.gated {xs}, {us} {{act = #bitnet.gate_act<relu2>}} : {xt}", xt, (relu * relu) * u)
         m.op(f"bitnet.gated {xs}, {us} {{act = #bitnet.gate_act<silu>}} : {xt}", xt, (x / (F(1) + exp(-x))) * u)
         w = normal(9, k).astype(np.float16)
-        ws, wt = m.input(w)
+        ws, wt = m.constant(w)
         m.op(
             f"bitnet.dense {xs}, {ws} : ({xt}, {wt}) -> tensor<{t}x9xf32>",
             f"tensor<{t}x9xf32>",
@@ -275,7 +284,7 @@ def add_others(m: Module) -> None:
                 attention(q, k, v, pos, causal, 0.3),
             )
         cos, sin = normal(capacity, size // 2), normal(capacity, size // 2)
-        (cs, ct), (ss, _) = m.input(cos), m.input(sin)
+        (cs, ct), (ss, _) = m.constant(cos), m.constant(sin)
         c, s = cos[pos : pos + t, None], sin[pos : pos + t, None]
         a, b = q[..., : size // 2], q[..., size // 2 :]
         turned = np.concatenate([a * c - b * s, b * c + a * s], -1)
@@ -284,24 +293,41 @@ def add_others(m: Module) -> None:
 
 def main() -> int:
     """Returns the exit status."""
-    setun_opt, folder = sys.argv[1], Path(sys.argv[2])
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("passes", nargs="*", help="arguments of setun-opt, run before the interpreter")
+    parser.add_argument("--target", help="compile for this target and run the package instead of interpreting")
+    options = parser.parse_intermixed_args()
+    folder, outputs = options.folder, options.folder / "out"
+    folder.mkdir(parents=True, exist_ok=True)
     module = Module()
     add_linears(module)
     add_others(module)
     (folder / "module.mlir").write_text(module.text())
-    command = [setun_opt, "--interpret", str(folder / "module.mlir"), "--output-dir", str(folder / "out")]
+    if options.target:
+        subprocess.run(
+            ["setun-compile", folder / "module.mlir", "-o", folder / "module.setun", f"--target={options.target}"],
+            check=True,
+        )
+        command = ["setun-run", folder / "module.setun"]
+    else:
+        lowered = folder / "lowered.mlir"
+        subprocess.run(["setun-opt", *options.passes, folder / "module.mlir", "-o", lowered], check=True)
+        command = ["setun-opt", "--interpret", lowered]
+    command += ["--entry", "forward", "--output-dir", outputs]
     for name, value in module.inputs.items():
         np.save(folder / f"{name}.npy", value)
         command += ["--input", f"{name}={folder / name}.npy"]
     subprocess.run(command, check=True)
     texts = [line for line in module.body if " = bitnet." in line]
+    wrong = 0
     for (name, _, expected), text in zip(module.outputs, texts, strict=True):
-        got = np.load(folder / "out" / f"{name}.npy")
+        got = np.load(outputs / f"{name}.npy")
         if got.dtype != expected.dtype or got.shape != expected.shape or got.tobytes() != expected.tobytes():
-            print(f"{text}\ngot {got.ravel()[:8]}, expected {expected.ravel()[:8]}; {(got != expected).sum()} differ")
-            return 1
-    print(f"{len(module.outputs)} results equal")
-    return 0
+            wrong += 1
+            print(f"{text}\n  got {got.ravel()[:8]}, expected {expected.ravel()[:8]}; {(got != expected).sum()} differ")
+    print(f"{len(module.outputs) - wrong} results equal, {wrong} differ")
+    return 1 if wrong else 0
 
 
 sys.exit(main())
