@@ -95,8 +95,8 @@ struct CompileResult {
     uint64_t bytes = 0;                ///< of code
   };
   std::vector<Section> sections;
-  uint64_t weightBytes = 0;  ///< of packed weights
-  uint64_t outputBytes = 0;  ///< of the file written
+  uint64_t weightBytes = 0; ///< of packed weights
+  uint64_t outputBytes = 0; ///< of the file written
 
   explicit operator bool() const { return ok; }
 };
@@ -121,8 +121,8 @@ struct TargetInfo {
   std::string kernel;                ///< row of the kernel table that it prefers
 };
 
-/// What a list of targets ("host,x86-64-v3"; "x86-64" is the portable set) stands for. Empty, with a message in `error`,
-/// if the list is wrong.
+/// What a list of targets ("host,x86-64-v3"; "x86-64" is the portable set) stands for. Empty, with a message in
+/// `error`, if the list is wrong.
 std::vector<TargetInfo> describeTargets(const std::string &list, std::string &error);
 
 } // namespace setun

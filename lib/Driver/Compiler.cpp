@@ -448,8 +448,8 @@ bool Compilation::run() {
   registerDialects(registry);
   registerTranslations(registry);
   std::unique_ptr<llvm::DefaultThreadPool> pool;
-  MLIRContext context(registry, options.threads == 0 ? MLIRContext::Threading::ENABLED
-                                                     : MLIRContext::Threading::DISABLED);
+  MLIRContext context(registry,
+                      options.threads == 0 ? MLIRContext::Threading::ENABLED : MLIRContext::Threading::DISABLED);
   if (options.threads > 1) {
     pool = std::make_unique<llvm::DefaultThreadPool>(llvm::hardware_concurrency(options.threads));
     context.setThreadPool(*pool);
@@ -495,8 +495,8 @@ CompileResult setun::compile(const CompileInput &input, const CompileOptions &op
 
 const std::vector<std::pair<std::string, EmitStage>> &setun::emitStages() {
   static const std::vector<std::pair<std::string, EmitStage>> stages = {
-      {"bitnet", EmitStage::Bitnet}, {"ternary", EmitStage::Ternary}, {"llvm-dialect", EmitStage::LlvmDialect},
-      {"llvm", EmitStage::Llvm},     {"asm", EmitStage::Asm},         {"obj", EmitStage::Object},
+      {"bitnet", EmitStage::Bitnet},  {"ternary", EmitStage::Ternary}, {"llvm-dialect", EmitStage::LlvmDialect},
+      {"llvm", EmitStage::Llvm},      {"asm", EmitStage::Asm},         {"obj", EmitStage::Object},
       {"package", EmitStage::Package}};
   return stages;
 }

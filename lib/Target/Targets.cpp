@@ -55,10 +55,10 @@ constexpr StringLiteral x86Detectable[] = {
 #include "setun/CpuFeatures.def"
 };
 constexpr StringLiteral x86Unused[] = {
-    "cldemote", "clflushopt", "clwb",      "clzero",    "enqcmd", "fsgsbase", "hreset", "invpcid",  "lwp",
-    "movdir64b", "movdiri",   "mwaitx",    "pconfig",   "pku",    "prefetchi", "rdpid", "rdpru",    "rdrnd",
-    "rdseed",   "rtm",        "serialize", "sha",       "sha512", "shstk",    "sm3",    "sm4",      "tsxldtrk",
-    "uintr",    "usermsr",    "waitpkg",   "wbnoinvd",  "xsavec", "xsaveopt", "xsaves"};
+    "cldemote",  "clflushopt", "clwb",      "clzero",   "enqcmd", "fsgsbase",  "hreset", "invpcid", "lwp",
+    "movdir64b", "movdiri",    "mwaitx",    "pconfig",  "pku",    "prefetchi", "rdpid",  "rdpru",   "rdrnd",
+    "rdseed",    "rtm",        "serialize", "sha",      "sha512", "shstk",     "sm3",    "sm4",     "tsxldtrk",
+    "uintr",     "usermsr",    "waitpkg",   "wbnoinvd", "xsavec", "xsaveopt",  "xsaves"};
 constexpr StringLiteral x86Instructions[] = {
 #define X86_FEATURE(ENUM, STR) STR,
 #include "llvm/TargetParser/X86TargetParser.def"
@@ -160,7 +160,8 @@ StringSet<> enabledFeatures(const MCSubtargetInfo &info) {
 StringRef longestName(StringRef text, ArrayRef<std::string> names) {
   StringRef best;
   for (StringRef name : names)
-    if (text.starts_with(name) && (text.size() == name.size() || text[name.size()] == '+' || text[name.size()] == '-') &&
+    if (text.starts_with(name) &&
+        (text.size() == name.size() || text[name.size()] == '+' || text[name.size()] == '-') &&
         name.size() > best.size())
       best = text.take_front(name.size());
   return best;
@@ -260,12 +261,13 @@ Expected<TargetSpec> resolve(const Spelling &spelling) {
   return target;
 }
 
-/// This machine, spelled so that it means the same elsewhere: LLVM's name of the CPU, and where the features differ from
-/// those of the name (a hypervisor may hide some), the differences.
+/// This machine, spelled so that it means the same elsewhere: LLVM's name of the CPU, and where the features differ
+/// from those of the name (a hypervisor may hide some), the differences.
 Expected<TargetSpec> resolveHost(StringRef signs) {
   const Architecture *arch = hostArchitecture();
   if (!arch)
-    return targetError("target 'host': code for this machine (" + sys::getProcessTriple() + ") cannot be generated yet");
+    return targetError("target 'host': code for this machine (" + sys::getProcessTriple() +
+                       ") cannot be generated yet");
   Spelling spelling;
   spelling.arch = arch;
   spelling.cpu = sys::getHostCPUName();

@@ -33,9 +33,9 @@ struct TargetSpec {
   bool has(llvm::StringRef feature) const { return enabled.contains(feature); }
 };
 
-/// Parses a list of targets, separated by commas; empty means `host`. If it is just `x86-64`, the result is the portable
-/// set: one section for each generation of CPUs, of which the runtime takes the best. Beside other targets `x86-64` is
-/// the baseline alone. Repetitions are dropped.
+/// Parses a list of targets, separated by commas; empty means `host`. If it is just `x86-64`, the result is the
+/// portable set: one section for each generation of CPUs, of which the runtime takes the best. Beside other targets
+/// `x86-64` is the baseline alone. Repetitions are dropped.
 llvm::Expected<std::vector<TargetSpec>> parseTargets(llvm::StringRef list);
 
 /// What can be typed: the special names and levels, then LLVM's names of CPUs.

@@ -83,6 +83,14 @@ std::unique_ptr<Module> CodeGenerator::translate(mlir::ModuleOp module, ArrayRef
   if (!result)
     return nullptr;
 
+  // An entry calls kernels hundreds of times. Copies of them in it would gain nothing, and loop passes take a time that
+  // grows faster than a function.
+  for (const std::string &name : exported)
+    if (Function *entry = result->getFunction(name))
+      for (Instruction &instruction : instructions(*entry))
+        if (auto *call = dyn_cast<CallBase>(&instruction))
+          if (Function *kernel = call->getCalledFunction(); kernel && !kernel->isDeclaration())
+            kernel->addFnAttr(Attribute::NoInline);
   for (GlobalVariable &global : result->globals())
     if (!global.isDeclaration())
       global.setLinkage(GlobalValue::InternalLinkage);

@@ -145,13 +145,14 @@ TEST_F(CompilerTest, stagesComeAsText) {
 TEST_F(CompilerTest, messagesComeWithTheirPlace) {
   std::vector<Diagnostic> seen;
   options.diagnostic = [&](const Diagnostic &diagnostic) { seen.push_back(diagnostic); };
-  CompileResult result = compile(CompileInput::fromText("func.func @f() {\n  %0 = arith.nothing\n}", "in.mlir"), options,
-                                 path("m.setun"));
+  CompileResult result =
+      compile(CompileInput::fromText("func.func @f() {\n  %0 = arith.nothing\n}", "in.mlir"), options, path("m.setun"));
   EXPECT_FALSE(result);
   ASSERT_EQ(seen.size(), 1u);
   EXPECT_EQ(seen[0].location, "in.mlir:2:8");
   EXPECT_EQ(seen[0].severity, Severity::Error);
-  EXPECT_EQ(toString(seen[0]), "in.mlir:2:8: error: custom op 'arith.nothing' is unknown\n  %0 = arith.nothing\n       ^");
+  EXPECT_EQ(toString(seen[0]),
+            "in.mlir:2:8: error: custom op 'arith.nothing' is unknown\n  %0 = arith.nothing\n       ^");
   EXPECT_EQ(result.diagnostics.size(), 1u);
   EXPECT_EQ(files(), 1u);
 }

@@ -1,6 +1,6 @@
 //===- TargetsTest.cpp - what `--target` may say ----------------------------------===//
-#include "lib/Target/Kernels.h"
 #include "lib/Target/Targets.h"
+#include "lib/Target/Kernels.h"
 
 #include "llvm/TargetParser/Host.h"
 
@@ -154,14 +154,16 @@ TEST(Targets, hostIsSpelledSoThatItMeansTheSameElsewhere) {
 
 TEST(Targets, errorsName) {
   EXPECT_EQ(errorOf("znver9"), "unknown target 'znver9', did you mean 'znver1', 'znver2' or 'znver3'?");
-  EXPECT_EQ(errorOf("quantum"), "unknown target 'quantum', expects host, x86-64, x86-64-v2, x86-64-v3, x86-64-v4 or a CPU "
-                                "name (setun-compile --list-targets)");
+  EXPECT_EQ(errorOf("quantum"),
+            "unknown target 'quantum', expects host, x86-64, x86-64-v2, x86-64-v3, x86-64-v4 or a CPU "
+            "name (setun-compile --list-targets)");
   EXPECT_EQ(errorOf("x86-64-v4+avx512vnnni"),
             "target 'x86-64-v4+avx512vnnni': unknown CPU feature 'avx512vnnni', did you mean 'avx512vnni' or "
             "'avx512vbmi'?");
   EXPECT_NE(errorOf("x86-64-v5").find("did you mean 'x86-64-v2'"), std::string::npos) << errorOf("x86-64-v5");
-  EXPECT_EQ(errorOf("diamondrapids+egpr"), "target 'diamondrapids+egpr': feature 'egpr' cannot be used, for the runtime has "
-                                           "no way to find out whether a CPU has it");
+  EXPECT_EQ(errorOf("diamondrapids+egpr"),
+            "target 'diamondrapids+egpr': feature 'egpr' cannot be used, for the runtime has "
+            "no way to find out whether a CPU has it");
   EXPECT_EQ(errorOf("x86-64-sse2"), "target 'x86-64-sse2' lacks sse2, which all x86_64 code needs");
   EXPECT_NE(errorOf("x86-64-v3+").find("unknown CPU feature ''"), std::string::npos);
   // 32-bit CPUs run no package.
