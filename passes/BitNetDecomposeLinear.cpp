@@ -31,10 +31,11 @@ struct DecomposeLinear : public OpRewritePattern<LinearOp> {
     Value actScale, sums;
     if (std::optional<ActQuantAttr> quant = op.getActivation()) {
       int64_t scales = quant->getGranularity() == ActGranularity::PerToken ? t : 1;
-      auto quantize = QuantizeOp::create(
-          rewriter, loc, TypeRange{RankedTensorType::get(xType.getShape(), i8), RankedTensorType::get({scales}, f32),
-                                   RankedTensorType::get({t}, i32)},
-          x, *quant);
+      auto quantize =
+          QuantizeOp::create(rewriter, loc,
+                             TypeRange{RankedTensorType::get(xType.getShape(), i8),
+                                       RankedTensorType::get({scales}, f32), RankedTensorType::get({t}, i32)},
+                             x, *quant);
       x = quantize.getCodes();
       actScale = quantize.getScale();
       sums = quantize.getSums();
@@ -47,8 +48,8 @@ struct DecomposeLinear : public OpRewritePattern<LinearOp> {
       group = rewriter.getI64IntegerAttr(scales.getGroup());
       accShape.push_back(groupCount(xType.getDimSize(1), scales.getGroup()));
     }
-    Value acc = MatmulOp::create(rewriter, loc, RankedTensorType::get(accShape, sums ? i32 : f32), x, op.getW(), sums,
-                                 group);
+    Value acc =
+        MatmulOp::create(rewriter, loc, RankedTensorType::get(accShape, sums ? i32 : f32), x, op.getW(), sums, group);
     rewriter.replaceOpWithNewOp<DequantizeOp>(op, op.getY().getType(), acc, op.getScale(), actScale, op.getBias(),
                                               scales, op.getDirectionAttr(), op.getBiasPlaceAttr());
     return success();

@@ -14,8 +14,8 @@ using namespace mlir::ternary;
 namespace {
 /// A matmul that may be put together with others.
 bool canFuse(MatmulOp op) {
-  return op->getNumResults() == 1 && op.getY() && !op.getAcc() && !op.getBias() && !op.getResidual() && !op.getKernel() &&
-         op.getLayout().getOrder() == RowOrder::Linear && op.getPacked().getDefiningOp<PackOp>() &&
+  return op->getNumResults() == 1 && op.getY() && !op.getAcc() && !op.getBias() && !op.getResidual() &&
+         !op.getKernel() && op.getLayout().getOrder() == RowOrder::Linear && op.getPacked().getDefiningOp<PackOp>() &&
          op.getRowScales().getDefiningOp<PackScalesOp>() && op.getY().getDefiningOp<tensor::EmptyOp>();
 }
 
@@ -46,9 +46,9 @@ MatmulOp TernaryFuseProjections::merge(ArrayRef<MatmulOp> parts, RowOrder order,
     rows += part.getLayout().getRows();
   }
   Location loc = b.getFusedLoc(locs);
-  auto layout = LayoutAttr::get(&getContext(), first.getLayout().getPacking(), rows, first.getLayout().getCols(), order);
-  Value packed =
-      PackOp::create(b, loc, RankedTensorType::get({layout.getBytes()}, b.getI8Type()), weights, layout);
+  auto layout =
+      LayoutAttr::get(&getContext(), first.getLayout().getPacking(), rows, first.getLayout().getCols(), order);
+  Value packed = PackOp::create(b, loc, RankedTensorType::get({layout.getBytes()}, b.getI8Type()), weights, layout);
   auto scalesType =
       RankedTensorType::get({layout.getPanels(), first.getGroups(), layout.getPanelRows()}, b.getF32Type());
   Value rowScales = PackScalesOp::create(b, loc, scalesType, scales, layout, b.getDenseI64ArrayAttr(rowCounts),
@@ -118,7 +118,8 @@ void TernaryFuseProjections::runOnOperation() {
       SmallVector<OpFoldResult> offsets = {b.getIndexAttr(0), b.getIndexAttr(row)};
       SmallVector<OpFoldResult> sizes = {tokens, b.getIndexAttr(n)};
       SmallVector<OpFoldResult> strides(2, b.getIndexAttr(1));
-      Value slice = tensor::ExtractSliceOp::create(b, part.getLoc(), type, merged->getResult(0), offsets, sizes, strides);
+      Value slice =
+          tensor::ExtractSliceOp::create(b, part.getLoc(), type, merged->getResult(0), offsets, sizes, strides);
       part->getResult(0).replaceAllUsesWith(slice);
       row += n;
       part.erase();

@@ -172,8 +172,8 @@ LogicalResult EntryLowering::planMemory() {
     }
     int best = -1;
     for (unsigned slot = 0; slot < slotFreeAt.size(); ++slot)
-      if (slotFreeAt[slot] < buffer.firstUse &&
-          (best < 0 || std::abs(slotWeight[slot] - weight(buffer.alloc)) < std::abs(slotWeight[best] - weight(buffer.alloc))))
+      if (slotFreeAt[slot] < buffer.firstUse && (best < 0 || std::abs(slotWeight[slot] - weight(buffer.alloc)) <
+                                                                 std::abs(slotWeight[best] - weight(buffer.alloc))))
         best = slot;
     if (best < 0) {
       best = numSlots++;
@@ -318,16 +318,16 @@ LogicalResult EntryLowering::makeWorkspaceFunction() {
   auto ptr = LLVM::LLVMPointerType::get(context);
   Location loc = func.getLoc();
   b.setInsertionPoint(func);
-  auto fn = func::FuncOp::create(b, loc, setun::workspaceSymbol(func.getName()),
-                                 b.getFunctionType({ptr}, {b.getI64Type()}));
+  auto fn =
+      func::FuncOp::create(b, loc, setun::workspaceSymbol(func.getName()), b.getFunctionType({ptr}, {b.getI64Type()}));
   Block *block = fn.addEntryBlock();
   OpBuilder fb = OpBuilder::atBlockBegin(block);
   llvm::DenseMap<int64_t, Value> loaded;
   auto dims = [&](int64_t symbol) {
     Value &value = loaded[symbol];
     if (!value) {
-      Value address =
-          LLVM::GEPOp::create(fb, loc, ptr, fb.getI64Type(), block->getArgument(0), ArrayRef<LLVM::GEPArg>{int32_t(symbol)});
+      Value address = LLVM::GEPOp::create(fb, loc, ptr, fb.getI64Type(), block->getArgument(0),
+                                          ArrayRef<LLVM::GEPArg>{int32_t(symbol)});
       Value size = LLVM::LoadOp::create(fb, loc, fb.getI64Type(), address);
       value = arith::IndexCastOp::create(fb, loc, fb.getIndexType(), size);
     }
@@ -447,8 +447,7 @@ void EntryLowering::makeEntryFunction() {
       SmallVector<Value> sizes;
       for (Value size : buffer.alloc.getDynamicSizes())
         sizes.push_back(map.lookup(size));
-      Value view =
-          memref::ViewOp::create(b, loc, buffer.alloc.getType(), arena, slotOffset[buffer.slot], sizes);
+      Value view = memref::ViewOp::create(b, loc, buffer.alloc.getType(), arena, slotOffset[buffer.slot], sizes);
       buffer.alloc.getResult().replaceAllUsesWith(view);
     }
     buffer.alloc.erase();

@@ -18,9 +18,7 @@ using namespace mlir;
 using namespace mlir::ternary;
 
 namespace {
-VectorType vec(OpBuilder &b, int64_t lanes, unsigned bits) {
-  return VectorType::get({lanes}, b.getIntegerType(bits));
-}
+VectorType vec(OpBuilder &b, int64_t lanes, unsigned bits) { return VectorType::get({lanes}, b.getIntegerType(bits)); }
 Value splat(OpBuilder &b, Location loc, VectorType type, int64_t value) {
   return arith::ConstantOp::create(
       b, loc, DenseElementsAttr::get(type, APInt(type.getElementTypeBitWidth(), value, /*isSigned=*/true)));

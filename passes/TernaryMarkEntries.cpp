@@ -36,15 +36,14 @@ struct TernaryMarkEntries : public setun::impl::TernaryMarkEntriesBase<TernaryMa
         stateArgs.push_back(state.index);
         stateResults.push_back(result);
       }
-      func->setAttr(setun::kAbiAttr,
-                    b.getDictionaryAttr({
-                        b.getNamedAttr("shapes", b.getArrayAttr(shapes)),
-                        b.getNamedAttr("arguments", b.getDenseI64ArrayAttr(order)),
-                        b.getNamedAttr("outputs", b.getDenseI64ArrayAttr(outputs)),
-                        b.getNamedAttr("state_arguments", b.getDenseI64ArrayAttr(stateArgs)),
-                        b.getNamedAttr("state_results", b.getDenseI64ArrayAttr(stateResults)),
-                        b.getNamedAttr("position", b.getI64IntegerAttr(info->positionArg)),
-                    }));
+      func->setAttr(setun::kAbiAttr, b.getDictionaryAttr({
+                                         b.getNamedAttr("shapes", b.getArrayAttr(shapes)),
+                                         b.getNamedAttr("arguments", b.getDenseI64ArrayAttr(order)),
+                                         b.getNamedAttr("outputs", b.getDenseI64ArrayAttr(outputs)),
+                                         b.getNamedAttr("state_arguments", b.getDenseI64ArrayAttr(stateArgs)),
+                                         b.getNamedAttr("state_results", b.getDenseI64ArrayAttr(stateResults)),
+                                         b.getNamedAttr("position", b.getI64IntegerAttr(info->positionArg)),
+                                     }));
     }
   }
 };

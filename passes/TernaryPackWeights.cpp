@@ -84,9 +84,11 @@ FailureOr<std::unique_ptr<RowReader>> RowReader::create(Value value, setun::Weig
     return reader;
   }
   auto quantize = dyn_cast_or_null<bitnet::QuantizeWeightOp>(def);
-  auto weight = quantize ? quantize.getMasters().getDefiningOp<bitnet::WeightOp>() : dyn_cast_or_null<bitnet::WeightOp>(def);
+  auto weight =
+      quantize ? quantize.getMasters().getDefiningOp<bitnet::WeightOp>() : dyn_cast_or_null<bitnet::WeightOp>(def);
   if (!weight) {
-    emitError(value.getLoc()) << "expects packed weights to be a constant, a bitnet.weight or its bitnet.quantize_weight";
+    emitError(value.getLoc())
+        << "expects packed weights to be a constant, a bitnet.weight or its bitnet.quantize_weight";
     return failure();
   }
   if (!store.source) {
@@ -98,9 +100,8 @@ FailureOr<std::unique_ptr<RowReader>> RowReader::create(Value value, setun::Weig
   reader->key = weight.getName().str();
   if (quantize) {
     reader->sign = quantize.getMethod() == bitnet::WeightQuant::Sign;
-    llvm::raw_string_ostream(reader->key)
-        << " " << stringifyWeightQuant(quantize.getMethod()) << " " << quantize.getEps().convertToFloat() << " "
-        << quantize.getGranularity();
+    llvm::raw_string_ostream(reader->key) << " " << stringifyWeightQuant(quantize.getMethod()) << " "
+                                          << quantize.getEps().convertToFloat() << " " << quantize.getGranularity();
     auto scales = measure(*store.source, quantize);
     if (!scales) {
       weight.emitOpError() << llvm::toString(scales.takeError());
@@ -397,7 +398,8 @@ void TernaryPackWeights::runOnOperation() {
     return success();
   };
   // Packed matrices, then what they consumed.
-  if (failed(run(PackOp(), &TernaryPackWeights::pack)) || failed(run(PackScalesOp(), &TernaryPackWeights::packScales)) ||
+  if (failed(run(PackOp(), &TernaryPackWeights::pack)) ||
+      failed(run(PackScalesOp(), &TernaryPackWeights::packScales)) ||
       failed(run(PackDenseOp(), &TernaryPackWeights::packDense)) || failed(dropQuantizers()) ||
       failed(run(bitnet::WeightOp(), &TernaryPackWeights::placeWeight)) || failed(placeConstants()))
     signalPassFailure();

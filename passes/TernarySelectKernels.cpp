@@ -32,8 +32,8 @@ struct TernarySelectKernels : public setun::impl::TernarySelectKernelsBase<Terna
       int64_t cols = op.getLayout().getCols();
       const setun::KernelRow *chosen =
           forced && cols <= forced->maxColumns(binary) ? forced : setun::selectKernelRow(available, binary, cols);
-      op.setKernelAttr(ternary::KernelAttr::get(&getContext(), chosen->name,
-                                                binary ? chosen->binaryTokens : chosen->ternaryTokens));
+      op.setKernelAttr(
+          ternary::KernelAttr::get(&getContext(), chosen->name, binary ? chosen->binaryTokens : chosen->ternaryTokens));
     });
   }
 };

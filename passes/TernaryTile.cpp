@@ -58,8 +58,7 @@ LogicalResult TernaryTile::tileLinalg(linalg::LinalgOp op, setun::TileContext &c
       body.push_back(first);
     }
     b.setInsertionPoint(first);
-    Value isFirst =
-        arith::CmpIOp::create(b, op.getLoc(), arith::CmpIPredicate::eq, c.thread, c.v.index(0));
+    Value isFirst = arith::CmpIOp::create(b, op.getLoc(), arith::CmpIPredicate::eq, c.thread, c.v.index(0));
     auto guard = scf::IfOp::create(b, op.getLoc(), isFirst, false);
     for (Operation *inner : body)
       inner->moveBefore(guard.getThenRegion().front().getTerminator());

@@ -94,8 +94,7 @@ void setun::tileAttention(AttentionOp op, TileContext &c) {
         Value weight = v.broadcast(v.loadScalar(scores, {j}));
         SmallVector<Value> out;
         for (int64_t i = 0; i < vectors; ++i)
-          out.push_back(
-              v.addf(sums[i], v.mulf(weight, v.load(op.getV(), {row, kv, v.index(i * kLanes)}, lanesOf(i)))));
+          out.push_back(v.addf(sums[i], v.mulf(weight, v.load(op.getV(), {row, kv, v.index(i * kLanes)}, lanesOf(i)))));
         return out;
       });
       llvm::append_range(next, acc);

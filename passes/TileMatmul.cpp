@@ -53,8 +53,8 @@ Value MatmulTiler::bytesAt(Value panel, Value step) {
 }
 
 Value MatmulTiler::activations(Value token, Value step) {
-  Value four = vector::LoadOp::create(b, loc, VectorType::get({4}, b.getI8Type()), op.getX(),
-                                      ValueRange{token, v.mul(step, 4)});
+  Value four =
+      vector::LoadOp::create(b, loc, VectorType::get({4}, b.getI8Type()), op.getX(), ValueRange{token, v.mul(step, 4)});
   Value word = vector::BitCastOp::create(b, loc, VectorType::get({1}, b.getI32Type()), four);
   Value all = v.broadcast(vector::ExtractOp::create(b, loc, word, ArrayRef<int64_t>{0}));
   return vector::BitCastOp::create(b, loc, VectorType::get({64}, b.getI8Type()), all);
@@ -128,8 +128,7 @@ SmallVector<Value> MatmulTiler::floatDots(Value panel, Value token, int64_t toke
     }
     return acc;
   };
-  SmallVector<Value> acc =
-      v.loop(from, to, 1, init, [&](Value at, ValueRange state) { return step(at, 4, state); });
+  SmallVector<Value> acc = v.loop(from, to, 1, init, [&](Value at, ValueRange state) { return step(at, 4, state); });
   if (lastColumns)
     acc = step(to, lastColumns, acc);
   return acc;
@@ -219,8 +218,8 @@ void MatmulTiler::tokenTile(Value panel, Value token, int64_t tokens) {
   auto finish = [&](SmallVector<Value> dot, bool withSums) {
     SmallVector<Value> acc;
     for (int64_t m = 0; m < tokens; ++m) {
-      Value sum = withSums ? dot[m * (fields + 1) + fields]
-                           : v.broadcast(v.loadScalar(op.getSums(), {v.add(token, m)}));
+      Value sum =
+          withSums ? dot[m * (fields + 1) + fields] : v.broadcast(v.loadScalar(op.getSums(), {v.add(token, m)}));
       for (int64_t f = 0; f < fields; ++f)
         acc.push_back(correct(dot[m * (fields + (withSums ? 1 : 0)) + f], sum));
     }

@@ -155,7 +155,8 @@ void setun::tileHadamard(HadamardOp op, TileContext &c) {
   int64_t block = op.getBlock();
   auto [begin, end] = v.share(v.dim(op.getX(), 0), c.thread, c.threads);
   v.loop(begin, end, 1, [&](Value t) {
-    v.chunks(size, [&](Value k, int64_t lanes) { v.store(v.load(op.getX(), {t, k}, lanes), op.getY(), {t, k}, lanes); });
+    v.chunks(size,
+             [&](Value k, int64_t lanes) { v.store(v.load(op.getX(), {t, k}, lanes), op.getY(), {t, k}, lanes); });
     for (int64_t distance = 1; distance < block; distance *= 2) {
       // Pairs (i, i + distance) of every run of 2 * distance elements.
       v.loop(v.index(0), v.index(size), 2 * distance, [&](Value run) {

@@ -113,8 +113,7 @@ SmallVector<Value> VectorBuilder::chunks(int64_t size, ValueRange init, ChunkBod
   int64_t full = size / kLanes * kLanes;
   SmallVector<Value> state(init.begin(), init.end());
   if (full)
-    state = loop(index(0), index(full), kLanes, init,
-                 [&](Value k, ValueRange args) { return body(k, kLanes, args); });
+    state = loop(index(0), index(full), kLanes, init, [&](Value k, ValueRange args) { return body(k, kLanes, args); });
   if (size > full)
     state = body(index(full), size - full, state);
   return state;

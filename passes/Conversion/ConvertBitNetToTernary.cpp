@@ -64,9 +64,9 @@ void Converter::quantize(bitnet::QuantizeOp op) {
   Value codes = emptyLike(b, loc, codesType, op.getX());
   Value scale = emptyLike(b, loc, cast<RankedTensorType>(op.getScale().getType()), op.getX());
   Value sums = emptyLike(b, loc, cast<RankedTensorType>(op.getSums().getType()), op.getX());
-  auto result = ternary::QuantizeOp::create(b, loc, TypeRange{codes.getType(), scale.getType(), sums.getType()},
-                                            op.getX(), Value(), Value(), codes, scale, sums, op.getActivationAttr(),
-                                            bitnet::NormAttr());
+  auto result =
+      ternary::QuantizeOp::create(b, loc, TypeRange{codes.getType(), scale.getType(), sums.getType()}, op.getX(),
+                                  Value(), Value(), codes, scale, sums, op.getActivationAttr(), bitnet::NormAttr());
   Value newCodes = result.getResult(0);
   if (padded != k) {
     SmallVector<OpFoldResult> zeros(2, b.getIndexAttr(0)), ones(2, b.getIndexAttr(1));
@@ -103,9 +103,8 @@ LogicalResult Converter::matmul(bitnet::MatmulOp op) {
   auto w = cast<RankedTensorType>(op.getW().getType());
   int64_t n = w.getDimSize(0), k = w.getDimSize(1);
   bool binary = w.getElementType().isInteger(1);
-  auto layout = ternary::LayoutAttr::get(b.getContext(),
-                                         binary ? ternary::Packing::R16K4F8 : ternary::Packing::R16K4F4, n, k,
-                                         ternary::RowOrder::Linear);
+  auto layout = ternary::LayoutAttr::get(b.getContext(), binary ? ternary::Packing::R16K4F8 : ternary::Packing::R16K4F4,
+                                         n, k, ternary::RowOrder::Linear);
   int64_t groups = bitnet::groupCount(k, op.getGroup().value_or(0));
   if (dequantize)
     b.setInsertionPoint(dequantize); // where its operands are defined
@@ -135,10 +134,9 @@ LogicalResult Converter::matmul(bitnet::MatmulOp op) {
     types.push_back(y.getType());
   if (acc)
     types.push_back(acc.getType());
-  auto result = ternary::MatmulOp::create(b, loc, types, x, packed, rowScales, actScale, op.getSums(), bias, Value(), y,
-                                          acc, layout, op.getGroupAttr(),
-                                          ternary::EpilogueAttr::get(b.getContext(), ternary::Epilogue::None),
-                                          biasPlace, ternary::KernelAttr());
+  auto result = ternary::MatmulOp::create(
+      b, loc, types, x, packed, rowScales, actScale, op.getSums(), bias, Value(), y, acc, layout, op.getGroupAttr(),
+      ternary::EpilogueAttr::get(b.getContext(), ternary::Epilogue::None), biasPlace, ternary::KernelAttr());
   if (dequantize) {
     dequantize.getY().replaceAllUsesWith(result.getResult(0));
     dequantize.erase();
@@ -173,9 +171,7 @@ LogicalResult Converter::convert(Operation *op) {
   llvm::TypeSwitch<Operation *>(op)
       .Case([&](bitnet::QuantizeOp op) { quantize(op); })
       .Case([&](bitnet::MatmulOp op) { status = matmul(op); })
-      .Case([&](bitnet::DequantizeOp op) {
-        status = op.emitOpError() << "expects the accumulator of a bitnet.matmul";
-      })
+      .Case([&](bitnet::DequantizeOp op) { status = op.emitOpError() << "expects the accumulator of a bitnet.matmul"; })
       .Case([&](bitnet::RmsNormOp op) {
         norm(op, op.getX(), op.getWeight(), Value(), bitnet::NormKind::Rms, op.getEpsAttr());
       })
