@@ -2,6 +2,7 @@
 """Configuration of the lit tests; test/lit.site.cfg.py in the build folder fills in the paths and loads this file."""
 
 import os
+import platform
 import subprocess
 
 import lit.formats
@@ -20,6 +21,17 @@ config.environment["PATH"] = os.pathsep.join(
 # Some tests compare with NumPy.
 if subprocess.run([config.python, "-c", "import numpy"], capture_output=True).returncode == 0:
     config.available_features.add("numpy")
+# What this machine can run, for tests that execute compiled code.
+TARGETS = {
+    "x86-64-v2": "ssse3 sse4_1 sse4_2 popcnt cx16",
+    "x86-64-v3": "ssse3 sse4_2 popcnt avx avx2 bmi1 bmi2 f16c fma abm movbe",
+    "x86-64-v4": "avx2 bmi2 fma avx512f avx512bw avx512cd avx512dq avx512vl",
+    "avx512vnni": "avx512f avx512_vnni",
+}
+if platform.machine() == "x86_64" and os.path.exists("/proc/cpuinfo"):
+    with open("/proc/cpuinfo") as file:
+        flags = next((set(line.split()) for line in file if line.startswith("flags")), set())
+    config.available_features.update(name for name, needs in TARGETS.items() if flags.issuperset(needs.split()))
 config.environment["FILECHECK_OPTS"] = "--enable-var-scope"
 
 config.substitutions += [
