@@ -161,8 +161,10 @@ void LayerTable::add(ModuleOp module, StringRef target) {
         layer.rows = cast<ShapedType>(weights.getType()).getDimSize(0);
         layer.cols = layout.getCols();
         layer.format = ternary::stringifyPacking(layout.getPacking()).str();
-        if (scales && i < scales.getScales().size())
-          layer.scale = scaleText(cast<bitnet::ScalesAttr>(scales.getScales()[i]));
+        // A matmul whose accumulators are used as they are has no scales.
+        layer.scale = scales && i < scales.getScales().size()
+                          ? scaleText(cast<bitnet::ScalesAttr>(scales.getScales()[i]))
+                          : "none";
         layer.bytes = rowsLeft > 0 ? bytesLeft * layer.rows / rowsLeft : 0;
         rowsLeft -= layer.rows;
         bytesLeft -= layer.bytes;
