@@ -1,0 +1,135 @@
+"""Compiles modules, runs them by the runtime, and runs the same modules by the reference interpreter."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+
+ROOT = Path(__file__).resolve().parents[2]
+BIN = Path(os.environ.get("SETUN_BIN", ROOT / "build" / "bin"))
+
+# Code sections of a package for `x86-64`.
+TARGETS = ("x86-64", "x86-64-v2", "x86-64-v3", "x86-64-v4", "x86-64-v4+avx512vnni")
+# What of the features that kernel rows ask for comes with a level; each level has those before it, too.
+LEVELS = {"x86-64-v2": set(), "x86-64-v3": {"avx2"}, "x86-64-v4": {"avx512f", "avx512bw", "avx512vl"}}
+
+Arrays = dict[str, np.ndarray]
+
+
+class ToolError(Exception):
+    """A tool of the compiler ended with an error; the text is what it wrote."""
+
+
+def tool(name: str, *arguments: str | Path) -> str:
+    """Standard output of a tool of the build folder."""
+    done = subprocess.run([BIN / name, *map(str, arguments)], capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise ToolError(f"{name} ended with {done.returncode}: {done.stderr.strip()}")
+    return done.stdout
+
+
+def kernel_rows() -> list[tuple[str, frozenset[str]]]:
+    """Name and features of each row of the kernel table."""
+    text = (ROOT / "lib" / "Target" / "Kernels.def").read_text()
+    rows = re.findall(r'^SETUN_KERNEL\("(\w+)", "([^"]*)"', text, re.MULTILINE)
+    return [(name, frozenset(filter(None, features.split(",")))) for name, features in rows]
+
+
+def target_of(features: frozenset[str]) -> str:
+    """The least target that has the features."""
+    have: set[str] = set()
+    target = ""
+    for target, adds in LEVELS.items():
+        have |= adds
+        if features <= have:
+            return target
+    return "+".join([target, *sorted(features - have)])
+
+
+def write_safetensors(path: Path, tensors: Mapping[str, np.ndarray]) -> Path:
+    """uint16 arrays are bf16 patterns."""
+    names = {"int8": "I8", "uint8": "U8", "float16": "F16", "uint16": "BF16", "float32": "F32"}
+    header, offset = {}, 0
+    for name, array in tensors.items():
+        header[name] = {
+            "dtype": names[array.dtype.name],
+            "shape": list(array.shape),
+            "data_offsets": [offset, offset + array.nbytes],
+        }
+        offset += array.nbytes
+    text = json.dumps(header).encode()
+    with open(path, "wb") as file:
+        file.write(len(text).to_bytes(8, "little") + text)
+        for array in tensors.values():
+            file.write(np.ascontiguousarray(array).tobytes())
+    return path
+
+
+class Compiled:
+    """A module, its weights and, once compiled, its package."""
+
+    def __init__(self, folder: Path, text: str, weights: Mapping[str, np.ndarray] | None = None) -> None:
+        self.folder = folder
+        self.module = folder / "module.mlir"
+        self.module.write_text(text)
+        self.package = folder / "module.setun"
+        self.weights = ["--weights", write_safetensors(folder / "w.safetensors", weights)] if weights else []
+
+    def compile(self, target: str = "x86-64", *flags: str) -> Compiled:
+        tool("setun-compile", self.module, "-o", self.package, f"--target={target}", *self.weights, *flags)
+        return self
+
+    def session(self, target: str | None = None, threads: int = 1, context: int = 0):
+        """A fresh session on one code section."""
+        from setun import _setun
+
+        return _setun.Session(_setun.Package(str(self.package), target), threads=threads, context=context)
+
+    def targets(self) -> dict[str, bool]:
+        """Code sections, and whether this CPU can run them."""
+        from setun import _setun
+
+        return {target["name"]: target["runnable"] for target in _setun.Package(str(self.package)).targets}
+
+    def interpret(
+        self, entry: str, inputs: Arrays, states: Arrays | None = None, position: int = 0, context: int = 0
+    ) -> Arrays:
+        """Outputs and new states of an entry, from the reference interpreter."""
+        folder = self.folder / "reference"
+        folder.mkdir(exist_ok=True)
+        for old in folder.glob("*.npy"):
+            old.unlink()
+        flags: list[str | Path] = ["--entry", entry, "--output-dir", folder, "--position", str(position), *self.weights]
+        if context:
+            flags += ["--context", str(context)]
+        for kind, arrays in (("--input", inputs), ("--state", states or {})):
+            for name, array in arrays.items():
+                path = self.folder / f"{name}.npy"
+                np.save(path, array)
+                flags += [kind, f"{name}={path}"]
+        tool("setun-opt", "--interpret", self.module, *flags)
+        return {path.stem: np.load(path) for path in folder.glob("*.npy")}
+
+
+def differences(expected: Arrays, actual: Arrays) -> list[str]:
+    """What is not equal bit for bit, of the tensors in `actual`; a NaN equals every NaN."""
+    found = []
+    for name, value in actual.items():
+        want = expected[name]
+        if want.shape != value.shape or want.dtype != value.dtype:
+            found.append(f"{name}: {value.dtype}{list(value.shape)} in place of {want.dtype}{list(want.shape)}")
+            continue
+        bits = np.dtype(f"u{value.itemsize}")
+        wrong = np.ascontiguousarray(want).view(bits) != np.ascontiguousarray(value).view(bits)
+        if value.dtype.kind == "f":
+            wrong &= ~(np.isnan(want) & np.isnan(value))
+        if wrong.any():
+            at = tuple(int(i) for i in np.argwhere(wrong)[0])
+            found.append(f"{name}: {wrong.sum()} of {wrong.size} differ, first at {at}: {value[at]} for {want[at]}")
+    return found

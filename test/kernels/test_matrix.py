@@ -1,0 +1,143 @@
+"""The kernel matrix: every row of Kernels.def at every shape, ternary and binary, on random and extreme codes.
+
+Accumulators are compared with exact integer products. A row is compiled for the least target that has its features.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from compiled import LEVELS, Compiled, kernel_rows, target_of
+
+TOKENS = (1, 2, 3, 7, 8, 9, 15, 16, 17, 33, 128)
+ROWS = (1, 3, 16, 31, 33, 1152)
+COLUMNS = (4, 5, 31, 32, 33, 516, 4096, 14336)
+# Tokens of the runs on two threads.
+SPLIT = (1, 9, 33)
+
+KERNELS = kernel_rows()
+KINDS = {"ternary": "i2", "binary": "i1"}
+
+
+def entry_name(n: int, k: int, fill: str) -> str:
+    return f"n{n}k{k}_{fill}"
+
+
+def entry(n: int, k: int, fill: str, bits: str) -> str:
+    value = {"random": f'bitnet.weight "n{n}k{k}"', "plus": "arith.constant dense<1>"}.get(fill)
+    if value is None:  # binary weights are 0 where they mean -1
+        value = f"arith.constant dense<{-1 if bits == 'i2' else 0}>"
+    value = value.replace("dense<1>", "dense<true>" if bits == "i1" else "dense<1>")
+    value = value.replace("dense<0>", "dense<false>")
+    return f"""
+func.func @{entry_name(n, k, fill)}(%x: tensor<?x{k}xi8> {{bitnet.name = "x", bitnet.dims = ["T"]}},
+    %sums: tensor<?xi32> {{bitnet.name = "sums", bitnet.dims = ["T"]}})
+    -> (tensor<?x{n}xi32> {{bitnet.name = "acc", bitnet.dims = ["T"]}}) attributes {{bitnet.entry}} {{
+  %w = {value} : tensor<{n}x{k}x{bits}>
+  %acc = bitnet.matmul %x, %w sums(%sums) : (tensor<?x{k}xi8>, tensor<{n}x{k}x{bits}>, tensor<?xi32>) -> tensor<?x{n}xi32>
+  return %acc : tensor<?x{n}xi32>
+}}
+"""
+
+
+class Matrix:
+    """Weights, codes and exact products of one kind, and a module with an entry for each shape and filling."""
+
+    def __init__(self, kind: str, folder: Path) -> None:
+        bits = KINDS[kind]
+        values = [-1, 0, 1] if kind == "ternary" else [-1, 1]
+        rng = np.random.default_rng(1958)
+        shapes = [(n, k) for n in ROWS for k in COLUMNS]
+        weights = {f"n{n}k{k}": rng.choice(np.array(values, np.int8), (n, k)) for n, k in shapes}
+        text = "".join(entry(n, k, fill, bits) for n, k in shapes for fill in ("random", "plus", "minus"))
+        self.module = Compiled(folder, text, weights)
+        self.codes = {}
+        for k in COLUMNS:
+            random = rng.integers(-128, 128, (max(TOKENS), k), np.int8)
+            # Whole rows of the largest codes of either sign, and both in turn.
+            extreme = np.empty((max(TOKENS), k), np.int8)
+            extreme[0::3] = 127
+            extreme[1::3] = -128
+            extreme[2::3] = np.where(np.arange(k) % 2, 127, -128)
+            self.codes[k] = {"random": random, "plus": extreme, "minus": extreme}
+        # Below 2^24 all partial sums are exact in f64, whatever their order.
+        self.products = {
+            (n, k): self.codes[k]["random"].astype(np.float64) @ weights[f"n{n}k{k}"].T.astype(np.float64)
+            for n, k in shapes
+        }
+
+    def expected(self, n: int, k: int, fill: str) -> np.ndarray:
+        if fill == "random":
+            return self.products[n, k].astype(np.int32)
+        sums = self.codes[k][fill].sum(axis=1, dtype=np.int32)
+        return np.repeat((sums if fill == "plus" else -sums)[:, None], n, axis=1)
+
+
+@pytest.fixture(scope="module", params=list(KINDS))
+def matrix(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Matrix:
+    return Matrix(request.param, tmp_path_factory.mktemp(request.param))
+
+
+@pytest.fixture(scope="module", params=KERNELS, ids=[name for name, _ in KERNELS])
+def row(request: pytest.FixtureRequest) -> tuple[str, str]:
+    """Name and target of a kernel row that this CPU can run."""
+    from setun import _setun
+
+    name, features = request.param
+    missing = features - set(_setun.cpu_features())
+    if missing:
+        pytest.skip(f"kernel row {name}: this CPU has no {', '.join(sorted(missing))}")
+    return name, target_of(features)
+
+
+@pytest.fixture(scope="module")
+def compiled(matrix: Matrix, row: tuple[str, str]) -> Matrix:
+    name, target = row
+    matrix.module.compile(target, f"--force-kernel={name}", "--no-self-test")
+    return matrix
+
+
+def run_all(matrix: Matrix, fill: str, threads: int, tokens: tuple[int, ...]) -> tuple[int, list[str]]:
+    """Number of runs, and the shapes whose accumulators are wrong."""
+    session = matrix.module.session(threads=threads)
+    runs, wrong = 0, []
+    for n in ROWS:
+        for k in COLUMNS:
+            expected = matrix.expected(n, k, fill)
+            codes = matrix.codes[k][fill]
+            for m in tokens:
+                # Not always the first rows: the last one has others above it in every run.
+                x = codes[-m:]
+                result = session.run(entry_name(n, k, fill), {"x": x, "sums": x.sum(axis=1, dtype=np.int32)})
+                runs += 1
+                if not np.array_equal(result["acc"], expected[-m:]):
+                    wrong.append(f"M={m} N={n} K={k}")
+    return runs, wrong
+
+
+@pytest.mark.parametrize("fill", ["random", "plus", "minus"])
+@pytest.mark.parametrize("threads", [1, 2])
+def test_accumulators_are_exact(compiled: Matrix, row: tuple[str, str], fill: str, threads: int, record_property):
+    tokens = TOKENS if threads == 1 else SPLIT
+    runs, wrong = run_all(compiled, fill, threads, tokens)
+    record_property("runs", runs)
+    assert runs == len(tokens) * len(ROWS) * len(COLUMNS)
+    assert not wrong, f"{row[0]}: {len(wrong)} of {runs} runs are wrong: {', '.join(wrong[:8])}"
+
+
+def test_every_row_has_a_target_of_its_own():
+    """A row's least target has the row's features and none that a better row needs."""
+    targets = [target_of(features) for _, features in KERNELS]
+    assert len(set(targets)) == len(targets)
+    assert targets[-1] == next(iter(LEVELS)), "the last row needs nothing"
+
+
+def test_the_forced_row_is_what_runs(compiled: Matrix, row: tuple[str, str]):
+    """Every layer of the package that was tested uses the row that is named in the test."""
+    from setun import _setun
+
+    layers = _setun.Package(str(compiled.module.package)).layers
+    assert len(layers) == len(ROWS) * len(COLUMNS)
+    assert {kernel["kernel"] for layer in layers for kernel in layer["kernels"]} == {row[0]}
