@@ -40,7 +40,7 @@ LogicalResult TernaryAddProbes::addProbes(func::FuncOp func) {
   SmallVector<MatmulOp> matmuls;
   func.walk([&](MatmulOp op) { matmuls.push_back(op); });
   auto ret = cast<func::ReturnOp>(func.getBody().front().getTerminator());
-  SmallVector<Value> results(ret.getOperands());
+  SmallVector<Value> probes;
   SmallVector<std::string> names;
   int unnamed = 0;
 
@@ -93,15 +93,18 @@ LogicalResult TernaryAddProbes::addProbes(func::FuncOp func) {
         name = "linear" + std::to_string(unnamed++);
       int64_t n = cast<ShapedType>(weight.getType()).getDimSize(0);
       if (coded) {
-        results.push_back(slice(codes, {0, 0}, {layout.getCols()}));
+        probes.push_back(slice(codes, {0, 0}, {layout.getCols()}));
         names.push_back("probe." + name + ".codes");
       }
-      results.push_back(op.getGroup() ? slice(acc, {0, row, 0}, {n, op.getGroups()}) : slice(acc, {0, row}, {n}));
+      probes.push_back(op.getGroup() ? slice(acc, {0, row, 0}, {n, op.getGroups()}) : slice(acc, {0, row}, {n}));
       names.push_back("probe." + name + ".acc");
       row += n;
     }
   }
 
+  // Only now: the entry may return what was replaced above.
+  SmallVector<Value> results(ret.getOperands());
+  llvm::append_range(results, probes);
   Builder b(&getContext());
   SmallVector<DictionaryAttr> attrs;
   for (unsigned i = 0; i < func.getNumResults(); ++i) {

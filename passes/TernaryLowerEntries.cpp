@@ -477,8 +477,6 @@ void EntryLowering::makeEntryFunction() {
                          StringRef(bitnet::kMaxContextAttr)})
     func->removeAttr(name);
   func.setName(setun::entrySymbol(func.getName()));
-  // Hundreds of calls in one block: the optimiser finds nothing here, and its time grows with the square of them.
-  func->setAttr("passthrough", b.getStrArrayAttr({"noinline", "optnone"}));
   // What the outliner takes.
   func.walk([&](Operation *op) {
     if (isCompute(op) && op->getBlock() == block)
