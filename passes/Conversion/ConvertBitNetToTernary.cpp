@@ -15,12 +15,26 @@ using bitnet::ActGranularity;
 using bitnet::ScaleKind;
 
 namespace {
+/// Size of `value` along `axis`. The result of a destination-style operation has the size of its destination, so that
+/// asking for a size is no use of the result, which would keep it from being fused.
+Value sizeOf(OpBuilder &b, Location loc, Value value, int64_t axis) {
+  while (auto result = dyn_cast<OpResult>(value)) {
+    auto dps = dyn_cast<DestinationStyleOpInterface>(result.getOwner());
+    if (!dps)
+      break;
+    value = dps.getTiedOpOperand(result)->get();
+  }
+  if (auto empty = value.getDefiningOp<tensor::EmptyOp>(); empty && empty.getType().isDynamicDim(axis))
+    return empty.getDynamicSize(axis);
+  return tensor::DimOp::create(b, loc, value, axis);
+}
+
 /// tensor.empty of `type`; dynamic sizes are those of the same dimension of `like`.
 Value emptyLike(OpBuilder &b, Location loc, RankedTensorType type, Value like) {
   SmallVector<Value> sizes;
   for (auto [i, dim] : llvm::enumerate(type.getShape()))
     if (ShapedType::isDynamic(dim))
-      sizes.push_back(tensor::DimOp::create(b, loc, like, i));
+      sizes.push_back(sizeOf(b, loc, like, i));
   return tensor::EmptyOp::create(b, loc, type, sizes);
 }
 
