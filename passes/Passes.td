@@ -30,8 +30,7 @@ def ConvertBitNetToTernary : Pass<"convert-bitnet-to-ternary", "::mlir::func::Fu
     `ternary.pack`, `ternary.pack_scales` and `ternary.pack_dense`. A `bitnet.matmul` and the `bitnet.dequantize` of its
     result become one `ternary.matmul`; other users of the accumulator read its `acc` destination.
 
-    Limits: `bitnet.linear` must have been decomposed; a `bitnet.dequantize` must use the result of a `bitnet.matmul`
-    that no other `bitnet.dequantize` uses.
+    Limits: `bitnet.linear` must have been decomposed; a `bitnet.dequantize` must use the result of a `bitnet.matmul`.
   }];
   let dependentDialects = ["::mlir::ternary::TernaryDialect", "::mlir::tensor::TensorDialect",
                            "::mlir::linalg::LinalgDialect", "::mlir::arith::ArithDialect"];

@@ -6,6 +6,7 @@
 #include "setun/Packing.h"
 
 #include "mlir/Interfaces/DestinationStyleOpInterface.h"
+#include "mlir/Interfaces/TilingInterface.h"
 
 #include "dialects/Ternary/TernaryDialect.h.inc"
 #include "dialects/Ternary/TernaryEnums.h.inc"

@@ -6,6 +6,7 @@ include "dialects/Ternary/TernaryAttrs.td"
 include "mlir/IR/BuiltinAttributes.td"
 include "mlir/Interfaces/DestinationStyleOpInterface.td"
 include "mlir/Interfaces/SideEffectInterfaces.td"
+include "mlir/Interfaces/TilingInterface.td"
 
 class Ternary_Op<string mnemonic, list<Trait> traits = []> : Op<Ternary_Dialect, mnemonic, traits>;
 
@@ -145,7 +146,9 @@ def Ternary_QuantizeOp : Ternary_DpsOp<"quantize", [AttrSizedOperandSegments]> {
   let hasVerifier = 1;
 }
 
-def Ternary_MatmulOp : Ternary_DpsOp<"matmul", [AttrSizedOperandSegments]> {
+def Ternary_MatmulOp : Ternary_DpsOp<"matmul", [AttrSizedOperandSegments,
+    DeclareOpInterfaceMethods<TilingInterface, ["getLoopIteratorTypes", "getIterationDomain", "getTiledImplementation",
+                                                "getResultTilePosition"]>]> {
   let summary = "packed ternary or binary matmul with its epilogue";
   let description = [{
     `acc[t][n] = sum_k x[t][k] * w[n][k]` (exact i32 for i8 codes, `seq_k` in f32 otherwise), written to `acc` if given.

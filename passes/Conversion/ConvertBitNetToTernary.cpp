@@ -65,7 +65,8 @@ struct Converter {
 
   LogicalResult convert(Operation *op);
   void quantize(bitnet::QuantizeOp op);
-  LogicalResult matmul(bitnet::MatmulOp op);
+  void matmul(bitnet::MatmulOp op);
+  ternary::MatmulOp packedMatmul(bitnet::MatmulOp op, bitnet::DequantizeOp dequantize, bool withAcc);
   Value packDense(Location loc, Value w);
   void norm(Operation *op, Value x, Value weight, Value bias, bitnet::NormKind kind, FloatAttr eps);
 };
@@ -95,33 +96,16 @@ void Converter::quantize(bitnet::QuantizeOp op) {
   op.getSums().replaceAllUsesWith(result.getResult(2));
 }
 
-LogicalResult Converter::matmul(bitnet::MatmulOp op) {
+/// The ternary matmul of a bitnet.matmul: scaled as `dequantize` says (null: not scaled), with its accumulators as last
+/// result if `withAcc`.
+ternary::MatmulOp Converter::packedMatmul(bitnet::MatmulOp op, bitnet::DequantizeOp dequantize, bool withAcc) {
   Location loc = op.getLoc();
-  bitnet::DequantizeOp dequantize;
-  bool otherUses = false;
-  for (Operation *user : op.getAcc().getUsers()) {
-    auto candidate = dyn_cast<bitnet::DequantizeOp>(user);
-    if (!candidate) {
-      otherUses = true;
-    } else if (dequantize) {
-      return candidate.emitOpError() << "expects an accumulator that no other bitnet.dequantize uses";
-    } else {
-      dequantize = candidate;
-    }
-  }
-  if (dequantize)
-    for (Operation *user : op.getAcc().getUsers())
-      if (user->isBeforeInBlock(dequantize))
-        return op.emitOpError() << "expects other users of its result after the bitnet.dequantize";
-  otherUses |= !dequantize;
   auto w = cast<RankedTensorType>(op.getW().getType());
   int64_t n = w.getDimSize(0), k = w.getDimSize(1);
   bool binary = w.getElementType().isInteger(1);
   auto layout = ternary::LayoutAttr::get(b.getContext(), binary ? ternary::Packing::R16K4F8 : ternary::Packing::R16K4F4,
                                          n, k, ternary::RowOrder::Linear);
   int64_t groups = bitnet::groupCount(k, op.getGroup().value_or(0));
-  if (dequantize)
-    b.setInsertionPoint(dequantize); // where its operands are defined
 
   Value x = op.getSums() ? padColumns(b, loc, op.getX()) : op.getX();
   Value packed = ternary::PackOp::create(b, loc, RankedTensorType::get({layout.getBytes()}, b.getI8Type()),
@@ -129,6 +113,7 @@ LogicalResult Converter::matmul(bitnet::MatmulOp op) {
   auto scalesType = RankedTensorType::get({layout.getPanels(), groups, layout.getPanelRows()}, b.getF32Type());
   Value rowScales, actScale, bias, y, acc;
   auto biasPlace = bitnet::BiasPlaceAttr::get(b.getContext(), bitnet::BiasPlace::AfterScale);
+  SmallVector<Type> types;
   if (dequantize) {
     rowScales = ternary::PackScalesOp::create(
         b, loc, scalesType, ValueRange{dequantize.getScale()}, layout, b.getDenseI64ArrayAttr({n}),
@@ -138,27 +123,46 @@ LogicalResult Converter::matmul(bitnet::MatmulOp op) {
     bias = dequantize.getBias();
     biasPlace = bitnet::BiasPlaceAttr::get(b.getContext(), dequantize.getBiasPlace());
     y = emptyLike(b, loc, cast<RankedTensorType>(dequantize.getY().getType()), op.getX());
+    types.push_back(y.getType());
   } else {
     rowScales = arith::ConstantOp::create(b, loc, DenseElementsAttr::get(scalesType, 0.0f));
   }
-  if (otherUses)
+  if (withAcc) {
     acc = emptyLike(b, loc, cast<RankedTensorType>(op.getAcc().getType()), op.getX());
-  SmallVector<Type> types;
-  if (y)
-    types.push_back(y.getType());
-  if (acc)
     types.push_back(acc.getType());
-  auto result = ternary::MatmulOp::create(
+  }
+  return ternary::MatmulOp::create(
       b, loc, types, x, packed, rowScales, actScale, op.getSums(), bias, Value(), y, acc, layout, op.getGroupAttr(),
       ternary::EpilogueAttr::get(b.getContext(), ternary::Epilogue::None), biasPlace, ternary::KernelAttr());
-  if (dequantize) {
-    dequantize.getY().replaceAllUsesWith(result.getResult(0));
+}
+
+void Converter::matmul(bitnet::MatmulOp op) {
+  SmallVector<bitnet::DequantizeOp> dequantizes;
+  Operation *firstUser = nullptr;
+  bool otherUses = op.getAcc().use_empty();
+  for (Operation *user : op.getAcc().getUsers()) {
+    if (!firstUser || user->isBeforeInBlock(firstUser))
+      firstUser = user;
+    if (auto dequantize = dyn_cast<bitnet::DequantizeOp>(user))
+      dequantizes.push_back(dequantize);
+    else
+      otherUses = true;
+  }
+  // Each scaling of the accumulators is a matmul of its own, at its own place; accumulators that are used themselves
+  // come with the scaling if that stands first (layers that share codes and weights, and differ in scale, are rare).
+  bool shared = otherUses && dequantizes.size() == 1 && firstUser == dequantizes.front();
+  for (bitnet::DequantizeOp dequantize : dequantizes) {
+    b.setInsertionPoint(dequantize);
+    ternary::MatmulOp result = packedMatmul(op, dequantize, shared);
+    dequantize.getY().replaceAllUsesWith(result->getResult(0));
     dequantize.erase();
+    if (shared)
+      op.getAcc().replaceAllUsesWith(result->getResult(1));
   }
-  if (acc) {
-    op.getAcc().replaceAllUsesWith(result.getResults().back());
+  if (otherUses && !shared) {
+    b.setInsertionPoint(op);
+    op.getAcc().replaceAllUsesWith(packedMatmul(op, {}, true)->getResult(0));
   }
-  return success();
 }
 
 Value Converter::packDense(Location loc, Value w) {
@@ -184,7 +188,7 @@ LogicalResult Converter::convert(Operation *op) {
   LogicalResult status = success();
   llvm::TypeSwitch<Operation *>(op)
       .Case([&](bitnet::QuantizeOp op) { quantize(op); })
-      .Case([&](bitnet::MatmulOp op) { status = matmul(op); })
+      .Case([&](bitnet::MatmulOp op) { matmul(op); })
       .Case([&](bitnet::DequantizeOp op) { status = op.emitOpError() << "expects the accumulator of a bitnet.matmul"; })
       .Case([&](bitnet::RmsNormOp op) {
         norm(op, op.getX(), op.getWeight(), Value(), bitnet::NormKind::Rms, op.getEpsAttr());
