@@ -96,6 +96,15 @@ FailureOr<EntryInfo> setun::getEntryInfo(func::FuncOp func) {
                                   isState ? bitnet::kStateAttr : bitnet::kNameAttr, true);
       if (failed(tensor))
         return failure();
+      for (Operation *user : func.getArgument(i).getUsers()) {
+        int64_t rows = 0;
+        if (auto embedding = dyn_cast<bitnet::EmbeddingOp>(user))
+          rows = cast<ShapedType>(embedding.getTable().getType()).getDimSize(0);
+        else if (auto embedding = dyn_cast<ternary::EmbeddingOp>(user))
+          rows = embedding.getVocab();
+        if (rows)
+          tensor->below = tensor->below ? std::min(tensor->below, rows) : rows;
+      }
       (isState ? info.states : info.inputs).push_back(*tensor);
     }
 

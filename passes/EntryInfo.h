@@ -13,6 +13,8 @@ struct EntryTensor {
   std::string name;
   mlir::Type elementType;
   llvm::SmallVector<int64_t> shape;
+  /// Inputs that index a table: elements lie in [0, below); 0: no such limit.
+  int64_t below = 0;
   /// Index of the function's argument (inputs, states) or result (outputs).
   unsigned index = 0;
 };

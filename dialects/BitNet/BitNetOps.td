@@ -311,8 +311,8 @@ def BitNet_GatedOp : BitNet_Op<"gated", [AllTypesMatch<["gate", "up", "y"]>]> {
 def BitNet_EmbeddingOp : BitNet_Op<"embedding"> {
   let summary = "rows of a table";
   let description = [{
-    `y[t] = f32(table[tokens[t]])`. A token outside [0, V) reads row 0: callers check tokens (the runtime does so for the
-    entry's inputs); compiled code never reads outside the table.
+    `y[t] = f32(table[tokens[t]])`. A token outside [0, V) reads row 0, so compiled code never reads outside the
+    table; for tokens that are an entry's input the runtime refuses such values.
 
     C1: `table` is `VxH` static, `tokens` is `tensor<Txi64>`, `y` is `TxH`.
 

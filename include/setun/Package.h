@@ -106,6 +106,8 @@ struct TensorDesc {
   std::string name;
   ElementType type = ElementType::F32;
   std::vector<Dim> shape; ///< at most kMaxRank
+  /// Inputs of i64: the runtime refuses elements outside [0, below) (rows of a table, say); 0: no such limit.
+  int64_t below = 0;
 };
 
 /// One entry point. Buffers of an invocation are inputs, then states, then outputs, in the order given here.

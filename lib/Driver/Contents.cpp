@@ -65,6 +65,7 @@ FailureOr<package::EntryDesc> setun::describeEntry(func::FuncOp func) {
         return failure();
       }
       desc.type = *type;
+      desc.below = tensor.below;
       for (int64_t size : tensor.shape)
         desc.shape.push_back(size < 0 ? package::Dim::dynamic(entry.symbols[-1 - size]) : package::Dim::fixed(size));
       into.push_back(std::move(desc));

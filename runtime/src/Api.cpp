@@ -215,7 +215,8 @@ setun_status setun_package_find_entry(const setun_package *package, const char *
         *index = static_cast<uint32_t>(i);
         return Status();
       }
-      known += (i ? ", " : "") + quoted(entries[i].name);
+      if (entries[i].name.rfind("__", 0) != 0) // the compiler's own, for self-tests
+        known += (known.empty() ? "" : ", ") + quoted(entries[i].name);
     }
     return Status(SETUN_ERROR_NOT_FOUND, "no entry " + quoted(name) + "; the package has " + known);
   });

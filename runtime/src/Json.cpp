@@ -111,6 +111,10 @@ void writeTensors(JsonWriter &json, const char *role, const std::vector<Tensor> 
         json.value(tensor.sizes[i]);
     }
     json.endList();
+    if (tensor.below) {
+      json.key("below");
+      json.value(tensor.below);
+    }
     json.endObject();
   }
   json.endList();

@@ -169,6 +169,10 @@ private:
       if (copy.symbol < 0 && copy.size < 1)
         return bad(where, what + " has a dimension of size " + std::to_string(copy.size));
     }
+    result.below = tensor.below();
+    if (result.below < 0 || (result.below && result.dtype != SETUN_I64))
+      return bad(where, what + " has the limit " + std::to_string(result.below) + " on elements of " +
+                            setun_dtype_name(result.dtype));
     int64_t bytes;
     if (!result.byteSize(std::vector<int64_t>(entry.symbols.size(), 1).data(), bytes))
       return bad(where, what + " is too large");

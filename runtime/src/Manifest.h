@@ -27,6 +27,8 @@ struct Dim {
 struct Tensor {
   std::string name;
   setun_dtype dtype;
+  /// Inputs of i64: elements lie in [0, below); 0: no such limit.
+  int64_t below = 0;
   std::vector<Dim> shape;
   /// The same as setun_tensor_info has it.
   std::vector<int64_t> sizes;

@@ -74,6 +74,21 @@ struct Checked {
       return error("expects data aligned to " + std::to_string(alignment) + " bytes");
     return Status();
   }
+
+  /// Elements of an index input lie within the table that they index.
+  Status checkValues() const {
+    if (!expected.below)
+      return Status();
+    int64_t count = 1; // cannot overflow: checkSize came before
+    for (int32_t i = 0; i < given.rank; ++i)
+      count *= given.shape[i];
+    const int64_t *values = static_cast<const int64_t *>(given.data);
+    for (int64_t i = 0; i < count; ++i)
+      if (values[i] < 0 || values[i] >= expected.below)
+        return error("expects values from 0 to " + std::to_string(expected.below - 1) + ", got " +
+                     std::to_string(values[i]) + " at element " + std::to_string(i));
+    return Status();
+  }
 };
 
 /// Holds a session's busy flag, if it was free.
@@ -255,8 +270,11 @@ Status Session::run(uint32_t index, const setun_tensor *inputs, uint32_t numInpu
   SETUN_RETURN_IF_ERROR(findEntry(index, entry));
   int64_t dims[kMaxSymbols];
   SETUN_RETURN_IF_ERROR(bind(*entry, inputs, numInputs, dims));
-  for (uint32_t i = 0; i < numInputs; ++i)
-    SETUN_RETURN_IF_ERROR((Checked{"input", *entry, entry->inputs[i], inputs[i]}.checkData()));
+  for (uint32_t i = 0; i < numInputs; ++i) {
+    const Checked input{"input", *entry, entry->inputs[i], inputs[i]};
+    SETUN_RETURN_IF_ERROR(input.checkData());
+    SETUN_RETURN_IF_ERROR(input.checkValues());
+  }
   SETUN_RETURN_IF_ERROR(checkOutputs(*entry, outputs, numOutputs, dims));
 
   const int64_t start = entry->usesPosition && !entry->resetsSession ? position() : 0;

@@ -144,7 +144,7 @@ void printTensors(const setun_package *package, uint32_t entry, setun_role role,
 void printList(const setun_package *package) {
   for (uint32_t i = 0; i < setun_package_num_entries(package); ++i) {
     setun_entry_info entry;
-    if (setun_package_entry(package, i, &entry) != SETUN_OK)
+    if (setun_package_entry(package, i, &entry) != SETUN_OK || std::strncmp(entry.name, "__", 2) == 0)
       continue;
     std::printf("entry %s", entry.name);
     if (entry.max_context)

@@ -74,7 +74,7 @@ fixture::Parts fixture::parts() {
   EntryDesc forward;
   forward.name = "forward";
   forward.symbols = {"T", "C"};
-  forward.inputs = {{"tokens", ElementType::I64, {Dim::dynamic("T")}}};
+  forward.inputs = {{"tokens", ElementType::I64, {Dim::dynamic("T")}, /*below=*/kTokens}};
   forward.states = {{"cache", ElementType::F32, {Dim::dynamic("C"), Dim::fixed(kWidth)}}};
   forward.outputs = {{"logits", ElementType::F32, {Dim::dynamic("T"), Dim::fixed(kVocab)}}};
   forward.usesPosition = true;

@@ -119,6 +119,12 @@ TEST_F(SessionTest, ChecksTensors) {
   in.dtype = static_cast<setun_dtype>(77);
   expectError(run(in, out), wrong, "input 'tokens' of entry 'forward': expects i64, got unknown type 77");
 
+  for (int64_t outside : {int64_t(-1), int64_t(kTokens), INT64_MIN, INT64_MAX}) {
+    Owned<int64_t> bad(SETUN_I64, {3}, {1, outside, 3});
+    expectError(run(bad.tensor(), goodOut), wrong,
+                "input 'tokens' of entry 'forward': expects values from 0 to " + std::to_string(kTokens - 1) + ", got " +
+                    std::to_string(outside) + " at element 1");
+  }
   in = goodIn;
   in.rank = 2;
   expectError(run(in, out), wrong, "input 'tokens' of entry 'forward': expects rank 1 [T], got 2");

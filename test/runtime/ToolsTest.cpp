@@ -207,7 +207,7 @@ TEST(Embed, PrintsTheLikeliestToken) {
     EXPECT_EQ(result.status, 0);
     EXPECT_EQ(result.output, std::to_string(best) + "\n");
   }
-  const Result result = runCommand(SETUN_EMBED " " + model + " 1 2 3 4 5 6 7" + std::string(100, ' ') + "nonsense");
+  const Result result = runCommand(SETUN_EMBED " " + model + " 1 2 3 4 5 6 6" + std::string(100, ' ') + "nonsense");
   EXPECT_EQ(result.status, 0);
   EXPECT_NE(runCommand(SETUN_EMBED " " + model).status, 0) << "no tokens";
   EXPECT_NE(runCommand(SETUN_EMBED).status, 0) << "no package";
