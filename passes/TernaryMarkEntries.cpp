@@ -2,6 +2,8 @@
 #include "passes/EntryInfo.h"
 #include "passes/Passes.h"
 
+#include "mlir/Dialect/Bufferization/IR/Bufferization.h"
+
 namespace setun {
 #define GEN_PASS_DEF_TERNARYMARKENTRIES
 #include "passes/Passes.h.inc"
@@ -23,6 +25,9 @@ struct TernaryMarkEntries : public setun::impl::TernaryMarkEntriesBase<TernaryMa
         return signalPassFailure();
       SmallVector<Attribute> shapes;
       SmallVector<int64_t> order, outputs, stateResults, stateArgs;
+      // Inputs belong to the caller: bufferisation must not write results over them. States are updated in place.
+      for (const setun::EntryTensor &tensor : info->inputs)
+        func.setArgAttr(tensor.index, bufferization::BufferizationDialect::kWritableAttrName, b.getBoolAttr(false));
       for (auto *list : {&info->inputs, &info->states})
         for (const setun::EntryTensor &tensor : *list) {
           order.push_back(tensor.index);
