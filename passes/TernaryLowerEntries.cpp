@@ -95,16 +95,13 @@ LogicalResult EntryLowering::readAbi() {
 LogicalResult EntryLowering::redirectResults() {
   auto ret = cast<func::ReturnOp>(body->getTerminator());
   SmallVector<Value> results(ret.getOperands());
+  Location loc = ret.getLoc();
   b.setInsertionPoint(ret);
   ret.getOperandsMutable().clear();
   for (int64_t argument : arguments)
     bufferValues.push_back(body->getArgument(argument));
-  for (auto [argument, result] : llvm::zip(stateArguments, stateResults)) {
-    Value state = body->getArgument(argument);
-    if (rootOf(results[result]) != state)
-      memref::CopyOp::create(b, ret.getLoc(), results[result], state);
-  }
-  llvm::SmallPtrSet<Value, 8> taken;
+
+  // Outputs are complete before a state changes: they may be what a state was before the run.
   for (int64_t result : outputs) {
     Value value = results[result];
     auto type = dyn_cast<MemRefType>(value.getType());
@@ -112,19 +109,39 @@ LogicalResult EntryLowering::redirectResults() {
       return func.emitError() << "expects output " << result << " to be a tensor, got " << value.getType();
     auto plain = MemRefType::get(type.getShape(), type.getElementType());
     Value argument = body->addArgument(plain, value.getLoc());
-    auto alloc = value.getDefiningOp<memref::AllocOp>();
-    if (alloc && alloc.getType() == plain && taken.insert(value).second) {
-      // The caller's buffer takes the place of our own: nothing to copy.
-      alloc.getResult().replaceAllUsesWith(argument);
-      alloc.erase();
-    } else {
-      memref::CopyOp::create(b, ret.getLoc(), value, argument);
-    }
-    for (Value &other : results)
-      if (other == value && alloc && alloc.getType() == plain)
-        other = argument;
     bufferValues.push_back(argument);
+    auto alloc = value.getDefiningOp<memref::AllocOp>();
+    if (!alloc || alloc.getType() != plain) {
+      memref::CopyOp::create(b, loc, value, argument);
+      continue;
+    }
+    // The caller's buffer takes the place of our own: nothing to copy.
+    alloc.getResult().replaceAllUsesWith(argument);
+    llvm::replace(results, value, argument);
+    alloc.erase();
   }
+
+  // States that become other states are copied aside first: their places may be taken before they are read.
+  SmallVector<std::pair<Value, Value>> moves;
+  for (auto [argument, result] : llvm::zip(stateArguments, stateResults)) {
+    Value state = body->getArgument(argument), value = results[result], root = rootOf(value);
+    if (root == state)
+      continue;
+    if (llvm::any_of(stateArguments, [&](int64_t other) { return body->getArgument(other) == root; })) {
+      auto type = cast<MemRefType>(value.getType());
+      SmallVector<Value> sizes;
+      for (auto [axis, size] : llvm::enumerate(type.getShape()))
+        if (ShapedType::isDynamic(size))
+          sizes.push_back(memref::DimOp::create(b, loc, value, axis));
+      Value aside =
+          memref::AllocOp::create(b, loc, MemRefType::get(type.getShape(), type.getElementType()), sizes);
+      memref::CopyOp::create(b, loc, value, aside);
+      value = aside;
+    }
+    moves.push_back({value, state});
+  }
+  for (auto [value, state] : moves)
+    memref::CopyOp::create(b, loc, value, state);
   return success();
 }
 
@@ -144,15 +161,18 @@ LogicalResult EntryLowering::planMemory() {
       continue;
     if (op.getNumRegions() && !isa<linalg::LinalgOp>(op))
       return op.emitError() << "expects straight-line code in an entry point";
-    for (Value operand : op.getOperands()) {
-      if (!isa<MemRefType>(operand.getType()) || isa<memref::DimOp>(op) || isa<ViewLikeOpInterface>(op))
-        continue;
-      auto it = live.find(rootOf(operand));
-      if (it == live.end())
-        continue;
-      it->second.firstUse = std::min(it->second.firstUse, order[&op]);
-      it->second.lastUse = order[&op];
-    }
+    // Bodies read buffers, too.
+    op.walk([&](Operation *inner) {
+      if (isa<memref::DimOp>(inner) || isa<ViewLikeOpInterface>(inner))
+        return;
+      for (Value operand : inner->getOperands()) {
+        auto it = isa<MemRefType>(operand.getType()) ? live.find(rootOf(operand)) : live.end();
+        if (it == live.end())
+          continue;
+        it->second.firstUse = std::min(it->second.firstUse, order[&op]);
+        it->second.lastUse = order[&op];
+      }
+    });
   }
   // Sizes, as far as they are known now, decide which slot fits best: the one whose size per token is nearest.
   auto weight = [](memref::AllocOp alloc) {
@@ -205,7 +225,7 @@ void EntryLowering::insertBarriers() {
   };
   llvm::SmallDenseSet<Value> read, written;
   for (Operation &op : llvm::make_early_inc_range(*body)) {
-    if (!isCompute(&op))
+    if (isa<memref::AllocOp, memref::DimOp>(op) || isa<ViewLikeOpInterface>(op))
       continue;
     SmallVector<Value> reads, writes;
     auto note = [&](Value value, bool isWrite) {
@@ -216,10 +236,20 @@ void EntryLowering::insertBarriers() {
     if (auto copy = dyn_cast<memref::CopyOp>(op)) {
       note(copy.getSource(), false);
       note(copy.getTarget(), true);
-    } else {
-      auto dps = cast<DestinationStyleOpInterface>(op);
+    } else if (auto dps = dyn_cast<DestinationStyleOpInterface>(op)) {
       for (OpOperand &operand : op.getOpOperands())
         note(operand.get(), dps.isDpsInit(&operand));
+      // What a body reads besides its operands.
+      for (Region &region : op.getRegions())
+        region.walk([&](Operation *inner) {
+          if (!isa<memref::DimOp>(inner))
+            for (Value operand : inner->getOperands())
+              note(operand, !isa<memref::LoadOp>(inner));
+        });
+    } else {
+      // Single elements, which every thread reads and writes by itself.
+      for (Value operand : op.getOperands())
+        note(operand, !isa<memref::LoadOp>(op));
     }
     bool conflict = llvm::any_of(reads, [&](Value v) { return written.contains(v); }) ||
                     llvm::any_of(writes, [&](Value v) { return written.contains(v) || read.contains(v); });
