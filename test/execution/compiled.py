@@ -71,6 +71,52 @@ def write_safetensors(path: Path, tensors: Mapping[str, np.ndarray]) -> Path:
     return path
 
 
+class Source:
+    """Text of a module under construction, and its weights."""
+
+    def __init__(self) -> None:
+        self.text = ""
+        self.weights: Arrays = {}
+
+    def weight(self, name: str, array: np.ndarray, element: str = "f32") -> str:
+        """Defines a weight; the line that makes it the value %name of an entry."""
+        self.weights[name] = array
+        shape = "x".join(map(str, array.shape))
+        return f'%{name} = bitnet.weight "{name}" : tensor<{shape}x{element}>\n'
+
+    def entry(
+        self, name: str, inputs: Mapping[str, str], outputs: Mapping[str, str], body: str, flags: str = ""
+    ) -> None:
+        """Adds an entry.
+
+        inputs, outputs: name to type; T and C are symbols, as in TxNxf32. A name with @ is a state, i64 the position.
+        An output is the value of its name; `name=value` is another value's.
+        """
+
+        def typed(name: str, shape: str) -> str:
+            name = name.split("=")[0]
+            if shape == "i64":
+                return "i64 {bitnet.position}"
+            symbols = [f'"{axis}"' for axis in shape.split("x") if axis in ("T", "C")]
+            dims = f", bitnet.dims = [{', '.join(symbols)}]" if symbols else ""
+            kind = "state" if name.startswith("@") else "name"
+            return f'{tensor(shape)} {{bitnet.{kind} = "{name.removeprefix("@")}"{dims}}}'
+
+        def value(name: str) -> str:
+            return "%" + name.split("=")[-1].removeprefix("@")
+
+        def tensor(shape: str) -> str:
+            return "tensor<" + "x".join("?" if axis in ("T", "C") else axis for axis in shape.split("x")) + ">"
+
+        arguments = ", ".join(f"{value(name)}: {typed(name, shape)}" for name, shape in inputs.items())
+        results = ", ".join(typed(name, shape) for name, shape in outputs.items())
+        self.text += f"func.func @{name}({arguments}) -> ({results}) attributes {{bitnet.entry{flags}}} {{\n{body}"
+        self.text += f"return {', '.join(map(value, outputs))} : {', '.join(map(tensor, outputs.values()))}\n}}\n"
+
+    def compiled(self, folder: Path, target: str = "x86-64", *flags: str) -> Compiled:
+        return Compiled(folder, self.text, self.weights).compile(target, *flags)
+
+
 class Compiled:
     """A module, its weights and, once compiled, its package."""
 

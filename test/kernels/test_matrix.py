@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+
 from compiled import LEVELS, Compiled, kernel_rows, target_of
 
 TOKENS = (1, 2, 3, 7, 8, 9, 15, 16, 17, 33, 128)
@@ -36,7 +37,8 @@ func.func @{entry_name(n, k, fill)}(%x: tensor<?x{k}xi8> {{bitnet.name = "x", bi
     %sums: tensor<?xi32> {{bitnet.name = "sums", bitnet.dims = ["T"]}})
     -> (tensor<?x{n}xi32> {{bitnet.name = "acc", bitnet.dims = ["T"]}}) attributes {{bitnet.entry}} {{
   %w = {value} : tensor<{n}x{k}x{bits}>
-  %acc = bitnet.matmul %x, %w sums(%sums) : (tensor<?x{k}xi8>, tensor<{n}x{k}x{bits}>, tensor<?xi32>) -> tensor<?x{n}xi32>
+  %acc = bitnet.matmul %x, %w sums(%sums)
+    : (tensor<?x{k}xi8>, tensor<{n}x{k}x{bits}>, tensor<?xi32>) -> tensor<?x{n}xi32>
   return %acc : tensor<?x{n}xi32>
 }}
 """

@@ -1,0 +1,331 @@
+"""BitLinear layers of every form: compiled code gives the bits of the reference interpreter.
+
+Each form runs on every code section that this CPU can run, on 1, 2 and 3 threads, for several numbers of tokens; and
+on the widest target with each kernel row.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from compiled import TARGETS, Arrays, Compiled, Source, differences, kernel_rows
+
+TOKENS = (1, 2, 7, 9)
+TERNARY, BINARY = "i2", "i1"
+ROW_NAMES = tuple(name for name, _ in kernel_rows())
+
+
+def act(granularity: str = "per_token", bits: int = 8, eps: str = "1.0e-5") -> str:
+    return f"activation = #bitnet.act_quant<{granularity}, bits = {bits}, eps = {eps}>"
+
+
+def ones(n: int) -> str:
+    return f"#bitnet.scales<rows = [{', '.join(['1'] * n)}]>"
+
+
+class Forms:
+    """A module with an entry for each form of layer."""
+
+    def __init__(self) -> None:
+        self.source = Source()
+        self.rng = np.random.default_rng(1958)
+        self.columns: dict[str, int] = {}
+        self.count = 0
+
+    def floats(self, *shape: int, positive: bool = False) -> np.ndarray:
+        values = self.rng.normal(size=shape).astype(np.float32)
+        return np.abs(values) + np.float32(0.01) if positive else values
+
+    def codes(self, n: int, k: int, element: str) -> np.ndarray:
+        return self.rng.choice(np.array([-1, 0, 1] if element == TERNARY else [-1, 1], np.int8), (n, k))
+
+    def linear(
+        self,
+        x: str,
+        y: str,
+        n: int,
+        k: int,
+        element: str = TERNARY,
+        activation: str = act(),
+        scales: str = "#bitnet.scales<tensor>",
+        scale_shape: tuple[int, ...] = (1,),
+        extra: str = "",
+        bias: bool = False,
+        norm: str = "",
+        gain: bool = False,
+        shift: bool = False,
+    ) -> str:
+        """Lines of one bitnet.linear from %x to %y, with weights of its own."""
+        self.count += 1
+        w, s, b, g, h = (f"{letter}{self.count}" for letter in "wsbgh")
+        lines = self.source.weight(w, self.codes(n, k, element), element)
+        lines += self.source.weight(s, self.floats(*scale_shape, positive=True))
+        call = f"%{y} = bitnet.linear %{x}, %{w} scale(%{s})"
+        types = [f"tensor<?x{k}xf32>", f"tensor<{n}x{k}x{element}>", f"tensor<{'x'.join(map(str, scale_shape))}xf32>"]
+        for wanted, name, size, word in ((bias, b, n, "bias"), (gain, g, k, "norm_weight"), (shift, h, k, "norm_bias")):
+            if wanted:
+                lines += self.source.weight(name, self.floats(size))
+                call += f" {word}(%{name})"
+                types.append(f"tensor<{size}xf32>")
+        attributes = [part for part in (activation, f"scales = {scales}", norm and f"norm = {norm}", extra) if part]
+        return lines + f"{call} {{{', '.join(attributes)}}} : ({', '.join(types)}) -> tensor<?x{n}xf32>\n"
+
+    def form(self, name: str, n: int, k: int, **options) -> None:
+        """An entry of one layer."""
+        self.add(name, k, {"y": f"Tx{n}xf32"}, self.linear("x", "y", n, k, **options))
+
+    def add(self, name: str, k: int, outputs: dict[str, str], body: str) -> None:
+        self.columns[name] = k
+        self.source.entry(name, {"x": f"Tx{k}xf32"}, outputs, body)
+
+
+def all_forms() -> Forms:
+    forms = Forms()
+    for element, kind in ((TERNARY, "ternary"), (BINARY, "binary")):
+        form = lambda name, n, k, e=element, t=kind, **options: forms.form(f"{t}_{name}", n, k, element=e, **options)  # noqa: E731
+        # Shapes: below, at and above the panel (64 or 128 rows), the step (4 columns) and the vector (16 lanes).
+        for n, k in ((1, 4), (3, 5), (16, 31), (63, 64), (65, 66), (127, 130), (130, 33)):
+            form(f"shape_{n}_{k}", n, k)
+        for name, scales, shape in (
+            ("ranges", "#bitnet.scales<rows = [5, 60, 1, 70]>", (4,)),
+            ("rows", ones(136), (136,)),
+        ):
+            form(f"scales_{name}", 136, 40, scales=scales, scale_shape=shape)
+            form(f"scales_{name}_divide", 136, 40, scales=scales, scale_shape=shape, extra=DIVIDE)
+        form("divide", 70, 48, extra=DIVIDE)
+        # Groups that divide K, that leave a rest, whose rest has no whole step, and larger than K.
+        for group, k in ((128, 256), (64, 200), (32, 101), (4, 10), (64, 33)):
+            scales = f"#bitnet.scales<group = {group}>"
+            groups = (k + group - 1) // group
+            form(f"group_{group}_{k}", 70, k, scales=scales, scale_shape=(70, groups))
+            form(
+                f"group_{group}_{k}_bias",
+                70,
+                k,
+                scales=scales,
+                scale_shape=(70, groups),
+                bias=True,
+                extra=DIVIDE,
+                activation=act("per_tensor"),
+            )
+            form(f"group_{group}_{k}_floats", 70, k, scales=scales, scale_shape=(70, groups), activation="")
+        for name, activation in (
+            ("per_tensor", act("per_tensor")),
+            ("bits4", act(bits=4)),
+            ("bits2", act(bits=2)),
+            ("per_tensor_bits4", act("per_tensor", 4)),
+            ("large_eps", act(eps="2.0")),
+            ("floats", ""),
+        ):
+            for k in (48, 66):
+                form(f"{name}_{k}", 70, k, activation=activation)
+            form(f"{name}_bias", 70, 48, activation=activation, bias=True)
+            form(f"{name}_bias_before", 70, 48, activation=activation, bias=True, extra=BEFORE)
+            form(f"{name}_rms", 70, 66, activation=activation, norm="#bitnet.norm<rms, eps = 1.0e-6>", gain=True)
+        for name, norm in (("rms", "#bitnet.norm<rms, eps = 1.0e-5>"), ("layer", "#bitnet.norm<layer, eps = 1.0e-5>")):
+            for k in (16, 66, 7):
+                form(f"{name}_{k}", 20, k, norm=norm)
+                form(f"{name}_gain_{k}", 20, k, norm=norm, gain=True)
+        form("layer_shift", 20, 66, norm="#bitnet.norm<layer, eps = 0.0>", gain=True, shift=True)
+        form("layer_shift_only", 20, 66, norm="#bitnet.norm<layer, eps = 1.0e-5>", shift=True, bias=True)
+        form("no_norm", 20, 66, norm="#bitnet.norm<none, eps = 0.0>")
+    fused_forms(forms)
+    accumulator_forms(forms)
+    return forms
+
+
+DIVIDE = "direction = #bitnet.direction<divide>"
+BEFORE = "bias_place = #bitnet.bias_place<before_scale>"
+
+
+def fused_forms(forms: Forms) -> None:
+    """Layers that the compiler puts together: projections of one input, gates, residuals."""
+    for element, kind in ((TERNARY, "ternary"), (BINARY, "binary")):
+        for name, activation in (("", act()), ("_floats", "")):
+            options = {"element": element, "activation": activation}
+            group = {"scales": "#bitnet.scales<group = 32>"}
+            body = forms.linear("x", "q", 70, 66, **options)
+            body += forms.linear("x", "k", 5, 66, scales=ones(5), scale_shape=(5,), **options)
+            body += forms.linear("x", "v", 64, 66, extra=DIVIDE, **options)
+            body += forms.linear("x", "z", 9, 66, bias=True, **options)
+            forms.add(f"{kind}_projections{name}", 66, {n: f"Tx{s}xf32" for n, s in QKVZ.items()}, body)
+            body = forms.linear("x", "q", 70, 66, scale_shape=(70, 3), **options, **group)
+            body += forms.linear("x", "k", 3, 66, scale_shape=(3, 3), extra=DIVIDE, **options, **group)
+            forms.add(f"{kind}_projections_groups{name}", 66, {"q": "Tx70xf32", "k": "Tx3xf32"}, body)
+            for gate in ("relu2", "silu"):
+                # Below, at and above half a panel of either kind.
+                for n in (3, 32, 33, 100):
+                    body = gate_and_up(forms, gate, n, options)
+                    forms.add(f"{kind}_{gate}_{n}{name}", 66, {"y": f"Tx{n}xf32"}, body)
+                body = gate_and_up(forms, gate, 40, {**options, **group, "scale_shape": (40, 3)})
+                forms.add(f"{kind}_{gate}_groups{name}", 66, {"y": "Tx40xf32"}, body)
+            body = gate_and_up(forms, "relu2", 66, options)
+            body += "%r = arith.addf %x, %y : tensor<?x66xf32>\n"
+            forms.add(f"{kind}_residual_gated{name}", 66, {"r": "Tx66xf32"}, body)
+            body = forms.linear("x", "y", 66, 66, bias=True, **options)
+            body += "%r = arith.addf %y, %x : tensor<?x66xf32>\n"
+            forms.add(f"{kind}_residual{name}", 66, {"r": "Tx66xf32"}, body)
+    # Ternary and binary weights on one input do not go together.
+    body = forms.linear("x", "q", 20, 34) + forms.linear("x", "k", 20, 34, element=BINARY)
+    forms.add("mixed_projections", 34, {"q": "Tx20xf32", "k": "Tx20xf32"}, body)
+    # A gate that something else reads stays as it is.
+    body = gate_and_up(forms, "silu", 20, {}) + "%other = arith.addf %gate, %up : tensor<?x20xf32>\n"
+    forms.add("gate_with_other_use", 66, {"y": "Tx20xf32", "other": "Tx20xf32"}, body)
+    # A chain: norm, quantise, product, gate, norm, product, residual.
+    body = forms.linear("x", "h", 48, 34, norm="#bitnet.norm<rms, eps = 1.0e-5>", gain=True)
+    body += forms.linear("h", "z", 34, 48, norm="#bitnet.norm<layer, eps = 1.0e-5>", gain=True, shift=True)
+    body += "%y = arith.addf %x, %z : tensor<?x34xf32>\n"
+    forms.add("chain", 34, {"y": "Tx34xf32"}, body)
+
+
+QKVZ = {"q": 70, "k": 5, "v": 64, "z": 9}
+
+
+def gate_and_up(forms: Forms, gate: str, n: int, options: dict) -> str:
+    body = forms.linear("x", "gate", n, 66, **options) + forms.linear("x", "up", n, 66, **options)
+    return body + f"%y = bitnet.gated %gate, %up {{act = #bitnet.gate_act<{gate}>}} : tensor<?x{n}xf32>\n"
+
+
+def accumulator_forms(forms: Forms) -> None:
+    """Codes, scales, sums and accumulators as outputs, beside the scaled result."""
+    for element, kind in ((TERNARY, "ternary"), (BINARY, "binary")):
+        for k, group in ((34, 0), (64, 0), (101, 32), (128, 64)):
+            for activation in ("per_token", "per_tensor"):
+                n, name = 70, f"{kind}_acc_{k}_{group}_{activation}"
+                groups = (k + group - 1) // group if group else 1
+                scales = f"#bitnet.scales<group = {group}>" if group else "#bitnet.scales<tensor>"
+                shape = (n, groups) if group else (1,)
+                accumulators = f"?x{n}x{groups}xi32" if group else f"?x{n}xi32"
+                scale = "?" if activation == "per_token" else "1"
+                body = forms.source.weight(f"w_{name}", forms.codes(n, k, element), element)
+                body += forms.source.weight(f"s_{name}", forms.floats(*shape, positive=True))
+                body += f"""
+%codes, %scale, %sums = bitnet.quantize %x {{{act(activation)}}}
+  : tensor<?x{k}xf32> -> tensor<?x{k}xi8>, tensor<{scale}xf32>, tensor<?xi32>
+%acc = bitnet.matmul %codes, %w_{name} sums(%sums) {f"{{group = {group}}}" if group else ""}
+  : (tensor<?x{k}xi8>, tensor<{n}x{k}x{element}>, tensor<?xi32>) -> tensor<{accumulators}>
+%y = bitnet.dequantize %acc scale(%s_{name}) act_scale(%scale) {{scales = {scales}}}
+  : (tensor<{accumulators}>, tensor<{"x".join(map(str, shape))}xf32>, tensor<{scale}xf32>) -> tensor<?x{n}xf32>
+"""
+                outputs = {"y": f"Tx{n}xf32", "acc": "T" + accumulators[1:], "codes": f"Tx{k}xi8", "sums": "Txi32"}
+                outputs["scale"] = scale.replace("?", "T") + "xf32"
+                forms.add(name, k, outputs, body)
+
+
+def inputs(name: str, tokens: int, columns: int) -> Arrays:
+    """Rows of usual size among rows of zeros, of denormal, of small and of huge numbers."""
+    rng = np.random.default_rng([tokens, columns, *name.encode()])
+    x = rng.normal(size=(tokens, columns)).astype(np.float32)
+    if tokens > 2:
+        for row, factor in zip(range(1, tokens), (0.0, 1e-42, 1e-20, 1e20, 1e-6), strict=False):
+            # 1e20 squared is infinite, and so are sums of squares.
+            x[row] *= np.float32(factor)
+    # Halves, which round to even, and both zeros.
+    x[0, : columns // 2] = np.round(x[0, : columns // 2] * 4) / np.float32(8)
+    x[-1, -1] = -0.0
+    return {"x": x}
+
+
+FORMS = all_forms()
+
+
+@pytest.fixture(scope="module")
+def compiled(tmp_path_factory: pytest.TempPathFactory) -> Compiled:
+    return FORMS.source.compiled(tmp_path_factory.mktemp("layers"), "x86-64", "--no-self-test")
+
+
+@pytest.fixture(scope="module")
+def forced(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> Compiled:
+    """The widest target with one kernel row throughout."""
+    flags = (f"--force-kernel={request.param}", "--no-self-test")
+    return FORMS.source.compiled(tmp_path_factory.mktemp("forced"), TARGETS[-1], *flags)
+
+
+@pytest.fixture(scope="module")
+def reference(compiled: Compiled) -> dict[tuple[str, int], Arrays]:
+    """What the interpreter says; each case is computed once."""
+
+    class Cases(dict):
+        def __missing__(self, key: tuple[str, int]) -> Arrays:
+            name, tokens = key
+            self[key] = compiled.interpret(name, inputs(name, tokens, FORMS.columns[name]))
+            return self[key]
+
+    return Cases()
+
+
+def check(compiled: Compiled, reference: dict, target: str | None, threads: int, names: list[str]) -> None:
+    session = compiled.session(target, threads)
+    wrong = []
+    for name in names:
+        for tokens in TOKENS:
+            found = differences(reference[name, tokens], session.run(name, inputs(name, tokens, FORMS.columns[name])))
+            wrong += [f"{name} of {tokens} tokens: {text}" for text in found]
+    assert not wrong, f"{len(wrong)} results are not the interpreter's:\n" + "\n".join(wrong[:20])
+
+
+@pytest.mark.parametrize("threads", [1, 2, 3])
+@pytest.mark.parametrize("target", TARGETS)
+def test_bits_of_the_interpreter(compiled: Compiled, reference: dict, target: str, threads: int):
+    if not compiled.targets()[target]:
+        pytest.skip(f"this CPU cannot run {target}")
+    check(compiled, reference, target, threads, list(FORMS.columns))
+
+
+@pytest.mark.parametrize("forced", ROW_NAMES, indirect=True)
+def test_every_row_on_the_widest_target(forced: Compiled, reference: dict):
+    if not forced.targets()[TARGETS[-1]]:
+        pytest.skip(f"this CPU cannot run {TARGETS[-1]}")
+    check(forced, reference, TARGETS[-1], 2, list(FORMS.columns))
+
+
+def test_a_token_does_not_depend_on_the_others(compiled: Compiled):
+    """Rows computed alone equal rows computed together; with one scale for all tokens they cannot."""
+    session = compiled.session()
+    for name, columns in FORMS.columns.items():
+        if "per_tensor" in name or ("_bias" in name and "group" in name):
+            continue
+        x = inputs(name, 9, columns)["x"]
+        together = session.run(name, {"x": x})
+        for token in range(len(x)):
+            alone = session.run(name, {"x": x[token : token + 1]})
+            row = {key: value[token : token + 1] for key, value in together.items()}
+            assert not differences(row, alone), f"{name}, token {token}"
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf, 3.4e38, -3.4e38])
+def test_no_input_crashes(compiled: Compiled, value: float):
+    """Values that no model produces: defined results, the same on every target, and the other tokens untouched."""
+    sessions = [compiled.session(target) for target, runnable in compiled.targets().items() if runnable]
+    for name, columns in FORMS.columns.items():
+        clean = np.random.default_rng(3).normal(size=(4, columns)).astype(np.float32)
+        dirty = clean.copy()
+        dirty[2, columns // 3] = value
+        results = [session.run(name, {"x": dirty}) for session in sessions]
+        for other in results[1:]:
+            assert not differences(results[0], other), name
+        if "per_tensor" in name or ("_bias" in name and "group" in name):
+            continue
+        expected = sessions[0].run(name, {"x": clean})
+        for key, array in results[0].items():
+            kept = [0, 1, 3]
+            assert not differences({key: expected[key][kept]}, {key: array[kept]}), name
+
+
+def test_forms_use_what_they_are_named_after(compiled: Compiled, tmp_path: Path):
+    """Layers that go together are fused: otherwise the tests above would not see gated layouts and shared panels."""
+    from compiled import tool
+
+    text = tool("setun-compile", compiled.module, "-o", "-", "--emit=ternary", "--target=x86-64-v2", *compiled.weights)
+    for fragment in (
+        "order = gated",
+        "epilogue = #ternary.epilogue<relu2>",
+        "epilogue = #ternary.epilogue<silu>",
+        "residual(",
+        "norm_weight(",
+        "row_counts = array<i64: 70, 5, 64>",
+    ):
+        assert fragment in text, fragment
