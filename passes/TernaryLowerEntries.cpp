@@ -133,8 +133,7 @@ LogicalResult EntryLowering::redirectResults() {
       for (auto [axis, size] : llvm::enumerate(type.getShape()))
         if (ShapedType::isDynamic(size))
           sizes.push_back(memref::DimOp::create(b, loc, value, axis));
-      Value aside =
-          memref::AllocOp::create(b, loc, MemRefType::get(type.getShape(), type.getElementType()), sizes);
+      Value aside = memref::AllocOp::create(b, loc, MemRefType::get(type.getShape(), type.getElementType()), sizes);
       memref::CopyOp::create(b, loc, value, aside);
       value = aside;
     }

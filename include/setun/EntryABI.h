@@ -17,13 +17,13 @@ extern "C" {
 
 /* One run of one entry point. Every worker thread gets the same struct and its own thread number. */
 typedef struct setun_invocation {
-  uint32_t abi_version; /* SETUN_ENTRY_ABI_VERSION */
-  uint32_t num_threads; /* threads that execute the entry, >= 1 */
-  const uint8_t *weights;     /* start of the mapped weights section, 4096-byte aligned */
-  uint8_t *workspace;         /* scratch, 64-byte aligned, workspace(dims) bytes, contents undefined */
-  void *const *buffers;       /* inputs, states, outputs in manifest order; dense, row-major */
-  const int64_t *dims;        /* values of the entry's dimension symbols in manifest order */
-  int64_t position;           /* tokens already in the session; 0 where the entry has no position */
+  uint32_t abi_version;   /* SETUN_ENTRY_ABI_VERSION */
+  uint32_t num_threads;   /* threads that execute the entry, >= 1 */
+  const uint8_t *weights; /* start of the mapped weights section, 4096-byte aligned */
+  uint8_t *workspace;     /* scratch, 64-byte aligned, workspace(dims) bytes, contents undefined */
+  void *const *buffers;   /* inputs, states, outputs in manifest order; dense, row-major */
+  const int64_t *dims;    /* values of the entry's dimension symbols in manifest order */
+  int64_t position;       /* tokens already in the session; 0 where the entry has no position */
   void (*barrier)(void *data, uint32_t thread); /* returns once all num_threads threads have called it */
   void *barrier_data;
 } setun_invocation;

@@ -239,7 +239,8 @@ private:
                            : fb::CreateDim(builder, symbolIndex(dim.symbol, "tensor " + quoted(tensor.name)), 0));
       auto name = builder.CreateString(tensor.name);
       auto shape = builder.CreateVector(dims);
-      offsets.push_back(fb::CreateTensor(builder, name, static_cast<fb::ElementType>(tensor.type), shape, tensor.below));
+      offsets.push_back(
+          fb::CreateTensor(builder, name, static_cast<fb::ElementType>(tensor.type), shape, tensor.below));
     }
     return builder.CreateVector(offsets);
   }

@@ -122,8 +122,8 @@ TEST_F(SessionTest, ChecksTensors) {
   for (int64_t outside : {int64_t(-1), int64_t(kTokens), INT64_MIN, INT64_MAX}) {
     Owned<int64_t> bad(SETUN_I64, {3}, {1, outside, 3});
     expectError(run(bad.tensor(), goodOut), wrong,
-                "input 'tokens' of entry 'forward': expects values from 0 to " + std::to_string(kTokens - 1) + ", got " +
-                    std::to_string(outside) + " at element 1");
+                "input 'tokens' of entry 'forward': expects values from 0 to " + std::to_string(kTokens - 1) +
+                    ", got " + std::to_string(outside) + " at element 1");
   }
   in = goodIn;
   in.rank = 2;
