@@ -14,6 +14,7 @@ from setun.generate import generate
 from setun.random_checkpoint import SHAPES, write_checkpoint
 from setun.sampling import Sampler
 from setun.session import open_package
+from setun.text import Text
 
 pytest.importorskip("setun._setun", reason="the runtime module is not built")
 try:
@@ -210,18 +211,49 @@ def test_damaged_packages_are_refused(capsys: pytest.CaptureFixture[str], compil
     assert str(path) in err
 
 
-def test_the_bundled_model(capsys: pytest.CaptureFixture[str], shakespeare_model: Path, tmp_path: Path) -> None:
-    if not (shakespeare_model / "model.safetensors").is_file():
-        pytest.skip("the bundled model is not trained yet")
-    package = tmp_path / "shakespeare.setun"
-    assert run(capsys, "compile", shakespeare_model, "-o", package)[0] == 0
-    status, out, err = run(capsys, "verify", package, shakespeare_model, "--tokens", 64)
+@pytest.fixture(scope="module")
+def bundled(shakespeare_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Package of the bundled model with the portable set of code sections."""
+    package = tmp_path_factory.mktemp("bundled") / "shakespeare.setun"
+    compiler.compile_checkpoint(shakespeare_model, package, target="x86-64")
+    return package
+
+
+def test_the_bundled_model(capsys: pytest.CaptureFixture[str], shakespeare_model: Path, bundled: Path) -> None:
+    status, out, err = run(capsys, "verify", bundled, shakespeare_model, "--tokens", 64, "--json")
     assert status == 0, out + err
-    words = ["generate", package, "--prompt", "ROMEO:\n", "--max-new-tokens", 40, "--quiet"]
+    integers = json.loads(out)["integers"]
+    assert (integers["layers"], integers["codes_off_by_one"], integers["interpreter_logits_equal"]) == (35, 0, True)
+    words = ["generate", bundled, "--prompt", "ROMEO:\n", "--max-new-tokens", 40, "--quiet"]
     status, out, err = run(capsys, *words)
     assert (status, err) == (0, "")
     assert len(out.split()) >= 4
     assert run(capsys, *words, "--threads", 2)[1] == out
+
+
+def test_the_bundled_models_logits_depend_on_nothing_but_the_text(bundled: Path, root: Path) -> None:
+    """The same bits on every code section, on one and two threads, and at once, in pieces or token by token."""
+    targets = [target["name"] for target in open_package(bundled).description["targets"]]
+    assert targets == ["x86-64", "x86-64-v2", "x86-64-v3", "x86-64-v4", "x86-64-v4+avx512vnni"]
+    text = (root / "examples" / "shakespeare" / "data" / "tinyshakespeare.txt").read_text(encoding="utf-8")
+    tokens = np.array(Text(open_package(bundled).files()).encode(text[1000:1200])[:48], dtype=np.int64)
+    assert len(tokens) == 48
+    wanted: np.ndarray | None = None
+    for target in runnable(bundled):
+        for threads in (1, 2):
+            package = open_package(bundled, target)
+            assert package.target() == target
+            whole = package.session(threads).run("forward", {"tokens": tokens})["logits"]
+            wanted = whole if wanted is None else wanted
+            assert whole.shape == (48, 1000)
+            assert whole.tobytes() == wanted.tobytes(), (target, threads, "at once")
+            for piece in (1, 7):
+                session = package.session(threads)
+                for begin in range(0, len(tokens), piece):
+                    part = tokens[begin : begin + piece]
+                    last = session.run("step", {"tokens": part})["logits"]
+                    at = begin + len(part) - 1
+                    assert last.tobytes() == wanted[at : at + 1].tobytes(), (target, threads, piece, at)
 
 
 def test_modules_of_ones_own(tmp_path: Path) -> None:
