@@ -30,7 +30,13 @@ struct TernaryFuseEpilogue : public setun::impl::TernaryFuseEpilogueBase<Ternary
         matmul->getResult(0) != product || matmul->getBlock() != add->getBlock() ||
         residual.getType() != product.getType())
       return false;
-    // The residual may be defined after the matmul: the matmul moves down to the addition.
+    // The residual may be defined after the matmul: the matmul moves down to the addition, unless that would take its
+    // accumulators from a reader above.
+    if (llvm::any_of(matmul->getUsers(), [&](Operation *user) {
+          Operation *top = add->getBlock()->findAncestorOpInBlock(*user);
+          return top && top->isBeforeInBlock(add);
+        }))
+      return false;
     matmul->moveBefore(add);
     matmul.getResidualMutable().assign(residual);
     matmul->setLoc(OpBuilder(add).getFusedLoc({matmul.getLoc(), add.getLoc()}));

@@ -72,8 +72,8 @@ void TernaryFuseProjections::runOnOperation() {
     auto gate = gated.getGate().getDefiningOp<MatmulOp>();
     auto up = gated.getUp().getDefiningOp<MatmulOp>();
     if (!gate || !up || gate == up || !canFuse(gate) || !canFuse(up) || !gate->hasOneUse() || !up->hasOneUse() ||
-        gate.getX() != up.getX() || gate.getLayout() != up.getLayout() || gate.getGroupAttr() != up.getGroupAttr() ||
-        gate.getActScale() != up.getActScale())
+        gate.getX() != up.getX() || gate.getSums() != up.getSums() || gate.getLayout() != up.getLayout() ||
+        gate.getGroupAttr() != up.getGroupAttr() || gate.getActScale() != up.getActScale())
       continue;
     Epilogue epilogue = gated.getAct() == bitnet::GateAct::Relu2 ? Epilogue::Relu2 : Epilogue::Silu;
     MatmulOp merged = merge({gate, up}, RowOrder::Gated, epilogue, gate.getX(), gated);
@@ -84,13 +84,13 @@ void TernaryFuseProjections::runOnOperation() {
     ++numFused;
   }
 
-  // The rest: groups with the same input, in program order.
-  using Key = std::tuple<Value, Attribute, Attribute>;
+  // The rest: groups with the same input and activation scale, in program order.
+  using Key = std::tuple<Value, Value, Value, Attribute, Attribute>;
   llvm::MapVector<Key, SmallVector<MatmulOp>> groups;
   getOperation().walk([&](MatmulOp op) {
     if (canFuse(op))
-      groups[{op.getX(), StringAttr::get(&getContext(), stringifyPacking(op.getLayout().getPacking())),
-              op.getGroupAttr()}]
+      groups[{op.getX(), op.getActScale(), op.getSums(),
+              StringAttr::get(&getContext(), stringifyPacking(op.getLayout().getPacking())), op.getGroupAttr()}]
           .push_back(op);
   });
   for (auto &entry : groups) {
