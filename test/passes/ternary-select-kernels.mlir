@@ -1,0 +1,76 @@
+// Every row of lib/Target/Kernels.def, by features; tokens of the tile differ between ternary and binary.
+// RUN: setun-opt %s --pass-pipeline='builtin.module(func.func(ternary-select-kernels{features=avx512f,avx512bw,avx512vl,avx512vnni}))' | FileCheck %s -DROW=avx512vnni -DT=4 -DB=2
+// RUN: setun-opt %s --pass-pipeline='builtin.module(func.func(ternary-select-kernels{features=avx2,avx512f,avx512bw,avx512vl}))' | FileCheck %s -DROW=avx512bw -DT=4 -DB=2
+// RUN: setun-opt %s --pass-pipeline='builtin.module(func.func(ternary-select-kernels{features=avx2,avx512f}))' | FileCheck %s -DROW=avx2 -DT=2 -DB=1
+// RUN: setun-opt %s --pass-pipeline='builtin.module(func.func(ternary-select-kernels))' | FileCheck %s -DROW=generic -DT=1 -DB=1
+
+// A row that is asked for is taken if the features allow it.
+// RUN: setun-opt %s --pass-pipeline='builtin.module(func.func(ternary-select-kernels{features=avx2 row=generic}))' | FileCheck %s -DROW=generic -DT=1 -DB=1
+// RUN: not setun-opt %s --pass-pipeline='builtin.module(func.func(ternary-select-kernels{features=avx2 row=avx512bw}))' 2>&1 | FileCheck %s --check-prefix=REFUSED
+// RUN: not setun-opt %s --pass-pipeline='builtin.module(func.func(ternary-select-kernels{row=avx3}))' 2>&1 | FileCheck %s --check-prefix=UNKNOWN
+// REFUSED: error: expects a kernel row that the target supports, got avx512bw
+// UNKNOWN: error: expects a kernel row that the target supports, got avx3
+
+// Beyond the last K at which four products of the largest codes fit i32, the row falls through, even if asked for.
+// RUN: setun-opt %s --pass-pipeline='builtin.module(func.func(ternary-select-kernels{features=avx2,avx512f,avx512bw,avx512vl,avx512vnni row=avx512vnni}))' | FileCheck %s --check-prefix=LONG
+// LONG-LABEL: func.func @longest
+// LONG: kernel = #ternary.kernel<"avx512vnni"
+// LONG-LABEL: func.func @too_long
+// LONG: kernel = #ternary.kernel<"avx512bw"
+// LONG-LABEL: func.func @longest_binary
+// LONG: kernel = #ternary.kernel<"avx512vnni"
+// LONG-LABEL: func.func @too_long_binary
+// LONG: kernel = #ternary.kernel<"avx512bw"
+
+// CHECK-LABEL: func.func @ternary
+// CHECK: ternary.matmul {{.*}} kernel = #ternary.kernel<"[[ROW]]", tokens = [[T]]>
+func.func @ternary(%x: tensor<?x4xi8>, %p: tensor<64xi8>, %s: tensor<1x1x64xf32>, %c: tensor<?xi32>, %e: tensor<?x2xi32>)
+    -> tensor<?x2xi32> {
+  %y = ternary.matmul %x, %p, %s sums(%c) acc_outs(%e) {layout = #ternary.layout<r16k4f4, rows = 2, cols = 4>}
+    : (tensor<?x4xi8>, tensor<64xi8>, tensor<1x1x64xf32>, tensor<?xi32>, tensor<?x2xi32>) -> tensor<?x2xi32>
+  return %y : tensor<?x2xi32>
+}
+// CHECK-LABEL: func.func @binary
+// CHECK: ternary.matmul {{.*}} kernel = #ternary.kernel<"[[ROW]]", tokens = [[B]]>
+func.func @binary(%x: tensor<?x4xi8>, %p: tensor<64xi8>, %s: tensor<1x1x128xf32>, %c: tensor<?xi32>, %e: tensor<?x2xi32>)
+    -> tensor<?x2xi32> {
+  %y = ternary.matmul %x, %p, %s sums(%c) acc_outs(%e) {layout = #ternary.layout<r16k4f8, rows = 2, cols = 4>}
+    : (tensor<?x4xi8>, tensor<64xi8>, tensor<1x1x128xf32>, tensor<?xi32>, tensor<?x2xi32>) -> tensor<?x2xi32>
+  return %y : tensor<?x2xi32>
+}
+// What has been decided stays.
+// CHECK-LABEL: func.func @decided
+// CHECK: ternary.matmul {{.*}} kernel = #ternary.kernel<"avx2", tokens = 7>
+func.func @decided(%x: tensor<?x4xi8>, %p: tensor<64xi8>, %s: tensor<1x1x64xf32>, %c: tensor<?xi32>, %e: tensor<?x2xi32>)
+    -> tensor<?x2xi32> {
+  %y = ternary.matmul %x, %p, %s sums(%c) acc_outs(%e)
+    {layout = #ternary.layout<r16k4f4, rows = 2, cols = 4>, kernel = #ternary.kernel<"avx2", tokens = 7>}
+    : (tensor<?x4xi8>, tensor<64xi8>, tensor<1x1x64xf32>, tensor<?xi32>, tensor<?x2xi32>) -> tensor<?x2xi32>
+  return %y : tensor<?x2xi32>
+}
+// 170 * 128 * 98688 < 2^31 <= 170 * 128 * 98692.
+func.func @longest(%x: tensor<?x98688xi8>, %p: tensor<1579008xi8>, %s: tensor<1x1x64xf32>, %c: tensor<?xi32>,
+                   %e: tensor<?x2xi32>) -> tensor<?x2xi32> {
+  %y = ternary.matmul %x, %p, %s sums(%c) acc_outs(%e) {layout = #ternary.layout<r16k4f4, rows = 2, cols = 98688>}
+    : (tensor<?x98688xi8>, tensor<1579008xi8>, tensor<1x1x64xf32>, tensor<?xi32>, tensor<?x2xi32>) -> tensor<?x2xi32>
+  return %y : tensor<?x2xi32>
+}
+func.func @too_long(%x: tensor<?x98692xi8>, %p: tensor<1579072xi8>, %s: tensor<1x1x64xf32>, %c: tensor<?xi32>,
+                    %e: tensor<?x2xi32>) -> tensor<?x2xi32> {
+  %y = ternary.matmul %x, %p, %s sums(%c) acc_outs(%e) {layout = #ternary.layout<r16k4f4, rows = 2, cols = 98692>}
+    : (tensor<?x98692xi8>, tensor<1579072xi8>, tensor<1x1x64xf32>, tensor<?xi32>, tensor<?x2xi32>) -> tensor<?x2xi32>
+  return %y : tensor<?x2xi32>
+}
+// 255 * 128 * 65792 < 2^31 <= 255 * 128 * 65796.
+func.func @longest_binary(%x: tensor<?x65792xi8>, %p: tensor<1052672xi8>, %s: tensor<1x1x128xf32>, %c: tensor<?xi32>,
+                          %e: tensor<?x2xi32>) -> tensor<?x2xi32> {
+  %y = ternary.matmul %x, %p, %s sums(%c) acc_outs(%e) {layout = #ternary.layout<r16k4f8, rows = 2, cols = 65792>}
+    : (tensor<?x65792xi8>, tensor<1052672xi8>, tensor<1x1x128xf32>, tensor<?xi32>, tensor<?x2xi32>) -> tensor<?x2xi32>
+  return %y : tensor<?x2xi32>
+}
+func.func @too_long_binary(%x: tensor<?x65796xi8>, %p: tensor<1052736xi8>, %s: tensor<1x1x128xf32>, %c: tensor<?xi32>,
+                           %e: tensor<?x2xi32>) -> tensor<?x2xi32> {
+  %y = ternary.matmul %x, %p, %s sums(%c) acc_outs(%e) {layout = #ternary.layout<r16k4f8, rows = 2, cols = 65796>}
+    : (tensor<?x65796xi8>, tensor<1052736xi8>, tensor<1x1x128xf32>, tensor<?xi32>, tensor<?x2xi32>) -> tensor<?x2xi32>
+  return %y : tensor<?x2xi32>
+}
