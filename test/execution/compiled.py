@@ -6,7 +6,7 @@ import json
 import os
 import re
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -75,7 +75,7 @@ class Source:
     """Text of a module under construction, and its weights."""
 
     def __init__(self) -> None:
-        self.text = ""
+        self.entries: dict[str, str] = {}
         self.weights: Arrays = {}
 
     def weight(self, name: str, array: np.ndarray, element: str = "f32") -> str:
@@ -110,11 +110,14 @@ class Source:
 
         arguments = ", ".join(f"{value(name)}: {typed(name, shape)}" for name, shape in inputs.items())
         results = ", ".join(typed(name, shape) for name, shape in outputs.items())
-        self.text += f"func.func @{name}({arguments}) -> ({results}) attributes {{bitnet.entry{flags}}} {{\n{body}"
-        self.text += f"return {', '.join(map(value, outputs))} : {', '.join(map(tensor, outputs.values()))}\n}}\n"
+        text = f"func.func @{name}({arguments}) -> ({results}) attributes {{bitnet.entry{flags}}} {{\n{body}"
+        text += f"return {', '.join(map(value, outputs))} : {', '.join(map(tensor, outputs.values()))}\n}}\n"
+        self.entries[name] = text
 
-    def compiled(self, folder: Path, target: str = "x86-64", *flags: str) -> Compiled:
-        return Compiled(folder, self.text, self.weights).compile(target, *flags)
+    def compiled(self, folder: Path, target: str, *flags: str, only: Collection[str] = ()) -> Compiled:
+        """The package of these entries, or of all."""
+        text = "".join(text for name, text in self.entries.items() if not only or name in only)
+        return Compiled(folder, text, self.weights).compile(target, *flags)
 
 
 class Compiled:
