@@ -155,7 +155,7 @@ def TernaryTile : Pass<"ternary-tile", "::mlir::func::FuncOp"> {
   let summary = "operations in kernels ==> loops over this thread's tiles of vectors";
   let description = [{
     Splits each operation among the threads (rows of weights for matmuls, tokens or heads otherwise) and writes it as
-    loops over vectors of 16 lanes, in the stated order of floats. Matmuls become `ternary.unpack` and `ternary.dot`.
+    loops over vectors of 16 lanes, in the stated order of floats. Matmuls become `ternary.unpack` with `ternary.dot` or `ternary.dot_pairs`, as the kernel row says.
   }];
   let dependentDialects = ["::mlir::ternary::TernaryDialect", "::mlir::scf::SCFDialect", "::mlir::vector::VectorDialect",
                            "::mlir::arith::ArithDialect", "::mlir::math::MathDialect", "::mlir::memref::MemRefDialect",
@@ -163,7 +163,7 @@ def TernaryTile : Pass<"ternary-tile", "::mlir::func::FuncOp"> {
 }
 
 def TernaryLowerVectors : Pass<"ternary-lower-vectors", "::mlir::func::FuncOp"> {
-  let summary = "ternary.unpack and ternary.dot ==> vector arithmetic and target intrinsics";
+  let summary = "ternary.unpack, dot and dot_pairs ==> vector arithmetic and target intrinsics";
   let description = [{
     By the kernel row that the function carries (`ternary.kernel_row`): `vpdpbusd`, `vpmaddubsw` + `vpmaddwd` on 512 or
     256 bits, or 16-bit products in plain vector arithmetic.

@@ -1,7 +1,7 @@
 //===- TernaryLowerVectors.cpp - unpack and dot into target instructions ---------===//
 //
-// One lowering of ternary.dot for each row of lib/Target/Kernels.def. All are exact: u is at most max_code, s is any
-// int8, and 16-bit partial sums are used only where their bound is proved from max_code.
+// One lowering of ternary.dot and ternary.dot_pairs for each row of lib/Target/Kernels.def. All are exact: u is at most
+// max_code, s is any int8, and 16-bit partial sums are used only where their bound is proved from max_code.
 //
 //===----------------------------------------------------------------------===//
 #include "lib/Target/Kernels.h"
@@ -100,12 +100,63 @@ struct LowerDot : public OpRewritePattern<DotOp> {
   StringRef row;
 };
 
+/// vpmaddubsw and an addition, on vectors of at most `width` bits. The op's verifier bounds the sums.
+Value pairsMadd(OpBuilder &b, Location loc, DotPairsOp op, unsigned width) {
+  int64_t total = cast<VectorType>(op.getU().getType()).getNumElements();
+  int64_t bytes = std::min<int64_t>(total, width / 8);
+  StringRef maddubs = bytes == 64   ? "llvm.x86.avx512.pmaddubs.w.512"
+                      : bytes == 32 ? "llvm.x86.avx2.pmadd.ub.sw"
+                                    : "llvm.x86.ssse3.pmadd.ub.sw.128";
+  if (bytes == total)
+    return arith::AddIOp::create(b, loc, op.getAcc(),
+                                 call(b, loc, maddubs, vec(b, bytes / 2, 16), {op.getU(), op.getS()}));
+  Value result = op.getAcc();
+  for (int64_t at = 0; at < total; at += bytes) {
+    Value pairs = call(b, loc, maddubs, vec(b, bytes / 2, 16),
+                       {part(b, loc, op.getU(), at, bytes), part(b, loc, op.getS(), at, bytes)});
+    Value sum = arith::AddIOp::create(b, loc, part(b, loc, op.getAcc(), at / 2, bytes / 2), pairs);
+    result = vector::InsertStridedSliceOp::create(b, loc, sum, result, ArrayRef<int64_t>{at / 2}, ArrayRef<int64_t>{1});
+  }
+  return result;
+}
+
+/// Plain vector arithmetic: even and odd bytes as 16-bit lanes.
+Value pairsGeneric(OpBuilder &b, Location loc, DotPairsOp op) {
+  auto words = cast<VectorType>(op.getAcc().getType());
+  Value u = vector::BitCastOp::create(b, loc, words, op.getU());
+  Value s = vector::BitCastOp::create(b, loc, words, op.getS());
+  Value eight = splat(b, loc, words, 8);
+  Value uLow = arith::AndIOp::create(b, loc, u, splat(b, loc, words, 0xff));
+  Value uHigh = arith::ShRUIOp::create(b, loc, u, eight);
+  Value sLow = arith::ShRSIOp::create(b, loc, arith::ShLIOp::create(b, loc, s, eight), eight);
+  Value sHigh = arith::ShRSIOp::create(b, loc, s, eight);
+  Value sum = arith::AddIOp::create(b, loc, op.getAcc(), arith::MulIOp::create(b, loc, uLow, sLow));
+  return arith::AddIOp::create(b, loc, sum, arith::MulIOp::create(b, loc, uHigh, sHigh));
+}
+
+struct LowerDotPairs : public OpRewritePattern<DotPairsOp> {
+  LowerDotPairs(MLIRContext *context, StringRef row) : OpRewritePattern(context), row(row) {}
+
+  LogicalResult matchAndRewrite(DotPairsOp op, PatternRewriter &rewriter) const override {
+    Location loc = op.getLoc();
+    if (row == "avx512vnni" || row == "avx512bw")
+      rewriter.replaceOp(op, pairsMadd(rewriter, loc, op, 512));
+    else if (row == "avx2")
+      rewriter.replaceOp(op, pairsMadd(rewriter, loc, op, 256));
+    else
+      rewriter.replaceOp(op, pairsGeneric(rewriter, loc, op));
+    return success();
+  }
+
+  StringRef row;
+};
+
 struct LowerUnpack : public OpRewritePattern<UnpackOp> {
   using OpRewritePattern::OpRewritePattern;
 
   LogicalResult matchAndRewrite(UnpackOp op, PatternRewriter &rewriter) const override {
     Location loc = op.getLoc();
-    VectorType type = vec(rewriter, 64, 8);
+    auto type = cast<VectorType>(op.getBytes().getType());
     int64_t bits = op.getBits(), field = op.getField();
     Value codes = op.getBytes();
     int64_t mask = op.getCumulative() ? (1 << (bits * (field + 1))) - 1 : (1 << bits) - 1;
@@ -130,11 +181,11 @@ struct TernaryLowerVectors : public setun::impl::TernaryLowerVectorsBase<Ternary
     }
     RewritePatternSet patterns(&getContext());
     patterns.add<LowerUnpack>(&getContext());
-    patterns.add<LowerDot>(&getContext(), row);
+    patterns.add<LowerDot, LowerDotPairs>(&getContext(), row);
     if (failed(applyPatternsGreedily(func, std::move(patterns))))
       return signalPassFailure();
     bool left = false;
-    func.walk([&](Operation *op) { left |= isa<DotOp, UnpackOp>(op); });
+    func.walk([&](Operation *op) { left |= isa<DotOp, DotPairsOp, UnpackOp>(op); });
     if (left)
       signalPassFailure();
   }

@@ -26,8 +26,15 @@ private:
   SmallVector<Value> dots(Value panel, Value token, int64_t tokens, Value from, Value to, bool withSums);
   SmallVector<Value> floatDots(Value panel, Value token, int64_t tokens, Value from, Value to, int64_t lastColumns,
                                ValueRange init);
-  Value bytesAt(Value panel, Value step);
-  Value activations(Value token, Value step);
+  SmallVector<Value> triangularDots(Value panel, Value token, int64_t tokens, Value from, Value to, bool withSums);
+  /// The same for the lanes whose bytes are [offset, offset + bytes) of each step.
+  SmallVector<Value> pairDots(Value panel, Value token, int64_t tokens, Value from, Value to, bool withSums,
+                              int64_t offset, int64_t bytes);
+  Value bytesAt(Value panel, Value step, int64_t offset, int64_t bytes);
+  Value activations(Value token, Value step, int64_t bytes);
+  Value ones(int64_t bytes);
+  /// Largest code of a field, alone or with all lower ones.
+  int64_t maxCode(int64_t field, bool cumulative);
   Value correct(Value dot, Value sum);
   void writeAcc(ArrayRef<Value> acc, Value panel, Value token, int64_t tokens, Value group);
   void epilogue(ArrayRef<Value> values, Value panel, Value token, int64_t tokens);
@@ -47,55 +54,116 @@ private:
   const KernelRow *row;
 };
 
-Value MatmulTiler::bytesAt(Value panel, Value step) {
-  Value at = v.mul(v.add(v.mul(panel, layout.getSteps()), step), 64);
-  return vector::LoadOp::create(b, loc, VectorType::get({64}, b.getI8Type()), op.getPacked(), ValueRange{at});
+Value MatmulTiler::bytesAt(Value panel, Value step, int64_t offset, int64_t bytes) {
+  Value at = v.add(v.mul(v.add(v.mul(panel, layout.getSteps()), step), 64), offset);
+  return vector::LoadOp::create(b, loc, VectorType::get({bytes}, b.getI8Type()), op.getPacked(), ValueRange{at});
 }
 
-Value MatmulTiler::activations(Value token, Value step) {
+Value MatmulTiler::activations(Value token, Value step, int64_t bytes) {
   Value four =
       vector::LoadOp::create(b, loc, VectorType::get({4}, b.getI8Type()), op.getX(), ValueRange{token, v.mul(step, 4)});
   Value word = vector::BitCastOp::create(b, loc, VectorType::get({1}, b.getI32Type()), four);
-  Value all = v.broadcast(vector::ExtractOp::create(b, loc, word, ArrayRef<int64_t>{0}));
-  return vector::BitCastOp::create(b, loc, VectorType::get({64}, b.getI8Type()), all);
+  Value all = vector::BroadcastOp::create(b, loc, VectorType::get({bytes / 4}, b.getI32Type()),
+                                          vector::ExtractOp::create(b, loc, word, ArrayRef<int64_t>{0}));
+  return vector::BitCastOp::create(b, loc, VectorType::get({bytes}, b.getI8Type()), all);
+}
+
+Value MatmulTiler::ones(int64_t bytes) {
+  return arith::ConstantOp::create(
+      b, loc, DenseElementsAttr::get(VectorType::get({bytes}, b.getI8Type()), static_cast<int8_t>(1)));
+}
+
+int64_t MatmulTiler::maxCode(int64_t field, bool cumulative) {
+  int64_t mask = (1 << (cumulative ? bits * (field + 1) : bits)) - 1;
+  // Code 3 does not occur in ternary fields.
+  return layout.isBinary() ? mask : mask / 3 * 2;
 }
 
 SmallVector<Value> MatmulTiler::dots(Value panel, Value token, int64_t tokens, Value from, Value to, bool withSums) {
+  if (row->method == DotMethod::Triangular)
+    return triangularDots(panel, token, tokens, from, to, withSums);
+  // A vector holds the whole step where one token uses it once, from memory; several tokens use a narrower part, whose
+  // accumulators all stay in registers, and pass over the panel (which is in cache by then) once for each part.
+  int64_t bytes = row->bytes;
+  if (tokens == 1 && row->bytes >= 32)
+    bytes = 64;
+  SmallVector<SmallVector<Value>> parts;
+  for (int64_t offset = 0; offset < 64; offset += bytes)
+    parts.push_back(pairDots(panel, token, tokens, from, to, withSums, offset, bytes));
+  if (parts.size() == 1)
+    return parts.front();
+  SmallVector<Value> acc;
+  for (size_t i = 0; i < parts.front().size(); ++i) {
+    Value all = v.splatI32(0);
+    for (auto [part, values] : llvm::enumerate(parts))
+      all = vector::InsertStridedSliceOp::create(
+          b, loc, values[i], all, ArrayRef<int64_t>{static_cast<int64_t>(part) * bytes / 4}, ArrayRef<int64_t>{1});
+    acc.push_back(all);
+  }
+  return acc;
+}
+
+SmallVector<Value> MatmulTiler::pairDots(Value panel, Value token, int64_t tokens, Value from, Value to, bool withSums,
+                                         int64_t offset, int64_t bytes) {
   int64_t perToken = fields + (withSums ? 1 : 0);
-  SmallVector<Value> init(tokens * perToken, v.splatI32(0));
-  bool cumulative = row->cumulative;
-  SmallVector<Value> acc = v.loop(from, to, 1, init, [&](Value step, ValueRange state) {
-    Value bytes = bytesAt(panel, step);
-    SmallVector<Value> codes;
-    SmallVector<int64_t> maxCode;
-    for (int64_t f = 0; f < fields; ++f) {
-      codes.push_back(UnpackOp::create(b, loc, bytes.getType(), bytes, f, bits, cumulative));
-      int64_t mask = (1 << (cumulative ? bits * (f + 1) : bits)) - 1;
-      // Code 3 does not occur in ternary fields.
-      maxCode.push_back(layout.isBinary() ? mask : mask / 3 * 2);
-    }
-    SmallVector<Value> next;
-    for (int64_t m = 0; m < tokens; ++m) {
-      Value x = activations(v.add(token, m), step);
+  auto narrow = VectorType::get({bytes / 2}, b.getI16Type()), wide = VectorType::get({bytes / 4}, b.getI32Type());
+  int64_t steps = KernelRow::maxPairSteps(maxCode(0, false));
+  SmallVector<Value> init(tokens * perToken, arith::ConstantOp::create(b, loc, b.getZeroAttr(wide)));
+  return v.loop(from, to, steps, init, [&](Value first, ValueRange sums) {
+    SmallVector<Value> zero(tokens * perToken, arith::ConstantOp::create(b, loc, b.getZeroAttr(narrow)));
+    Value last = v.min(v.add(first, steps), to);
+    SmallVector<Value> pairs = v.loop(first, last, 1, zero, [&](Value step, ValueRange state) {
+      Value packed = bytesAt(panel, step, offset, bytes);
+      SmallVector<Value> codes, next;
       for (int64_t f = 0; f < fields; ++f)
-        next.push_back(DotOp::create(b, loc, v.i32Lanes(), state[m * perToken + f], codes[f], x, maxCode[f]));
-      if (withSums) {
-        Value ones = arith::ConstantOp::create(
-            b, loc, DenseElementsAttr::get(VectorType::get({64}, b.getI8Type()), static_cast<int8_t>(1)));
-        next.push_back(DotOp::create(b, loc, v.i32Lanes(), state[m * perToken + fields], ones, x, int64_t(1)));
+        codes.push_back(UnpackOp::create(b, loc, packed.getType(), packed, f, bits, /*cumulative=*/false));
+      if (withSums)
+        codes.push_back(ones(bytes));
+      for (int64_t m = 0; m < tokens; ++m) {
+        Value x = activations(v.add(token, m), step, bytes);
+        for (int64_t f = 0; f < perToken; ++f)
+          next.push_back(
+              DotPairsOp::create(b, loc, narrow, state[m * perToken + f], codes[f], x, maxCode(0, false), steps));
       }
+      return next;
+    });
+    SmallVector<Value> next;
+    Value half = arith::ConstantOp::create(b, loc, DenseElementsAttr::get(wide, 16));
+    for (auto [sum, pair] : llvm::zip(sums, pairs)) {
+      Value both = vector::BitCastOp::create(b, loc, wide, pair);
+      Value low = arith::ShRSIOp::create(b, loc, arith::ShLIOp::create(b, loc, both, half), half);
+      Value high = arith::ShRSIOp::create(b, loc, both, half);
+      next.push_back(arith::AddIOp::create(b, loc, sum, arith::AddIOp::create(b, loc, low, high)));
     }
     return next;
   });
-  if (cumulative)
-    for (int64_t m = 0; m < tokens; ++m)
-      for (int64_t f = fields - 1; f > 0; --f) {
-        // The triangular system, from the top: field f alone is the difference, exactly divisible.
-        Value &high = acc[m * perToken + f];
-        Value low = acc[m * perToken + f - 1];
-        Value difference = arith::SubIOp::create(b, loc, high, low);
-        high = arith::ShRSIOp::create(b, loc, difference, v.splatI32(bits * f));
-      }
+}
+
+SmallVector<Value> MatmulTiler::triangularDots(Value panel, Value token, int64_t tokens, Value from, Value to,
+                                               bool withSums) {
+  int64_t perToken = fields + (withSums ? 1 : 0);
+  SmallVector<Value> init(tokens * perToken, v.splatI32(0));
+  SmallVector<Value> acc = v.loop(from, to, 1, init, [&](Value step, ValueRange state) {
+    Value packed = bytesAt(panel, step, 0, 64);
+    SmallVector<Value> codes, next;
+    for (int64_t f = 0; f < fields; ++f)
+      codes.push_back(UnpackOp::create(b, loc, packed.getType(), packed, f, bits, /*cumulative=*/true));
+    for (int64_t m = 0; m < tokens; ++m) {
+      Value x = activations(v.add(token, m), step, 64);
+      for (int64_t f = 0; f < fields; ++f)
+        next.push_back(DotOp::create(b, loc, v.i32Lanes(), state[m * perToken + f], codes[f], x, maxCode(f, true)));
+      if (withSums)
+        next.push_back(DotOp::create(b, loc, v.i32Lanes(), state[m * perToken + fields], ones(64), x, int64_t(1)));
+    }
+    return next;
+  });
+  for (int64_t m = 0; m < tokens; ++m)
+    for (int64_t f = fields - 1; f > 0; --f) {
+      // The triangular system, from the top: field f alone is the difference, exactly divisible.
+      Value &high = acc[m * perToken + f];
+      Value difference = arith::SubIOp::create(b, loc, high, acc[m * perToken + f - 1]);
+      high = arith::ShRSIOp::create(b, loc, difference, v.splatI32(bits * f));
+    }
   return acc;
 }
 
@@ -109,7 +177,7 @@ Value MatmulTiler::correct(Value dot, Value sum) {
 SmallVector<Value> MatmulTiler::floatDots(Value panel, Value token, int64_t tokens, Value from, Value to,
                                           int64_t lastColumns, ValueRange init) {
   auto step = [&](Value at, int64_t columns, ValueRange state) {
-    Value words = vector::BitCastOp::create(b, loc, v.i32Lanes(), bytesAt(panel, at));
+    Value words = vector::BitCastOp::create(b, loc, v.i32Lanes(), bytesAt(panel, at, 0, 64));
     SmallVector<Value> acc(state.begin(), state.end());
     for (int64_t kk = 0; kk < columns; ++kk) {
       SmallVector<Value> x;

@@ -308,6 +308,17 @@ LogicalResult UnpackOp::verify() {
   return success();
 }
 
+LogicalResult DotPairsOp::verify() {
+  int64_t maxCode = getMaxCodeAttr().getInt(), steps = getStepsAttr().getInt();
+  if (maxCode < 1 || maxCode > 255 || steps < 1 || steps > 32767 / (2 * maxCode * 128)) // C1
+    return emitOpError() << "expects steps of codes that fit 16 bits, got " << steps << " of codes up to " << maxCode;
+  if (cast<VectorType>(getAcc().getType()).getNumElements() * 2 !=
+      cast<VectorType>(getU().getType()).getNumElements()) // C2
+    return emitOpError() << "expects half as many lanes as bytes, got " << getAcc().getType() << " and "
+                         << getU().getType();
+  return success();
+}
+
 LogicalResult DotOp::verify() {
   if (getMaxCode() < 1 || getMaxCode() > 255) // C1
     return emitOpError() << "expects max_code in [1, 255], got " << getMaxCode();

@@ -378,8 +378,9 @@ def Ternary_UnpackOp : Ternary_Op<"unpack", [Pure, AllTypesMatch<["bytes", "code
     %u = ternary.unpack %b {field = 1, bits = 2} : vector<64xi8>
     ```
   }];
-  let arguments = (ins VectorOfLengthAndType<[64], [I8]>:$bytes, I64Attr:$field, I64Attr:$bits, UnitAttr:$cumulative);
-  let results = (outs VectorOfLengthAndType<[64], [I8]>:$codes);
+  let arguments = (ins VectorOfLengthAndType<[16, 32, 64], [I8]>:$bytes, I64Attr:$field, I64Attr:$bits,
+                       UnitAttr:$cumulative);
+  let results = (outs VectorOfLengthAndType<[16, 32, 64], [I8]>:$codes);
   let assemblyFormat = "$bytes attr-dict `:` type($bytes)";
   let hasVerifier = 1;
 }
@@ -401,6 +402,29 @@ def Ternary_DotOp : Ternary_Op<"dot", [Pure, AllTypesMatch<["acc", "result"]>, A
   let arguments = (ins VectorOfLengthAndType<[16], [I32]>:$acc, VectorOfLengthAndType<[64], [I8]>:$u,
                        VectorOfLengthAndType<[64], [I8]>:$s, I64Attr:$max_code);
   let results = (outs VectorOfLengthAndType<[16], [I32]>:$result);
+  let assemblyFormat = "$acc `,` $u `,` $s attr-dict `:` type($acc) `,` type($u)";
+  let hasVerifier = 1;
+}
+
+def Ternary_DotPairsOp : Ternary_Op<"dot_pairs",
+    [Pure, AllTypesMatch<["acc", "result"]>, AllTypesMatch<["u", "s"]>]> {
+  let summary = "two-way dot products of unsigned and signed bytes in 16 bits";
+  let description = [{
+    `result[i] = acc[i] + zext(u[2i]) * sext(s[2i]) + zext(u[2i+1]) * sext(s[2i+1])` in i16. One step adds at most
+    `2 * max_code * 128` to a lane; the loop around it widens the lanes before `steps` of them could wrap.
+
+    C1: `max_code` and `steps` are positive and `steps * 2 * max_code * 128 <= 32767`.
+    C2: the accumulator has half as many lanes as there are bytes.
+
+    Example:
+
+    ```mlir
+    %r = ternary.dot_pairs %acc, %u, %s {max_code = 2, steps = 63} : vector<32xi16>, vector<64xi8>
+    ```
+  }];
+  let arguments = (ins VectorOfLengthAndType<[8, 16, 32], [I16]>:$acc, VectorOfLengthAndType<[16, 32, 64], [I8]>:$u,
+                       VectorOfLengthAndType<[16, 32, 64], [I8]>:$s, I64Attr:$max_code, I64Attr:$steps);
+  let results = (outs VectorOfLengthAndType<[8, 16, 32], [I16]>:$result);
   let assemblyFormat = "$acc `,` $u `,` $s attr-dict `:` type($acc) `,` type($u)";
   let hasVerifier = 1;
 }

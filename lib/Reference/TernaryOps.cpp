@@ -330,6 +330,19 @@ static LogicalResult evaluateDot(DotOp op, Frame &frame) {
   return success();
 }
 
+static LogicalResult evaluateDotPairs(DotPairsOp op, Frame &frame) {
+  const Tensor &acc = frame.get(op.getAcc()), &u = frame.get(op.getU()), &s = frame.get(op.getS());
+  Tensor result = acc.clone();
+  for (int64_t i = 0; i < u.size(); ++i) {
+    int64_t code = u.intAt(i) & 255;
+    if (code > static_cast<int64_t>(op.getMaxCode()))
+      return op.emitOpError() << "expects codes of at most " << op.getMaxCode() << ", got " << code;
+    result.setInt(i / 2, result.intAt(i / 2) + code * s.intAt(i));
+  }
+  frame.set(op.getResult(), result);
+  return success();
+}
+
 void reference::addTernaryEvaluators(EvaluatorTable &table) {
   table.add<PackOp>(evaluatePack);
   table.add<PackScalesOp>(evaluatePackScales);
@@ -349,6 +362,7 @@ void reference::addTernaryEvaluators(EvaluatorTable &table) {
   table.add<HadamardOp>(evaluateHadamard);
   table.add<UnpackOp>(evaluateUnpack);
   table.add<DotOp>(evaluateDot);
+  table.add<DotPairsOp>(evaluateDotPairs);
   // One thread interprets, and it is always at the barrier that it reaches.
   table.add<BarrierOp>([](BarrierOp, Frame &) { return success(); });
 }

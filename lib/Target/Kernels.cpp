@@ -7,14 +7,13 @@ using namespace llvm;
 using namespace setun;
 
 static constexpr KernelRow rows[] = {
-#define SETUN_KERNEL(name, features, cumulative, ternaryTokens, binaryTokens, description)                             \
-  {name, features, cumulative, ternaryTokens, binaryTokens, description},
+#define SETUN_KERNEL(name, features, method, bytes, ternaryTokens, binaryTokens, description)                          \
+  {name, features, DotMethod::method, bytes, ternaryTokens, binaryTokens, description},
 #include "lib/Target/Kernels.def"
 };
 
 int64_t KernelRow::maxColumns(bool binary) const {
-  // Largest code: fields 0..2 of a cumulative ternary byte hold at most 2 + 8 + 32 + 128 = 170.
-  int64_t maxCode = cumulative ? (binary ? 255 : 170) : (binary ? 1 : 2);
+  int64_t maxCode = method == DotMethod::Triangular ? (binary ? 255 : 170) : (binary ? 1 : 2);
   return ((int64_t(1) << 31) - 1) / (maxCode * 128);
 }
 

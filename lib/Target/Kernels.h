@@ -8,16 +8,22 @@
 
 namespace setun {
 
+/// How a row sums products; see Kernels.def.
+enum class DotMethod { Triangular, Pairs };
+
 /// One row of Kernels.def.
 struct KernelRow {
   llvm::StringLiteral name;
   llvm::StringLiteral features;
-  bool cumulative;
+  DotMethod method;
+  int bytes;
   int ternaryTokens, binaryTokens;
   llvm::StringLiteral description;
 
   /// Largest K for which no accumulator can wrap, from the code range (see Kernels.def).
   int64_t maxColumns(bool binary) const;
+  /// Steps of `maxCode` that 16 bits hold.
+  static int64_t maxPairSteps(int64_t maxCode) { return 32767 / (2 * maxCode * 128); }
   bool supportedBy(const llvm::StringSet<> &features) const;
 };
 

@@ -72,3 +72,17 @@ func.func @triangular() -> (vector<16xi32>, vector<16xi32>, vector<16xi32>) {
   ternary.barrier
   return %acc0, %acc1, %solved : vector<16xi32>, vector<16xi32>, vector<16xi32>
 }
+
+// Two-way: 1 + 2 * 127 + 2 * 127 and 1 + 2 * -128 + 2 * -128.
+// CHECK-LABEL: @dot_pairs
+// CHECK-NEXT: [509, 509
+// CHECK-NEXT: [-511, -511
+func.func @dot_pairs() -> (vector<8xi16>, vector<8xi16>) {
+  %acc = arith.constant dense<1> : vector<8xi16>
+  %u = arith.constant dense<2> : vector<16xi8>
+  %high = arith.constant dense<127> : vector<16xi8>
+  %low = arith.constant dense<-128> : vector<16xi8>
+  %0 = ternary.dot_pairs %acc, %u, %high {max_code = 2, steps = 63} : vector<8xi16>, vector<16xi8>
+  %1 = ternary.dot_pairs %acc, %u, %low {max_code = 2, steps = 63} : vector<8xi16>, vector<16xi8>
+  return %0, %1 : vector<8xi16>, vector<8xi16>
+}

@@ -694,3 +694,19 @@ func.func private @kernel_c1() attributes {a = #ternary.kernel<"fast", tokens = 
 
 // expected-error @below {{expects at least one token, got 0}}
 func.func private @kernel_c2() attributes {a = #ternary.kernel<"generic", tokens = 0>}
+
+// -----
+
+func.func @dot_pairs_c1(%a: vector<32xi16>, %b: vector<64xi8>) {
+  // expected-error @below {{expects steps of codes that fit 16 bits, got 64 of codes up to 2}}
+  %0 = ternary.dot_pairs %a, %b, %b {max_code = 2, steps = 64} : vector<32xi16>, vector<64xi8>
+  return
+}
+
+// -----
+
+func.func @dot_pairs_c2(%a: vector<16xi16>, %b: vector<64xi8>) {
+  // expected-error @below {{expects half as many lanes as bytes, got 'vector<16xi16>' and 'vector<64xi8>'}}
+  %0 = ternary.dot_pairs %a, %b, %b {max_code = 2, steps = 1} : vector<16xi16>, vector<64xi8>
+  return
+}

@@ -117,6 +117,9 @@ func.func @vectors(%b: vector<64xi8>, %acc: vector<16xi32>) {
   %1 = ternary.unpack %b {field = 7, bits = 1, cumulative} : vector<64xi8>
   // CHECK: ternary.dot %{{.*}}, %{{.*}}, %{{.*}} {max_code = 3 : i64} : vector<16xi32>, vector<64xi8>
   %2 = ternary.dot %acc, %0, %b {max_code = 3} : vector<16xi32>, vector<64xi8>
+  // CHECK: ternary.dot_pairs %{{.*}}, %{{.*}}, %{{.*}} {max_code = 2 : i64, steps = 63 : i64} : vector<32xi16>, vector<64xi8>
+  %pairs = arith.constant dense<0> : vector<32xi16>
+  %3 = ternary.dot_pairs %pairs, %0, %b {max_code = 2, steps = 63} : vector<32xi16>, vector<64xi8>
   // CHECK: ternary.barrier
   ternary.barrier
   return
