@@ -29,7 +29,7 @@ def package() -> _setun.Package:
 
 def test_inspect(package: _setun.Package) -> None:
     assert [entry["name"] for entry in package.entries] == ["forward", "step", "mlp", "fence"]
-    assert package.entries[0]["inputs"] == [{"name": "tokens", "dtype": "i64", "shape": ["T"]}]
+    assert package.entries[0]["inputs"] == [{"name": "tokens", "dtype": "i64", "shape": ["T"], "below": 7}]
     assert package.entries[0]["max_context"] == 64
     assert package.targets[0]["name"] == "base" and package.targets[0]["selected"]
     assert package.layers[0]["kernels"] == [{"target": "base", "kernel": "plain"}]
