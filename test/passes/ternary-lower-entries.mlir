@@ -1,0 +1,172 @@
+// RUN: setun-opt %s --split-input-file --verify-diagnostics --pass-pipeline='builtin.module(ternary-mark-entries,one-shot-bufferize{bufferize-function-boundaries function-boundary-type-conversion=identity-layout-map},ternary-lower-entries,canonicalize,cse)' | FileCheck %s
+
+// The last operation writes the caller's buffer; the tensor between is workspace, 8 floats a token in whole lines of 64.
+// CHECK-LABEL: func.func @setun_workspace_between(%{{.*}}: !llvm.ptr) -> i64
+// CHECK: %[[T:.*]] = llvm.load %{{.*}} : !llvm.ptr -> i64
+// CHECK: %[[TI:.*]] = arith.index_cast %[[T]] : i64 to index
+// CHECK: %[[BYTES:.*]] = arith.muli %[[TI]], %c32
+// CHECK: %[[UP:.*]] = arith.addi %[[BYTES]], %c63
+// CHECK: arith.andi %[[UP]], %c-64
+// CHECK-LABEL: func.func @setun_entry_between
+// CHECK-SAME: %{{.*}}: !llvm.ptr, %[[THREAD:.*]]: i32) {
+// CHECK: %[[X:.*]] = builtin.unrealized_conversion_cast {{.*}} to memref<?x8xf32>
+// CHECK: %[[Y:.*]] = builtin.unrealized_conversion_cast {{.*}} to memref<?x8xf32>
+// CHECK: %[[N:.*]] = memref.view
+// CHECK: ternary.norm %[[X]] outs(%[[N]]) {{{.*}}ternary.compute}
+// One barrier, as a call of the invocation's function, between writer and reader.
+// CHECK: llvm.call %{{.*}}(%{{.*}}, %[[THREAD]]) : !llvm.ptr, (!llvm.ptr, i32) -> ()
+// CHECK: ternary.hadamard %[[N]] outs(%[[Y]]) {{{.*}}ternary.compute}
+// CHECK-NOT: llvm.call
+// CHECK-NOT: memref.copy
+// CHECK: return
+func.func @between(%x: tensor<?x8xf32> {bitnet.name = "x", bitnet.dims = ["T"]})
+    -> (tensor<?x8xf32> {bitnet.name = "y", bitnet.dims = ["T"]}) attributes {bitnet.entry} {
+  %c0 = arith.constant 0 : index
+  %t = tensor.dim %x, %c0 : tensor<?x8xf32>
+  %e = tensor.empty(%t) : tensor<?x8xf32>
+  %n = ternary.norm %x outs(%e) {norm = #bitnet.norm<rms, eps = 1.0e-5>} : (tensor<?x8xf32>, tensor<?x8xf32>) -> tensor<?x8xf32>
+  %h = ternary.hadamard %n outs(%e) {block = 8} : (tensor<?x8xf32>, tensor<?x8xf32>) -> tensor<?x8xf32>
+  return %h : tensor<?x8xf32>
+}
+
+// -----
+
+// Of four tensors in a chain two are alive at a time: two places.
+// CHECK-LABEL: func.func @setun_workspace_chain
+// CHECK: %c512_i64 = arith.constant 512 : i64
+// CHECK: return %c512_i64
+// CHECK-LABEL: func.func @setun_entry_chain
+// CHECK-DAG: %[[A:.*]] = memref.view %[[ARENA:.*]][%c0][] : memref<?xi8> to memref<8x8xf32>
+// CHECK-DAG: %[[B:.*]] = memref.view %[[ARENA]][%c256][] : memref<?xi8> to memref<8x8xf32>
+// CHECK: ternary.hadamard %{{.*}} outs(%[[A]]) {block = 2
+// CHECK: ternary.hadamard %[[A]] outs(%[[B]]) {block = 4
+// CHECK: ternary.hadamard %[[B]] outs(%[[A]]) {block = 8
+// CHECK: ternary.hadamard %[[A]] outs(%[[B]]) {block = 1
+func.func @chain(%x: tensor<8x8xf32> {bitnet.name = "x"}) -> (tensor<8x8xf32> {bitnet.name = "y"}) attributes {bitnet.entry} {
+  %e0 = tensor.empty() : tensor<8x8xf32>
+  %e1 = tensor.empty() : tensor<8x8xf32>
+  %e2 = tensor.empty() : tensor<8x8xf32>
+  %e3 = tensor.empty() : tensor<8x8xf32>
+  %e4 = tensor.empty() : tensor<8x8xf32>
+  %0 = ternary.hadamard %x outs(%e0) {block = 2} : (tensor<8x8xf32>, tensor<8x8xf32>) -> tensor<8x8xf32>
+  %1 = ternary.hadamard %0 outs(%e1) {block = 4} : (tensor<8x8xf32>, tensor<8x8xf32>) -> tensor<8x8xf32>
+  %2 = ternary.hadamard %1 outs(%e2) {block = 8} : (tensor<8x8xf32>, tensor<8x8xf32>) -> tensor<8x8xf32>
+  %3 = ternary.hadamard %2 outs(%e3) {block = 1} : (tensor<8x8xf32>, tensor<8x8xf32>) -> tensor<8x8xf32>
+  %4 = ternary.hadamard %3 outs(%e4) {block = 2} : (tensor<8x8xf32>, tensor<8x8xf32>) -> tensor<8x8xf32>
+  return %4 : tensor<8x8xf32>
+}
+
+// -----
+
+// Operations that touch nothing of each other's need no barrier.
+// CHECK-LABEL: func.func @setun_entry_independent
+// CHECK: ternary.hadamard
+// CHECK-NOT: llvm.call
+// CHECK: ternary.hadamard
+func.func @independent(%x: tensor<8x8xf32> {bitnet.name = "x"})
+    -> (tensor<8x8xf32> {bitnet.name = "y"}, tensor<8x8xf32> {bitnet.name = "z"}) attributes {bitnet.entry} {
+  %e = tensor.empty() : tensor<8x8xf32>
+  %f = tensor.empty() : tensor<8x8xf32>
+  %0 = ternary.hadamard %x outs(%e) {block = 2} : (tensor<8x8xf32>, tensor<8x8xf32>) -> tensor<8x8xf32>
+  %1 = ternary.hadamard %x outs(%f) {block = 4} : (tensor<8x8xf32>, tensor<8x8xf32>) -> tensor<8x8xf32>
+  return %0, %1 : tensor<8x8xf32>, tensor<8x8xf32>
+}
+
+// -----
+
+// A state is updated in place, without a copy; the old rows that are an output are copied out before.
+// CHECK-LABEL: func.func @setun_entry_state
+// CHECK: %[[NEW:.*]] = builtin.unrealized_conversion_cast {{.*}} to memref<?x2x4xf32>
+// CHECK: %[[STATE:.*]] = builtin.unrealized_conversion_cast {{.*}} to memref<?x2x4xf32>
+// CHECK-NOT: memref.copy
+// CHECK: ternary.cache_update %[[NEW]], %{{.*}} outs(%[[STATE]])
+// CHECK-NOT: memref.copy
+// CHECK: return
+func.func @state(%new: tensor<?x2x4xf32> {bitnet.name = "new", bitnet.dims = ["T"]}, %pos: i64 {bitnet.position},
+                 %k: tensor<?x2x4xf32> {bitnet.state = "k", bitnet.dims = ["C"]})
+    -> (tensor<?x2x4xf32> {bitnet.state = "k", bitnet.dims = ["C"]}) attributes {bitnet.entry, bitnet.max_context = 8 : i64} {
+  %u = ternary.cache_update %new, %pos outs(%k) : (tensor<?x2x4xf32>, i64, tensor<?x2x4xf32>) -> tensor<?x2x4xf32>
+  return %u : tensor<?x2x4xf32>
+}
+
+// -----
+
+// States that change places: both are copied aside before either is overwritten, after outputs are copied out.
+// CHECK-LABEL: func.func @setun_entry_swap
+// CHECK: %[[A:.*]] = builtin.unrealized_conversion_cast {{.*}} to memref<4xf32>
+// CHECK: %[[B:.*]] = builtin.unrealized_conversion_cast {{.*}} to memref<4xf32>
+// CHECK: %[[OUT:.*]] = builtin.unrealized_conversion_cast {{.*}} to memref<4xf32>
+// CHECK: memref.copy %[[A]], %[[OUT]]
+// CHECK: memref.copy %[[B]], %[[AB:[^ ]*]] {ternary.compute}
+// CHECK: memref.copy %[[A]], %[[AA:[^ ]*]] {ternary.compute}
+// CHECK: llvm.call
+// CHECK: memref.copy %[[AB]], %[[A]]
+// CHECK: memref.copy %[[AA]], %[[B]]
+func.func @swap(%x: tensor<1xf32> {bitnet.name = "x"}, %a: tensor<4xf32> {bitnet.state = "a"}, %b: tensor<4xf32> {bitnet.state = "b"})
+    -> (tensor<4xf32> {bitnet.state = "a"}, tensor<4xf32> {bitnet.state = "b"}, tensor<4xf32> {bitnet.name = "old"}) attributes {bitnet.entry} {
+  return %b, %a, %a : tensor<4xf32>, tensor<4xf32>, tensor<4xf32>
+}
+
+// -----
+
+// One value as two outputs is computed into the first and copied into the second.
+// CHECK-LABEL: func.func @setun_entry_twice
+// CHECK: %[[X:.*]] = builtin.unrealized_conversion_cast {{.*}} to memref<8x8xf32>
+// CHECK: %[[Y:.*]] = builtin.unrealized_conversion_cast {{.*}} to memref<8x8xf32>
+// CHECK: %[[Z:.*]] = builtin.unrealized_conversion_cast {{.*}} to memref<8x8xf32>
+// CHECK: ternary.hadamard %[[X]] outs(%[[Y]])
+// CHECK: llvm.call
+// CHECK: memref.copy %[[Y]], %[[Z]]
+func.func @twice(%x: tensor<8x8xf32> {bitnet.name = "x"})
+    -> (tensor<8x8xf32> {bitnet.name = "y"}, tensor<8x8xf32> {bitnet.name = "z"}) attributes {bitnet.entry} {
+  %e = tensor.empty() : tensor<8x8xf32>
+  %0 = ternary.hadamard %x outs(%e) {block = 2} : (tensor<8x8xf32>, tensor<8x8xf32>) -> tensor<8x8xf32>
+  return %0, %0 : tensor<8x8xf32>, tensor<8x8xf32>
+}
+
+// -----
+
+// What one thread wrote, every thread reads as a scalar: a barrier stands before the load.
+// CHECK-LABEL: func.func @setun_entry_scalar
+// CHECK: ternary.hadamard %{{.*}} outs(%[[H:[0-9a-z_]+]]) {
+// CHECK: llvm.call
+// CHECK: memref.load %[[H]]
+func.func @scalar(%x: tensor<8x8xf32> {bitnet.name = "x"}) -> (tensor<4xf32> {bitnet.name = "y"}) attributes {bitnet.entry} {
+  %c0 = arith.constant 0 : index
+  %e = tensor.empty() : tensor<8x8xf32>
+  %0 = ternary.hadamard %x outs(%e) {block = 2} : (tensor<8x8xf32>, tensor<8x8xf32>) -> tensor<8x8xf32>
+  %s = tensor.extract %0[%c0, %c0] : tensor<8x8xf32>
+  %f = tensor.empty() : tensor<4xf32>
+  %y = linalg.fill ins(%s : f32) outs(%f : tensor<4xf32>) -> tensor<4xf32>
+  return %y : tensor<4xf32>
+}
+
+// -----
+
+func.func @branches(%x: tensor<4xf32> {bitnet.name = "x"}, %c: i64 {bitnet.position})
+    -> (tensor<4xf32> {bitnet.name = "y"}) attributes {bitnet.entry} {
+  %zero = arith.constant 0 : i64
+  %b = arith.cmpi eq, %c, %zero : i64
+  // expected-error@+1 {{expects straight-line code in an entry point}}
+  %y = scf.if %b -> tensor<4xf32> {
+    scf.yield %x : tensor<4xf32>
+  } else {
+    %e = tensor.empty() : tensor<4xf32>
+    scf.yield %e : tensor<4xf32>
+  }
+  return %y : tensor<4xf32>
+}
+
+// -----
+
+func.func @size_from_data(%x: tensor<4xi64> {bitnet.name = "x"}) -> (tensor<4xf32> {bitnet.name = "y"}) attributes {bitnet.entry} {
+  %c0 = arith.constant 0 : index
+  // expected-error@+1 {{expects the size of an intermediate tensor to follow from the entry's dimensions}}
+  %n = tensor.extract %x[%c0] : tensor<4xi64>
+  %i = arith.index_cast %n : i64 to index
+  %e = tensor.empty(%i) : tensor<?x8xf32>
+  %f = tensor.empty(%i) : tensor<?x8xf32>
+  %h = ternary.hadamard %e outs(%f) {block = 2} : (tensor<?x8xf32>, tensor<?x8xf32>) -> tensor<?x8xf32>
+  %s = tensor.extract_slice %h[0, 0] [1, 4] [1, 1] : tensor<?x8xf32> to tensor<4xf32>
+  return %s : tensor<4xf32>
+}

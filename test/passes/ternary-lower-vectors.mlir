@@ -1,0 +1,95 @@
+// RUN: setun-opt %s --split-input-file --verify-diagnostics --pass-pipeline='builtin.module(func.func(ternary-lower-vectors))' | FileCheck %s
+
+// CHECK-LABEL: func.func @vnni
+// CHECK-SAME: %[[ACC:.*]]: vector<16xi32>, %[[U:.*]]: vector<64xi8>, %[[S:.*]]: vector<64xi8>
+// CHECK: %[[R:.*]] = llvm.call_intrinsic "llvm.x86.avx512.vpdpbusd.512"(%[[ACC]], %[[U]], %[[S]])
+// CHECK: return %[[R]]
+func.func @vnni(%acc: vector<16xi32>, %u: vector<64xi8>, %s: vector<64xi8>) -> vector<16xi32>
+    attributes {ternary.kernel_row = "avx512vnni"} {
+  %r = ternary.dot %acc, %u, %s {max_code = 255} : vector<16xi32>, vector<64xi8>
+  return %r : vector<16xi32>
+}
+
+// -----
+
+// CHECK-LABEL: func.func @bw
+// CHECK-SAME: %[[ACC:.*]]: vector<16xi32>, %[[U:.*]]: vector<64xi8>, %[[S:.*]]: vector<64xi8>
+// CHECK: %[[PAIRS:.*]] = llvm.call_intrinsic "llvm.x86.avx512.pmaddubs.w.512"(%[[U]], %[[S]])
+// CHECK: %[[SUMS:.*]] = llvm.call_intrinsic "llvm.x86.avx512.pmaddw.d.512"(%[[PAIRS]], %{{.*}})
+// CHECK: arith.addi %[[ACC]], %[[SUMS]]
+func.func @bw(%acc: vector<16xi32>, %u: vector<64xi8>, %s: vector<64xi8>) -> vector<16xi32>
+    attributes {ternary.kernel_row = "avx512bw"} {
+  %r = ternary.dot %acc, %u, %s {max_code = 3} : vector<16xi32>, vector<64xi8>
+  return %r : vector<16xi32>
+}
+
+// -----
+
+// Two halves of 256 bits.
+// CHECK-LABEL: func.func @avx2
+// CHECK: llvm.call_intrinsic "llvm.x86.avx2.pmadd.ub.sw"
+// CHECK: llvm.call_intrinsic "llvm.x86.avx2.pmadd.wd"
+// CHECK: llvm.call_intrinsic "llvm.x86.avx2.pmadd.ub.sw"
+// CHECK: llvm.call_intrinsic "llvm.x86.avx2.pmadd.wd"
+// CHECK-NOT: llvm.call_intrinsic
+func.func @avx2(%acc: vector<16xi32>, %u: vector<64xi8>, %s: vector<64xi8>) -> vector<16xi32>
+    attributes {ternary.kernel_row = "avx2"} {
+  %r = ternary.dot %acc, %u, %s {max_code = 127} : vector<16xi32>, vector<64xi8>
+  return %r : vector<16xi32>
+}
+
+// -----
+
+// Plain vector arithmetic, in a function without a row as well.
+// CHECK-LABEL: func.func @generic
+// CHECK: arith.muli {{.*}} : vector<32xi16>
+// CHECK-NOT: llvm.call_intrinsic
+// CHECK: return
+func.func @generic(%acc: vector<16xi32>, %u: vector<64xi8>, %s: vector<64xi8>) -> vector<16xi32> {
+  %r = ternary.dot %acc, %u, %s {max_code = 3} : vector<16xi32>, vector<64xi8>
+  return %r : vector<16xi32>
+}
+
+// -----
+
+// The top field needs no mask, the lowest no shift, a cumulative field neither shift.
+// CHECK-LABEL: func.func @unpack
+// CHECK-SAME: %[[B:.*]]: vector<64xi8>
+// CHECK-DAG: %[[C3:.*]] = arith.constant dense<3> : vector<64xi8>
+// CHECK-DAG: %[[C15:.*]] = arith.constant dense<15> : vector<64xi8>
+// CHECK-DAG: %[[C2:.*]] = arith.constant dense<2> : vector<64xi8>
+// CHECK-DAG: %[[C6:.*]] = arith.constant dense<6> : vector<64xi8>
+// CHECK: %[[F0:.*]] = arith.andi %[[B]], %[[C3]]
+// CHECK: %[[SHIFTED:.*]] = arith.shrui %[[B]], %[[C2]]
+// CHECK: %[[F1:.*]] = arith.andi %[[SHIFTED]], %[[C3]]
+// CHECK: %[[F3:.*]] = arith.shrui %[[B]], %[[C6]]
+// CHECK: %[[U1:.*]] = arith.andi %[[B]], %[[C15]]
+// CHECK: return %[[F0]], %[[F1]], %[[F3]], %[[U1]], %[[B]]
+func.func @unpack(%b: vector<64xi8>)
+    -> (vector<64xi8>, vector<64xi8>, vector<64xi8>, vector<64xi8>, vector<64xi8>) {
+  %0 = ternary.unpack %b {field = 0, bits = 2} : vector<64xi8>
+  %1 = ternary.unpack %b {field = 1, bits = 2} : vector<64xi8>
+  %2 = ternary.unpack %b {field = 3, bits = 2} : vector<64xi8>
+  %3 = ternary.unpack %b {field = 1, bits = 2, cumulative} : vector<64xi8>
+  %4 = ternary.unpack %b {field = 3, bits = 2, cumulative} : vector<64xi8>
+  return %0, %1, %2, %3, %4 : vector<64xi8>, vector<64xi8>, vector<64xi8>, vector<64xi8>, vector<64xi8>
+}
+
+// -----
+
+// Two products of a code of 128 and more do not fit 16 bits.
+func.func @too_large(%acc: vector<16xi32>, %u: vector<64xi8>, %s: vector<64xi8>) -> vector<16xi32>
+    attributes {ternary.kernel_row = "avx2"} {
+  // expected-error@+1 {{expects a max_code of at most 127 on kernel row avx2, whose partial sums have 16 bits, got 128}}
+  %r = ternary.dot %acc, %u, %s {max_code = 128} : vector<16xi32>, vector<64xi8>
+  return %r : vector<16xi32>
+}
+
+// -----
+
+// expected-error@+1 {{expects a row of the kernel table, got avx3}}
+func.func @unknown_row(%acc: vector<16xi32>, %u: vector<64xi8>, %s: vector<64xi8>) -> vector<16xi32>
+    attributes {ternary.kernel_row = "avx3"} {
+  %r = ternary.dot %acc, %u, %s {max_code = 3} : vector<16xi32>, vector<64xi8>
+  return %r : vector<16xi32>
+}

@@ -1,0 +1,115 @@
+// RUN: setun-opt %s --split-input-file --verify-diagnostics --ternary-pack-weights | FileCheck %s
+
+// Each packed constant is a place of the weights section; what is equal shares it.
+// CHECK-LABEL: func.func @places
+// CHECK-DAG: %[[P:.*]] = ternary.section {offset = 0 : i64} : tensor<64xi8>
+// CHECK-DAG: %[[S:.*]] = ternary.section {offset = 128 : i64} : tensor<1x1x64xf32>
+// CHECK-DAG: %[[B:.*]] = ternary.section {offset = 64 : i64} : tensor<64xi8>
+// CHECK-DAG: %[[D:.*]] = ternary.section {offset = 384 : i64} : tensor<1x1x64xf16>
+// CHECK-DAG: %[[C:.*]] = ternary.section {offset = 512 : i64} : tensor<3xf32>
+// CHECK-NOT: ternary.pack
+// CHECK: return %[[P]], %{{.*}}, %[[B]], %[[S]], %[[D]], %[[C]]
+func.func @places() -> (tensor<64xi8>, tensor<64xi8>, tensor<64xi8>, tensor<1x1x64xf32>, tensor<1x1x64xf16>, tensor<3xf32>) {
+  %w = arith.constant dense<[[1, 0, -1, 1], [0, 0, 1, -1]]> : tensor<2x4xi2>
+  %same = arith.constant dense<[[1, 0, -1, 1], [0, 0, 1, -1]]> : tensor<2x4xi2>
+  %b = arith.constant dense<true> : tensor<2x4xi1>
+  %s = arith.constant dense<0.5> : tensor<1xf32>
+  %d = arith.constant dense<0.5> : tensor<2x1xf16>
+  %c = arith.constant dense<[1.0, 2.0, 3.0]> : tensor<3xf32>
+  %0 = ternary.pack %w {layout = #ternary.layout<r16k4f4, rows = 2, cols = 4>} : (tensor<2x4xi2>) -> tensor<64xi8>
+  %1 = ternary.pack %same {layout = #ternary.layout<r16k4f4, rows = 2, cols = 4>} : (tensor<2x4xi2>) -> tensor<64xi8>
+  %2 = ternary.pack %b {layout = #ternary.layout<r16k4f8, rows = 2, cols = 4>} : (tensor<2x4xi1>) -> tensor<64xi8>
+  %3 = ternary.pack_scales %s {layout = #ternary.layout<r16k4f4, rows = 2, cols = 4>, row_counts = array<i64: 2>,
+    scales = [#bitnet.scales<tensor>], directions = [#bitnet.direction<multiply>]} : (tensor<1xf32>) -> tensor<1x1x64xf32>
+  %4 = ternary.pack_dense %d : tensor<2x1xf16> -> tensor<1x1x64xf16>
+  return %0, %1, %2, %3, %4, %c : tensor<64xi8>, tensor<64xi8>, tensor<64xi8>, tensor<1x1x64xf32>, tensor<1x1x64xf16>, tensor<3xf32>
+}
+
+// -----
+
+// A second order of the same matrix is another place; scalars and unused constants need none.
+// CHECK-LABEL: func.func @orders
+// CHECK-NOT: dense<
+// CHECK: arith.constant 2.000000e+00 : f32
+// CHECK: ternary.section {offset = 0 : i64}
+// CHECK: ternary.section {offset = 64 : i64}
+// CHECK-NOT: ternary.section
+// CHECK: return
+func.func @orders() -> (tensor<64xi8>, tensor<64xi8>, f32) {
+  %w = arith.constant dense<1> : tensor<2x4xi2>
+  %v = arith.constant dense<0> : tensor<2x4xi2>
+  %unused = arith.constant dense<7.0> : tensor<9xf32>
+  %scalar = arith.constant 2.0 : f32
+  %0 = ternary.pack %w, %v {layout = #ternary.layout<r16k4f4, rows = 4, cols = 4>} : (tensor<2x4xi2>, tensor<2x4xi2>) -> tensor<64xi8>
+  %1 = ternary.pack %w, %v {layout = #ternary.layout<r16k4f4, rows = 4, cols = 4, order = gated>} : (tensor<2x4xi2>, tensor<2x4xi2>) -> tensor<64xi8>
+  return %0, %1, %scalar : tensor<64xi8>, tensor<64xi8>, f32
+}
+
+// -----
+
+func.func @no_files() -> tensor<64xi8> {
+  // expected-error@+1 {{expects weight files, got none}}
+  %w = bitnet.weight "w" : tensor<2x4xi2>
+  %0 = ternary.pack %w {layout = #ternary.layout<r16k4f4, rows = 2, cols = 4>} : (tensor<2x4xi2>) -> tensor<64xi8>
+  return %0 : tensor<64xi8>
+}
+
+// -----
+
+func.func @no_files_for_a_table() -> tensor<1x1x64xf32> {
+  // expected-error@+1 {{expects weight files, got none}}
+  %w = bitnet.weight "w" : tensor<2x1xf32>
+  %0 = ternary.pack_dense %w : tensor<2x1xf32> -> tensor<1x1x64xf32>
+  return %0 : tensor<1x1x64xf32>
+}
+
+// -----
+
+// expected-error@+1 {{expects packed weights to be a constant, a bitnet.weight or its bitnet.quantize_weight}}
+func.func @weights_from_an_argument(%w: tensor<2x4xi2>) -> tensor<64xi8> {
+  %0 = ternary.pack %w {layout = #ternary.layout<r16k4f4, rows = 2, cols = 4>} : (tensor<2x4xi2>) -> tensor<64xi8>
+  return %0 : tensor<64xi8>
+}
+
+// -----
+
+// expected-error@+1 {{expects a scale that is a constant, a bitnet.weight or from bitnet.quantize_weight}}
+func.func @scale_from_an_argument(%s: tensor<1xf32>) -> tensor<1x1x64xf32> {
+  %0 = ternary.pack_scales %s {layout = #ternary.layout<r16k4f4, rows = 2, cols = 4>, row_counts = array<i64: 2>,
+    scales = [#bitnet.scales<tensor>], directions = [#bitnet.direction<multiply>]} : (tensor<1xf32>) -> tensor<1x1x64xf32>
+  return %0 : tensor<1x1x64xf32>
+}
+
+// -----
+
+func.func @zero_scale() -> tensor<1x1x64xf32> {
+  %s = arith.constant dense<0.0> : tensor<1xf32>
+  // expected-error@+1 {{expects scales that are finite and greater than 0, got 0}}
+  %0 = ternary.pack_scales %s {layout = #ternary.layout<r16k4f4, rows = 2, cols = 4>, row_counts = array<i64: 2>,
+    scales = [#bitnet.scales<tensor>], directions = [#bitnet.direction<multiply>]} : (tensor<1xf32>) -> tensor<1x1x64xf32>
+  return %0 : tensor<1x1x64xf32>
+}
+
+// -----
+
+func.func @table_from_an_argument(%w: tensor<2x1xf32>) -> tensor<1x1x64xf32> {
+  // expected-error@+1 {{expects a constant or a bitnet.weight}}
+  %0 = ternary.pack_dense %w : tensor<2x1xf32> -> tensor<1x1x64xf32>
+  return %0 : tensor<1x1x64xf32>
+}
+
+// -----
+
+func.func @codes_as_they_are() -> tensor<2x4xi2> {
+  // expected-error@+1 {{expects sub-byte constants to be packed, got 'tensor<2x4xi2>'}}
+  %w = arith.constant dense<1> : tensor<2x4xi2>
+  return %w : tensor<2x4xi2>
+}
+
+// -----
+
+func.func @half_as_it_is() -> tensor<4xf16> {
+  // expected-error@+1 {{expects to be packed, or to be f32 where it is used as it is, got 'tensor<4xf16>'}}
+  %w = bitnet.weight "w" : tensor<4xf16>
+  return %w : tensor<4xf16>
+}

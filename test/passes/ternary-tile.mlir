@@ -1,0 +1,130 @@
+// RUN: setun-opt %s --split-input-file --verify-diagnostics --pass-pipeline='builtin.module(func.func(ternary-tile))' | FileCheck %s
+
+// A thread's share: ceil(tokens / threads) consecutive tokens. Rows of 20 are one vector of 16 and four lanes more.
+// CHECK-LABEL: func.func @gated
+// CHECK-SAME: %[[X:[a-z0-9]*]]: memref<?x20xf32>, %[[U:[a-z0-9]*]]: memref<?x20xf32>, %[[Y:[a-z0-9]*]]: memref<?x20xf32>, %[[T:[a-z0-9]*]]: index, %[[N:[a-z0-9]*]]: index
+// CHECK: %[[TOKENS:.*]] = memref.dim %[[X]]
+// CHECK: %[[CHUNK:.*]] = arith.ceildivui %[[TOKENS]], %[[N]]
+// CHECK: %[[FIRST:.*]] = arith.muli %[[T]], %[[CHUNK]]
+// CHECK: %[[BEGIN:.*]] = arith.minsi %[[FIRST]], %[[TOKENS]]
+// CHECK: %[[LAST:.*]] = arith.addi %[[BEGIN]], %[[CHUNK]]
+// CHECK: %[[END:.*]] = arith.minsi %[[LAST]], %[[TOKENS]]
+// CHECK: scf.for %[[TOKEN:.*]] = %[[BEGIN]] to %[[END]]
+// CHECK: scf.for
+// CHECK: vector.load %[[X]][%[[TOKEN]], %{{.*}}] : memref<?x20xf32>, vector<16xf32>
+// CHECK: vector.store %{{.*}}, %[[Y]]
+// CHECK: vector.constant_mask [4]
+// CHECK: vector.maskedload
+// CHECK: vector.maskedstore
+// CHECK-NOT: ternary.gated
+func.func @gated(%x: memref<?x20xf32>, %u: memref<?x20xf32>, %y: memref<?x20xf32>, %thread: index, %threads: index)
+    attributes {ternary.kernel} {
+  ternary.gated %x, %u outs(%y) {act = #bitnet.gate_act<relu2>} : (memref<?x20xf32>, memref<?x20xf32>, memref<?x20xf32>) -> ()
+  return
+}
+
+// -----
+
+// sum16: sixteen lanes, then lanes 8, 4, 2 and 1 apart, each addition on its own.
+// CHECK-LABEL: func.func @norm
+// CHECK: arith.addf {{.*}} : vector<16xf32>
+// CHECK: arith.addf {{.*}} : vector<8xf32>
+// CHECK: arith.addf {{.*}} : vector<4xf32>
+// CHECK: arith.addf {{.*}} : vector<2xf32>
+// CHECK: arith.addf {{.*}} : vector<1xf32>
+// CHECK: math.sqrt
+// CHECK-NOT: math.rsqrt
+// CHECK-NOT: fastmath
+// CHECK-NOT: ternary.norm
+func.func @norm(%x: memref<?x32xf32>, %y: memref<?x32xf32>, %thread: index, %threads: index) attributes {ternary.kernel} {
+  ternary.norm %x outs(%y) {norm = #bitnet.norm<rms, eps = 1.0e-5>} : (memref<?x32xf32>, memref<?x32xf32>) -> ()
+  return
+}
+
+// -----
+
+// Threads share the panels of weights. 130 rows are three panels of 64, whose last rows are masked.
+// CHECK-LABEL: func.func @matmul
+// CHECK-SAME: %[[T:[a-z0-9]*]]: index, %[[N:[a-z0-9]*]]: index)
+// CHECK: %[[PANELS:.*]] = arith.constant 3 : index
+// CHECK: arith.ceildivui %[[PANELS]], %[[N]]
+// CHECK: ternary.unpack %{{.*}} {bits = 2 : i64, {{.*}}field = 3 : i64}
+// CHECK: ternary.dot
+// CHECK: vector.create_mask
+// CHECK: vector.maskedstore {{.*}} memref<?x130xi32>
+// CHECK-NOT: ternary.matmul
+func.func @matmul(%x: memref<?x8xi8>, %p: memref<384xi8>, %s: memref<3x1x64xf32>, %c: memref<?xi32>, %y: memref<?x130xi32>,
+                  %thread: index, %threads: index) attributes {ternary.kernel, ternary.kernel_row = "avx512vnni"} {
+  ternary.matmul %x, %p, %s sums(%c) acc_outs(%y)
+    {layout = #ternary.layout<r16k4f4, rows = 130, cols = 8>, kernel = #ternary.kernel<"avx512vnni", tokens = 4>}
+    : (memref<?x8xi8>, memref<384xi8>, memref<3x1x64xf32>, memref<?xi32>, memref<?x130xi32>) -> ()
+  return
+}
+
+// -----
+
+// Whole panels need no mask.
+// CHECK-LABEL: func.func @whole_panels
+// CHECK: ternary.unpack %{{.*}} {bits = 1 : i64, {{.*}}field = 7 : i64}
+// CHECK: vector.store {{.*}} memref<?x128xi32>
+// CHECK-NOT: vector.maskedstore
+// CHECK: return
+func.func @whole_panels(%x: memref<?x8xi8>, %p: memref<128xi8>, %s: memref<1x1x128xf32>, %c: memref<?xi32>, %y: memref<?x128xi32>,
+                        %thread: index, %threads: index) attributes {ternary.kernel, ternary.kernel_row = "avx512vnni"} {
+  ternary.matmul %x, %p, %s sums(%c) acc_outs(%y)
+    {layout = #ternary.layout<r16k4f8, rows = 128, cols = 8>, kernel = #ternary.kernel<"avx512vnni", tokens = 2>}
+    : (memref<?x8xi8>, memref<128xi8>, memref<1x1x128xf32>, memref<?xi32>, memref<?x128xi32>) -> ()
+  return
+}
+
+// -----
+
+// Linalg: the outermost loop is shared if it is parallel; otherwise the first thread does all.
+// CHECK-LABEL: func.func @parallel
+// CHECK-SAME: %{{[a-z0-9]*}}: memref<?x3xf32>, %[[T:[a-z0-9]*]]: index, %[[N:[a-z0-9]*]]: index)
+// CHECK: arith.ceildivui %{{.*}}, %[[N]]
+// CHECK-NOT: scf.if
+// CHECK: scf.for
+// CHECK: scf.for
+#id = affine_map<(i, j) -> (i, j)>
+func.func @parallel(%x: memref<?x3xf32>, %thread: index, %threads: index) attributes {ternary.kernel} {
+  linalg.generic {indexing_maps = [#id], iterator_types = ["parallel", "parallel"]} outs(%x : memref<?x3xf32>) {
+  ^bb0(%o: f32):
+    %a = arith.addf %o, %o : f32
+    linalg.yield %a : f32
+  }
+  return
+}
+// CHECK-LABEL: func.func @reduction
+// CHECK-SAME: %[[T:[a-z0-9]*]]: index, %{{[a-z0-9]*}}: index)
+// CHECK: %[[FIRST:.*]] = arith.cmpi eq, %[[T]], %{{.*}}
+// CHECK: scf.if %[[FIRST]]
+// CHECK-NEXT: scf.for
+#first = affine_map<(i) -> (i)>
+#none = affine_map<(i) -> ()>
+func.func @reduction(%x: memref<?xf32>, %y: memref<f32>, %thread: index, %threads: index) attributes {ternary.kernel} {
+  linalg.generic {indexing_maps = [#first, #none], iterator_types = ["reduction"]} ins(%x : memref<?xf32>) outs(%y : memref<f32>) {
+  ^bb0(%i: f32, %o: f32):
+    %a = arith.addf %o, %i : f32
+    linalg.yield %a : f32
+  }
+  return
+}
+
+// -----
+
+// Only kernels are tiled.
+// CHECK-LABEL: func.func @no_kernel
+// CHECK: ternary.norm
+func.func @no_kernel(%x: memref<?x32xf32>, %y: memref<?x32xf32>, %thread: index, %threads: index) {
+  ternary.norm %x outs(%y) {norm = #bitnet.norm<rms, eps = 1.0e-5>} : (memref<?x32xf32>, memref<?x32xf32>) -> ()
+  return
+}
+
+// -----
+
+func.func @not_a_kernel_operation(%x: memref<?x32xf32>, %thread: index, %threads: index) attributes {ternary.kernel} {
+  // expected-error@+1 {{expects to be an operation that kernels can hold}}
+  ternary.barrier
+  return
+}
