@@ -160,7 +160,13 @@ LogicalResult BitNetDialect::verifyRegionResultAttribute(Operation *op, unsigned
 
 LogicalResult BitNetDialect::verifyOperationAttribute(Operation *op, NamedAttribute attr) {
   StringRef name = attr.getName();
-  if (name == kEntryAttr || name == kResetAttr || name == kMaxContextAttr || name.starts_with("bitnet.layer"))
+  if (name == kMaxContextAttr) {
+    auto context = dyn_cast<IntegerAttr>(attr.getValue());
+    if (!context || !context.getType().isInteger(64) || context.getInt() < 1)
+      return op->emitError() << "expects " << name << " to be a positive i64, got " << attr.getValue();
+    return success();
+  }
+  if (name == kEntryAttr || name == kResetAttr || name.starts_with("bitnet.layer"))
     return success();
   if (name == kProvenanceAttr) {
     if (!isa<DictionaryAttr>(attr.getValue()))

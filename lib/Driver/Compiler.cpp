@@ -425,16 +425,33 @@ bool Compilation::finishPackage() {
   return true;
 }
 
+/// Writes a file, which appears whole or not at all; what exists and is no regular file (a device, a pipe) is written
+/// into, for a temporary file would take its place.
+static llvm::Error writeWhole(StringRef path, StringRef text) {
+  llvm::sys::fs::file_status status;
+  if (llvm::sys::fs::status(path, status) || llvm::sys::fs::is_regular_file(status))
+    return llvm::writeToOutput(path, [&](llvm::raw_ostream &stream) {
+      stream << text;
+      return llvm::Error::success();
+    });
+  std::error_code code;
+  llvm::raw_fd_ostream stream(path, code);
+  if (code)
+    return llvm::errorCodeToError(code);
+  stream << text;
+  stream.close();
+  code = stream.error();
+  stream.clear_error(); // reported here
+  return llvm::errorCodeToError(code);
+}
+
 bool Compilation::writeText() {
   if (outputPath.empty()) {
     result.text = std::move(text);
     return true;
   }
   auto stage = stages.start("write");
-  llvm::Error error = llvm::writeToOutput(outputPath, [&](llvm::raw_ostream &stream) {
-    stream << text;
-    return llvm::Error::success();
-  });
+  llvm::Error error = writeWhole(outputPath, text);
   if (error)
     return fail("cannot write '" + outputPath + "': " + llvm::toString(std::move(error)));
   result.outputBytes = text.size();
@@ -456,6 +473,7 @@ bool Compilation::run() {
   }
   // The context's operations must be gone before it is.
   llvm::scope_exit clean([&] { module = nullptr; });
+  context.printOpOnDiagnostic(false); // whole functions help nobody; messages show the source line
   ScopedDiagnosticHandler handler(&context, [&](mlir::Diagnostic &diagnostic) {
     log.add(diagnostic);
     return success();

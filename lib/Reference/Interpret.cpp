@@ -39,6 +39,21 @@ static llvm::Error fail(const llvm::Twine &message) {
   return llvm::createStringError(llvm::inconvertibleErrorCode(), message);
 }
 
+static const char usage[] =
+    R"(usage: setun-opt --interpret MODULE.mlir [--entry NAME] [--input NAME=FILE.npy]... [--output-dir DIR]
+
+Evaluates a function of a module operation by operation; the module is not compiled.
+
+  --entry NAME         function to run (default: @forward, else every public function without arguments)
+  --input NAME=FILE    tensor for an input, once for each input
+  --state NAME=FILE    tensor for a state (default: zeros)
+  --position N         tokens that the states hold (default: 0)
+  --context N          context capacity, the size of the states (default: bitnet.max_context, else what is needed)
+  --weights FILE       .safetensors file with the module's weights; may be repeated
+  --output-dir DIR     write each result to DIR/<name>.npy (default: print them)
+  --probe              adds activation codes and accumulators of every bitnet.linear to the results
+)";
+
 static llvm::Error parse(int argc, char **argv, CommandLine &line) {
   for (int i = 1; i < argc; ++i) {
     StringRef arg = argv[i], value;
@@ -221,11 +236,17 @@ static llvm::Error run(CommandLine &line, ModuleOp module) {
 }
 
 int setun::interpretMain(int argc, char **argv, DialectRegistry &registry) {
+  for (int i = 1; i < argc; ++i)
+    if (StringRef(argv[i]) == "--help" || StringRef(argv[i]) == "-h") {
+      llvm::outs() << usage;
+      return 0;
+    }
   CommandLine line;
   if (llvm::Error error = parse(argc, argv, line))
     return report(llvm::toString(std::move(error)));
   registry.insert<func::FuncDialect>();
   MLIRContext context(registry, MLIRContext::Threading::DISABLED);
+  context.printOpOnDiagnostic(false); // whole functions help nobody; messages show the source line
   llvm::SourceMgr sources;
   SourceMgrDiagnosticHandler diagnostics(sources, &context);
   ParserConfig config(&context);

@@ -80,7 +80,7 @@ public:
       value = words[place++];
       hasValue = true;
     }
-    if (!hasValue)
+    if (!hasValue || value.empty())
       fail("option '" + name + "' expects a value");
     return value;
   }

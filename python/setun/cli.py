@@ -20,6 +20,7 @@ from setun.compiler import STAGES, TEXT_STAGES
 from setun.diagnostics import SetunError, summarize
 
 OK, FAILED, USAGE = 0, 1, 2
+MAX_THREADS = 1024  # of the runtime
 
 
 def say(text: str) -> None:
@@ -33,6 +34,23 @@ def _positive(text: str) -> int:
         value = 0
     if value < 1:
         raise argparse.ArgumentTypeError(f"expects an integer of 1 or more, got {text!r}")
+    return value
+
+
+def _count(text: str) -> int:
+    try:
+        value = int(text)
+    except ValueError:
+        value = -1
+    if value < 0:
+        raise argparse.ArgumentTypeError(f"expects an integer of 0 or more, got {text!r}")
+    return value
+
+
+def _threads(text: str) -> int:
+    value = _count(text)
+    if value > MAX_THREADS:
+        raise argparse.ArgumentTypeError(f"expects at most {MAX_THREADS} threads, got {text!r}")
     return value
 
 
@@ -93,15 +111,15 @@ def _parser() -> argparse.ArgumentParser:
     generate.add_argument("--prompt-ids", metavar="IDS", help="token ids instead of a text, separated by commas")
     generate.add_argument("--chat", action="store_true", help="put the prompt into the model's chat template")
     generate.add_argument("--system", metavar="TEXT", help="system message for --chat")
-    generate.add_argument("--max-new-tokens", type=int, default=128, metavar="N", help="default 128")
+    generate.add_argument("--max-new-tokens", type=_count, default=128, metavar="N", help="default 128")
     generate.add_argument("--temperature", type=float, default=0.0, metavar="T", help="0 takes the likeliest (default)")
     generate.add_argument("--top-k", type=int, default=0, metavar="K", help="choose among the K likeliest (0: all)")
     generate.add_argument("--top-p", type=float, default=1.0, metavar="P", help="... that together have P (default 1)")
-    generate.add_argument("--seed", type=int, default=0, metavar="S", help="of the random choice (default 0)")
-    generate.add_argument("--threads", type=int, default=0, metavar="N", help="0: one for each CPU (default)")
+    generate.add_argument("--seed", type=_count, default=0, metavar="S", help="of the random choice (default 0)")
+    generate.add_argument("--threads", type=_threads, default=0, metavar="N", help="0: one for each CPU (default)")
     generate.add_argument("--target", metavar="NAME", help="use this code section instead of the best for this CPU")
-    generate.add_argument("--context", type=int, default=0, metavar="N", help="capacity in tokens (0: what is needed)")
-    generate.add_argument("--chunk", type=int, default=512, metavar="N", help="feed the prompt N tokens at a time")
+    generate.add_argument("--context", type=_count, default=0, metavar="N", help="capacity in tokens (0: as needed)")
+    generate.add_argument("--chunk", type=_positive, default=512, metavar="N", help="feed the prompt N tokens at once")
     generate.add_argument("--ids", action="store_true", help="print token ids instead of text")
     generate.add_argument("--ignore-eos", action="store_true", help="do not stop at the model's stop tokens")
     generate.add_argument("--quiet", action="store_true", help="no timing at the end")
@@ -116,8 +134,8 @@ def _parser() -> argparse.ArgumentParser:
     verify.add_argument("package", metavar="MODEL.setun", type=Path)
     verify.add_argument("directory", metavar="DIR", type=Path, help="checkpoint directory")
     verify.add_argument("--tokens", type=_positive, default=64, metavar="N", help="length of the text (default 64)")
-    verify.add_argument("--seed", type=int, default=0, metavar="S", help="of the random text (default 0)")
-    verify.add_argument("--threads", type=int, default=0, metavar="N", help="0: one for each CPU (default)")
+    verify.add_argument("--seed", type=_count, default=0, metavar="S", help="of the random text (default 0)")
+    verify.add_argument("--threads", type=_threads, default=0, metavar="N", help="0: one for each CPU (default)")
     verify.add_argument("--target", metavar="NAME", help="use this code section instead of the best for this CPU")
     verify.add_argument("--only", choices=("integers", "logits"), help="one of the two comparisons alone")
     verify.add_argument("--json", action="store_true", help="print the result as JSON")
@@ -139,6 +157,10 @@ def _compile(options: argparse.Namespace) -> int:
         raise SetunError(
             f"{output.absolute().parent}: no such directory", "Make it first, or give another file with -o."
         )
+    if str(output) != "-" and output.is_dir():
+        raise SetunError(f"{output}: is a directory", "Give the name of a file with -o.")
+    if options.keep_mlir is not None and options.keep_mlir.exists() and not options.keep_mlir.is_dir():
+        raise SetunError(f"{options.keep_mlir}: is no directory", "Give another name with --keep-mlir.")
     flags = ["--timing"] if options.timing else []
     warnings: list[str] = []
     printed = compile_checkpoint(

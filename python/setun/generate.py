@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -123,7 +124,11 @@ def _prompt_ids(options: argparse.Namespace, text: Text | None) -> list[int]:
         except ValueError:
             raise SetunError(f"expects token ids separated by commas, got {options.prompt_ids!r}") from None
     assert text is not None
-    prompt = sys.stdin.read() if options.prompt == "-" else options.prompt
+    prompt = sys.stdin.buffer.read() if options.prompt == "-" else os.fsencode(options.prompt)
+    try:
+        prompt = prompt.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise SetunError(f"the prompt is not valid UTF-8: byte {prompt[error.start]:#04x} at {error.start}") from None
     if options.chat:
         messages = [{"role": "system", "content": options.system}] if options.system else []
         prompt = text.chat([*messages, {"role": "user", "content": prompt}])
@@ -135,8 +140,8 @@ def _prompt_ids(options: argparse.Namespace, text: Text | None) -> list[int]:
 
 def run(options: argparse.Namespace) -> int:
     """The `generate` command: text (or ids) to standard output as it comes, timing to standard error."""
-    if options.max_new_tokens < 0 or options.threads < 0 or options.context < 0:
-        raise SetunError("expects --max-new-tokens, --threads and --context of 0 or more")
+    if options.system is not None and not options.chat:
+        raise SetunError("--system goes with --chat")
     sampler = Sampler(options.temperature, options.top_k, options.top_p, options.seed)
     package = open_package(options.package, options.target)
     files = package.files()

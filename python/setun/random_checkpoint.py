@@ -318,6 +318,8 @@ def main(arguments: list[str] | None = None) -> int:
         parser.error("expects --config NAME and a directory (or --list)")
     if options.layers is not None and options.layers < 1:
         parser.error(f"expects at least 1 layer, got {options.layers}")
+    if options.seed < 0:
+        parser.error(f"expects a seed of 0 or more, got {options.seed}")
     shape = SHAPES[options.config]
     if options.layers is not None:
         shape = replace(shape, layers=options.layers)
@@ -325,7 +327,8 @@ def main(arguments: list[str] | None = None) -> int:
         with Progress(f"writing {options.config}", "bytes") as progress:
             write_checkpoint(options.directory, shape, options.seed, options.masters, progress.update)
     except OSError as error:
-        print(f"random-checkpoint: {error}", file=sys.stderr)
+        what = f"{error.filename}: {error.strerror}" if error.filename else error
+        print(f"random-checkpoint: {what}", file=sys.stderr)
         return 2
     size = (options.directory / "model.safetensors").stat().st_size
     print(f"{options.directory}: {options.config}, {shape.layers} layers, {size / 1e9:.3f} GB")

@@ -26,7 +26,8 @@ class Package:
         self.path = path
         self._error = _setun.Error
         if not path.is_file():
-            raise SetunError(f"{path}: no such file", "Compile one with: setun compile DIR -o FILE.setun")
+            what = "is no regular file" if path.exists() else "no such file"
+            raise SetunError(f"{path}: {what}", "Compile one with: setun compile DIR -o FILE.setun")
         try:
             self._native = _setun.Package(str(path), target)
             self.description: dict[str, Any] = json.loads(self._native.json())

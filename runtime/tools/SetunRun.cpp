@@ -282,5 +282,7 @@ int main(int argc, char **argv) {
     std::printf("%s\n", setun_package_json(package.get()));
   else if (options.list)
     printList(package.get());
+  if (std::fflush(stdout) != 0)
+    return fail(std::string("cannot write to standard output: ") + std::strerror(errno));
   return options.entry.empty() ? 0 : runEntry(package.get(), options);
 }

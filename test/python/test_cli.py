@@ -78,6 +78,10 @@ def test_compile_refuses_bad_input(capsys: pytest.CaptureFixture[str], tiny: Pat
     status, _, err = run(capsys, "compile", tmp_path / "nothing", "--emit=mlir")
     assert status == 2
     assert "is no directory" in err
+    status, _, err = run(capsys, "compile", tiny, "-o", tmp_path)
+    assert (status, err.splitlines()[0]) == (2, f"setun: {tmp_path}: is a directory")
+    status, _, err = run(capsys, "compile", tiny, "--emit=mlir", "--keep-mlir", tiny / "config.json")
+    assert (status, err.splitlines()[0]) == (2, f"setun: {tiny / 'config.json'}: is no directory")
     config = json.loads((tiny / "config.json").read_text())
     (tiny / "config.json").write_text(json.dumps(config | {"architectures": ["OtherForCausalLM"]}))
     status, _, err = run(capsys, "compile", tiny, "--emit=mlir")
@@ -152,6 +156,8 @@ def test_packages_that_are_none(capsys: pytest.CaptureFixture[str], tmp_path: Pa
         words = [command[0], tmp_path / "m.setun", *command[1:]]
         status, _, err = run(capsys, *words)
         assert (status, err[:7]) == (2, "setun: ")
+    status, _, err = run(capsys, "inspect", tmp_path)
+    assert (status, err.splitlines()[0]) == (2, f"setun: {tmp_path}: is no regular file")
     status, _, err = run(capsys, "inspect", tmp_path / "none.setun")
     assert status == 2
     assert "no such file" in err
@@ -178,6 +184,12 @@ def test_random_checkpoint_command(capsys: pytest.CaptureFixture[str], tmp_path:
     assert cli.main(["lint", str(tmp_path)]) == 0
     with pytest.raises(SystemExit):
         random_checkpoint([str(tmp_path)])
+    capsys.readouterr()
+    with pytest.raises(SystemExit):
+        random_checkpoint([str(tmp_path), "--config", "tiny-llama", "--seed", "-1"])
+    assert "expects a seed of 0 or more, got -1" in capsys.readouterr().err
+    assert random_checkpoint([str(tmp_path / "config.json"), "--config", "tiny-llama"]) == 2
+    assert capsys.readouterr().err == f"random-checkpoint: {tmp_path / 'config.json'}: File exists\n"
 
 
 def test_published_shapes_have_the_published_size() -> None:

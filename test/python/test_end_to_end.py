@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -153,6 +155,13 @@ def test_prompts_as_ids(capsys: pytest.CaptureFixture[str], compiled) -> None:
         (["--prompt", "x", "--chat"], "no chat template"),
         (["--prompt", "x", "--top-p", 2], "top-p above 0"),
         (["--prompt", "x", "--target", "z80"], "z80"),
+        (["--prompt", "x", "--system", "y"], "--system goes with --chat"),
+        (["--prompt", "a\udcff"], "not valid UTF-8: byte 0xff at 1"),
+        (["--prompt", "x", "--threads", -1], "expects an integer of 0 or more, got '-1'"),
+        (["--prompt", "x", "--threads", 10**12], "expects at most 1024 threads"),
+        (["--prompt", "x", "--seed", -1], "expects an integer of 0 or more"),
+        (["--prompt", "x", "--chunk", 0], "expects an integer of 1 or more"),
+        (["--prompt", "x", "--max-new-tokens", -1], "expects an integer of 0 or more"),
     ],
 )
 def test_generate_refuses_what_cannot_be(
@@ -160,6 +169,37 @@ def test_generate_refuses_what_cannot_be(
 ) -> None:
     _, package = compiled("tiny-bitnet")
     status, _, err = run(capsys, "generate", package, *words)
+    assert status == 2
+    assert message in err
+
+
+def test_prompts_from_standard_input(compiled) -> None:
+    _, package = compiled("tiny-bitnet")
+    words = [sys.executable, "-m", "setun", "generate", package, "--quiet", "--prompt", "-"]
+    done = subprocess.run(words, input=b"a\xff", capture_output=True)
+    assert (done.returncode, done.stderr.decode().splitlines()) == (
+        2,
+        ["setun: the prompt is not valid UTF-8: byte 0xff at 1"],
+    )
+    done = subprocess.run(words, input="ß".encode(), capture_output=True)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--threads", -1], "expects an integer of 0 or more"),
+        (["--threads", 1025], "expects at most 1024 threads"),
+        (["--seed", -1], "expects an integer of 0 or more"),
+        (["--tokens", 0], "expects an integer of 1 or more"),
+        (["--tokens", 129], "a text of 129 tokens was asked for, but the context holds 128"),
+    ],
+)
+def test_verify_refuses_what_cannot_be(
+    capsys: pytest.CaptureFixture[str], compiled, words: list[object], message: str
+) -> None:
+    directory, package = compiled("tiny-bitnet")
+    status, _, err = run(capsys, "verify", package, directory, *words)
     assert status == 2
     assert message in err
 

@@ -174,6 +174,9 @@ TEST_F(SetunRunTest, ReportsMistakes) {
 
   expectRun(folder + "/missing.setun --list", 1, "cannot open");
   expectRun(tokens + " --list", 1, "fewer than");
+#ifdef __linux__
+  expectRun(model + " --json >/dev/full", 1, "");
+#endif
   expectRun(model + " --entry nothing", 1, "no entry 'nothing'");
   expectRun(model + " --entry forward", 1, "needs --input tokens=FILE.npy");
   expectRun(model + " --entry forward --input tokens=" + tokens + " --input more=" + tokens, 1, "no input 'more'");

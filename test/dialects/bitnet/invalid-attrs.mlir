@@ -113,6 +113,20 @@ func.func @unknown() attributes {bitnet.entri} {
 
 // -----
 
+// expected-error @below {{expects bitnet.max_context to be a positive i64, got -5 : i64}}
+func.func @negative_context() attributes {bitnet.entry, bitnet.max_context = -5 : i64} {
+  return
+}
+
+// -----
+
+// expected-error @below {{expects bitnet.max_context to be a positive i64, got "many"}}
+func.func @context_in_words() attributes {bitnet.entry, bitnet.max_context = "many"} {
+  return
+}
+
+// -----
+
 // expected-error @below {{expects bitnet.provenance to be a dictionary, got "x"}}
 module attributes {bitnet.provenance = "x"} {
 }
