@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from setun.diagnostics import Diagnostics
+
+MAX_LAYERS = 1000
+MAX_CONTEXT = 1 << 24
+"""Far above every published model: what is larger comes from a damaged file and would fill the memory."""
 
 GATE_ACTIVATIONS = {"relu2": "relu2", "silu": "silu", "swish": "silu"}
 
@@ -61,13 +66,38 @@ class DecoderConfig:
     quantization: Quantization
 
 
-def _positive(config: Mapping[str, Any], key: str, found: Diagnostics, default: int | None = None) -> int:
+def _positive(
+    config: Mapping[str, Any], key: str, found: Diagnostics, default: int | None = None, most: int | None = None
+) -> int:
     value = config.get(key)
     if value is None and default is not None:
         return default
     if isinstance(value, bool) or not isinstance(value, int) or value <= 0:
         found.error("bad-config", "config.json", f"expects a positive integer for {key!r}, got {value!r}")
         return 1
+    if most is not None and value > most:
+        found.error("bad-config", "config.json", f"expects at most {most} for {key!r}, got {value}")
+        return 1
+    return value
+
+
+def _epsilon(config: Mapping[str, Any], key: str, found: Diagnostics, default: float) -> float:
+    value = config.get(key)
+    if value is None:
+        return default
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < math.inf:
+        found.error("bad-config", "config.json", f"expects a number of 0 or more for {key!r}, got {value!r}")
+        return default
+    return float(value)
+
+
+def _flag(config: Mapping[str, Any], key: str, found: Diagnostics, default: bool) -> bool:
+    value = config.get(key)
+    if value is None:
+        return default
+    if not isinstance(value, bool):
+        found.error("bad-config", "config.json", f"expects true or false for {key!r}, got {value!r}")
+        return default
     return value
 
 
@@ -77,13 +107,18 @@ def _rope(config: Mapping[str, Any], found: Diagnostics, default_theta: float) -
     if not isinstance(parameters, Mapping):
         found.error("bad-config", "config.json", f"expects an object for rope parameters, got {parameters!r}")
         parameters = {}
-    kind = parameters.get("rope_type", parameters.get("type", "default"))
-    if kind != "default":
+    for section in (parameters, config.get("rope_scaling")):  # where both are given, neither may be passed over
+        if not isinstance(section, Mapping):
+            continue
+        kind = section.get("rope_type", section.get("type", "default"))
+        if kind == "default":
+            continue
         found.error(
             "unsupported-rope",
             "config.json",
             f"rope scaling {kind!r} is not supported, only plain rotary embeddings are",
         )
+        break
     theta = parameters.get("rope_theta", config.get("rope_theta", default_theta))
     if isinstance(theta, bool) or not isinstance(theta, int | float) or not theta > 0:
         found.error("bad-config", "config.json", f"expects a positive number for 'rope_theta', got {theta!r}")
@@ -139,7 +174,7 @@ def read_quantization(config: Mapping[str, Any], found: Diagnostics) -> Quantiza
         auto=linear_class == "autobitlinear",
         online=mode == "online",
         dense=tuple(dict.fromkeys([*(skipped or ()), "lm_head"])),
-        norm_eps=float(section.get("rms_norm_eps", 1e-6)) if section.get("use_rms_norm") else None,
+        norm_eps=_epsilon(section, "rms_norm_eps", found, 1e-6) if section.get("use_rms_norm") else None,
     )
 
 
@@ -177,16 +212,16 @@ def read_decoder(
         vocab_size=_positive(config, "vocab_size", found),
         hidden_size=hidden,
         intermediate_size=_positive(config, "intermediate_size", found),
-        layers=_positive(config, "num_hidden_layers", found),
+        layers=_positive(config, "num_hidden_layers", found, most=MAX_LAYERS),
         heads=heads,
         kv_heads=kv_heads,
         head_dim=head_dim,
         gate_act=GATE_ACTIVATIONS.get(act, "silu"),
-        context=_positive(config, "max_position_embeddings", found, 2048),
+        context=_positive(config, "max_position_embeddings", found, 2048, MAX_CONTEXT),
         rope_theta=_rope(config, found, default_theta),
-        norm_eps=float(config.get("rms_norm_eps", default_norm_eps)),
-        tied=bool(config.get("tie_word_embeddings", default_tied)),
-        attention_bias=bool(config.get("attention_bias", False)),
-        mlp_bias=bool(config.get("mlp_bias", False)),
+        norm_eps=_epsilon(config, "rms_norm_eps", found, default_norm_eps),
+        tied=_flag(config, "tie_word_embeddings", found, default_tied),
+        attention_bias=_flag(config, "attention_bias", found, False),
+        mlp_bias=_flag(config, "mlp_bias", found, False),
         quantization=quantization,
     )
