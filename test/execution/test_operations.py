@@ -145,6 +145,19 @@ def stored(name: str, array: np.ndarray, element: str) -> str:
     return SOURCE.weight(name, array, element)
 
 
+NEGATED = """%c0 = arith.constant 0 : index
+%t = tensor.dim %x, %c0 : tensor<?xi64>
+%e = tensor.empty(%t) : tensor<?xi64>
+%tokens = linalg.generic {indexing_maps = [affine_map<(i) -> (i)>, affine_map<(i) -> (i)>],
+  iterator_types = ["parallel"]} ins(%x : tensor<?xi64>) outs(%e : tensor<?xi64>) {
+^bb0(%token: i64, %o: i64):
+  %zero = arith.constant 0 : i64
+  %negated = arith.subi %zero, %token : i64
+  linalg.yield %negated : i64
+} -> tensor<?xi64>
+"""
+
+
 def tables() -> None:
     for element in ("f32", "f16", "bf16"):
         for v, h in ((1, 1), (64, 16), (130, 33)):
@@ -154,11 +167,18 @@ def tables() -> None:
             body += f" : tensor<{v}x{h}x{element}>, tensor<?xi64> -> tensor<?x{h}xf32>\n"
 
             def tokens(t: int, v: int = v) -> np.ndarray:
+                return np.concatenate([[v - 1], RNG.integers(0, v, t - 1)])
+
+            def any_number(t: int, v: int = v) -> np.ndarray:
                 wanted = RNG.integers(0, v, t)
                 wanted[: min(t, 4)] = np.array([v - 1, -1, v, -(2**62)])[: min(t, 4)]  # outside: row 0
                 return wanted
 
-            entry(f"embedding_{element}_{v}", body, {"y": f"Tx{h}xf32"}, {"tokens": ("Txi64", tokens)})
+            outputs = {"y": f"Tx{h}xf32"}
+            entry(f"embedding_{element}_{v}", body, outputs, {"tokens": ("Txi64", tokens)})
+            # The runtime refuses inputs outside the table; what is computed from an input may be outside.
+            inputs = {"x": ("Txi64", lambda t, make=any_number: -make(t))}
+            entry(f"embedding_computed_{element}_{v}", NEGATED + body, outputs, inputs)
         for n, k in ((1, 1), (63, 5), (64, 16), (65, 33), (130, 7)):
             name = f"dense_{element}_{n}"
             lines = stored(name, normal(n, k), element) + SOURCE.weight(f"bias_{name}", normal(n))
@@ -420,3 +440,11 @@ def test_no_input_crashes(compiled: Compiled, value: float):
         ]
         for other in results[1:]:
             assert not differences(results[0], other), name
+
+
+def test_tokens_outside_the_table_are_refused(compiled: Compiled):
+    from setun import _setun
+
+    for token in (-1, 64):
+        with pytest.raises(_setun.ArgumentError, match="expects values from 0 to 63"):
+            compiled.session(context=CONTEXT).run("embedding_f32_64", {"tokens": np.array([3, token])})
