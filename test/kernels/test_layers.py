@@ -87,95 +87,117 @@ class Forms:
 def all_forms() -> Forms:
     forms = Forms()
     for element, kind in ((TERNARY, "ternary"), (BINARY, "binary")):
-        form = lambda name, n, k, e=element, t=kind, **options: forms.form(f"{t}_{name}", n, k, element=e, **options)  # noqa: E731
-        # Shapes: below, at and above the panel (64 or 128 rows), the step (4 columns) and the vector (16 lanes).
-        for n, k in ((1, 4), (3, 5), (16, 31), (63, 64), (65, 66), (127, 130), (130, 33)):
-            form(f"shape_{n}_{k}", n, k)
-        for name, scales, shape in (
-            ("ranges", "#bitnet.scales<rows = [5, 60, 1, 70]>", (4,)),
-            ("rows", ones(136), (136,)),
-        ):
-            form(f"scales_{name}", 136, 40, scales=scales, scale_shape=shape)
-            form(f"scales_{name}_divide", 136, 40, scales=scales, scale_shape=shape, extra=DIVIDE)
-        form("divide", 70, 48, extra=DIVIDE)
-        # Groups that divide K, that leave a rest, whose rest has no whole step, and larger than K.
-        for group, k in ((128, 256), (64, 200), (32, 101), (4, 10), (64, 33)):
-            scales = f"#bitnet.scales<group = {group}>"
-            groups = (k + group - 1) // group
-            form(f"group_{group}_{k}", 70, k, scales=scales, scale_shape=(70, groups))
-            form(
-                f"group_{group}_{k}_bias",
-                70,
-                k,
-                scales=scales,
-                scale_shape=(70, groups),
-                bias=True,
-                extra=DIVIDE,
-                activation=act("per_tensor"),
-            )
-            form(f"group_{group}_{k}_floats", 70, k, scales=scales, scale_shape=(70, groups), activation="")
-        for name, activation in (
-            ("per_tensor", act("per_tensor")),
-            ("bits4", act(bits=4)),
-            ("bits2", act(bits=2)),
-            ("per_tensor_bits4", act("per_tensor", 4)),
-            ("large_eps", act(eps="2.0")),
-            ("floats", ""),
-        ):
-            form(f"{name}_66", 70, 66, activation=activation)
-            form(f"{name}_bias", 70, 48, activation=activation, bias=True)
-            form(f"{name}_bias_before", 70, 48, activation=activation, bias=True, extra=BEFORE)
-            form(f"{name}_rms", 70, 66, activation=activation, norm="#bitnet.norm<rms, eps = 1.0e-6>", gain=True)
-        for name, norm in (("rms", "#bitnet.norm<rms, eps = 1.0e-5>"), ("layer", "#bitnet.norm<layer, eps = 1.0e-5>")):
-            for k in (16, 66, 7):
-                form(f"{name}_{k}", 20, k, norm=norm)
-                form(f"{name}_gain_{k}", 20, k, norm=norm, gain=True)
-        form("layer_shift", 20, 66, norm="#bitnet.norm<layer, eps = 0.0>", gain=True, shift=True)
-        form("layer_shift_only", 20, 66, norm="#bitnet.norm<layer, eps = 1.0e-5>", shift=True, bias=True)
-        form("no_norm", 20, 66, norm="#bitnet.norm<none, eps = 0.0>")
-    fused_forms(forms)
-    accumulator_forms(forms)
+        plain_forms(forms, element, kind)
+        fused_forms(forms, element, kind)
+        accumulator_forms(forms, element, kind)
+    # What follows does not depend on the weights' bits.
+    activation_forms(forms)
+    mixed_forms(forms)
     return forms
 
 
+def plain_forms(forms: Forms, element: str, kind: str) -> None:
+    """Shapes, scales and groups."""
+
+    def form(name: str, n: int, k: int, **options) -> None:
+        forms.form(f"{kind}_{name}", n, k, element=element, **options)
+
+    # Shapes: below, at and above the panel (64 or 128 rows), the step (4 columns) and the vector (16 lanes).
+    for n, k in ((1, 4), (3, 5), (16, 31), (63, 64), (65, 66), (127, 130), (130, 33)):
+        form(f"shape_{n}_{k}", n, k)
+    form("per_tensor", 70, 66, activation=act("per_tensor"), extra=DIVIDE)
+    form("bits4", 70, 66, activation=act(bits=4))
+    form("floats", 70, 66, activation="")
+    form("scales_ranges", 136, 40, scales="#bitnet.scales<rows = [5, 60, 1, 70]>", scale_shape=(4,))
+    form("scales_rows_divide", 136, 40, scales=ones(136), scale_shape=(136,), extra=DIVIDE)
+    form("bias", 70, 48, bias=True)
+    form("bias_before", 70, 48, bias=True, extra=BEFORE)
+    # Groups that divide K, that leave a rest, whose rest has no whole step, and larger than K.
+    for group, k in ((128, 256), (64, 200), (32, 101), (4, 10), (64, 33)):
+        options = {"scales": f"#bitnet.scales<group = {group}>", "scale_shape": (70, (k + group - 1) // group)}
+        form(f"group_{group}_{k}", 70, k, **options)
+        form(f"group_{group}_{k}_floats", 70, k, activation="", **options)
+    form("group_bias", 70, 101, bias=True, extra=DIVIDE, activation=act("per_tensor"), **GROUPS_OF_32)
+
+
+def activation_forms(forms: Forms) -> None:
+    """Activation quantisers, norms and places of the bias."""
+    for name, activation in (
+        ("per_tensor", act("per_tensor")),
+        ("bits4", act(bits=4)),
+        ("bits2", act(bits=2)),
+        ("per_tensor_bits4", act("per_tensor", 4)),
+        ("large_eps", act(eps="2.0")),
+        ("floats", ""),
+    ):
+        forms.form(f"{name}_bias", 70, 48, activation=activation, bias=True)
+        forms.form(f"{name}_bias_before", 70, 48, activation=activation, bias=True, extra=BEFORE)
+        forms.form(f"{name}_rms", 70, 66, activation=activation, norm="#bitnet.norm<rms, eps = 1.0e-6>", gain=True)
+    for name, norm in (("rms", "#bitnet.norm<rms, eps = 1.0e-5>"), ("layer", "#bitnet.norm<layer, eps = 1.0e-5>")):
+        for k in (16, 66, 7):
+            forms.form(f"{name}_{k}", 20, k, norm=norm)
+            forms.form(f"{name}_gain_{k}", 20, k, norm=norm, gain=True)
+    forms.form("layer_shift", 20, 66, norm="#bitnet.norm<layer, eps = 0.0>", gain=True, shift=True)
+    forms.form("layer_shift_only", 20, 66, norm="#bitnet.norm<layer, eps = 1.0e-5>", shift=True, bias=True)
+    forms.form("no_norm", 20, 66, norm="#bitnet.norm<none, eps = 0.0>")
+
+
+GROUPS_OF_32 = {"scales": "#bitnet.scales<group = 32>", "scale_shape": (70, 4)}
 DIVIDE = "direction = #bitnet.direction<divide>"
 BEFORE = "bias_place = #bitnet.bias_place<before_scale>"
 
 
-def fused_forms(forms: Forms) -> None:
+def fused_forms(forms: Forms, element: str, kind: str) -> None:
     """Layers that the compiler puts together: projections of one input, gates, residuals."""
-    for element, kind in ((TERNARY, "ternary"), (BINARY, "binary")):
-        for name, activation in (("", act()), ("_floats", "")):
-            options = {"element": element, "activation": activation}
-            group = {"scales": "#bitnet.scales<group = 32>"}
-            body = forms.linear("x", "q", 70, 66, **options)
-            body += forms.linear("x", "k", 5, 66, scales=ones(5), scale_shape=(5,), **options)
-            body += forms.linear("x", "v", 64, 66, extra=DIVIDE, **options)
-            body += forms.linear("x", "z", 9, 66, bias=True, **options)
-            forms.add(f"{kind}_projections{name}", 66, {n: f"Tx{s}xf32" for n, s in QKVZ.items()}, body)
-            body = forms.linear("x", "q", 70, 66, scale_shape=(70, 3), **options, **group)
-            body += forms.linear("x", "k", 3, 66, scale_shape=(3, 3), extra=DIVIDE, **options, **group)
-            forms.add(f"{kind}_projections_groups{name}", 66, {"q": "Tx70xf32", "k": "Tx3xf32"}, body)
-            for gate in ("relu2", "silu"):
-                # Below, at and above half a panel of either kind.
-                for n in (3, 32, 33, 100):
-                    body = gate_and_up(forms, gate, n, options)
-                    forms.add(f"{kind}_{gate}_{n}{name}", 66, {"y": f"Tx{n}xf32"}, body)
-                body = gate_and_up(forms, gate, 40, {**options, **group, "scale_shape": (40, 3)})
-                forms.add(f"{kind}_{gate}_groups{name}", 66, {"y": "Tx40xf32"}, body)
-            body = gate_and_up(forms, "relu2", 66, options)
-            body += "%r = arith.addf %x, %y : tensor<?x66xf32>\n"
-            forms.add(f"{kind}_residual_gated{name}", 66, {"r": "Tx66xf32"}, body)
-            body = forms.linear("x", "y", 66, 66, bias=True, **options)
-            body += "%r = arith.addf %y, %x : tensor<?x66xf32>\n"
-            forms.add(f"{kind}_residual{name}", 66, {"r": "Tx66xf32"}, body)
-    # Ternary and binary weights on one input do not go together.
+    for name, activation in (("", act()), ("_floats", "")):
+        options = {"element": element, "activation": activation}
+        group = {"scales": "#bitnet.scales<group = 32>"}
+        body = forms.linear("x", "q", 70, 66, **options)
+        body += forms.linear("x", "k", 5, 66, scales=ones(5), scale_shape=(5,), **options)
+        body += forms.linear("x", "v", 64, 66, extra=DIVIDE, **options)
+        body += forms.linear("x", "z", 9, 66, bias=True, **options)
+        forms.add(f"{kind}_projections{name}", 66, {n: f"Tx{s}xf32" for n, s in QKVZ.items()}, body)
+        body = forms.linear("x", "q", 70, 66, scale_shape=(70, 3), **options, **group)
+        body += forms.linear("x", "k", 3, 66, scale_shape=(3, 3), extra=DIVIDE, **options, **group)
+        forms.add(f"{kind}_projections_groups{name}", 66, {"q": "Tx70xf32", "k": "Tx3xf32"}, body)
+        # Gates below, at and above half a panel of either kind.
+        for gate, n in (("relu2", 3), ("silu", 33)) if name else (("relu2", 32), ("silu", 33), ("relu2", 100)):
+            forms.add(f"{kind}_{gate}_{n}{name}", 66, {"y": f"Tx{n}xf32"}, gate_and_up(forms, gate, n, options))
+        body = gate_and_up(forms, "silu", 40, {**options, **group, "scale_shape": (40, 3)})
+        forms.add(f"{kind}_gate_groups{name}", 66, {"y": "Tx40xf32"}, body)
+        body = gate_and_up(forms, "relu2", 66, options) + "%r = arith.addf %x, %y : tensor<?x66xf32>\n"
+        forms.add(f"{kind}_residual_gated{name}", 66, {"r": "Tx66xf32"}, body)
+    body = forms.linear("x", "y", 66, 66, bias=True, element=element) + "%r = arith.addf %y, %x : tensor<?x66xf32>\n"
+    forms.add(f"{kind}_residual", 66, {"r": "Tx66xf32"}, body)
+
+
+def mixed_forms(forms: Forms) -> None:
+    """Layers that must not be put together, and layers one after the other."""
+    # Ternary and binary weights on one input.
     body = forms.linear("x", "q", 20, 34) + forms.linear("x", "k", 20, 34, element=BINARY)
     forms.add("mixed_projections", 34, {"q": "Tx20xf32", "k": "Tx20xf32"}, body)
-    # A gate that something else reads stays as it is.
+    # A gate that something else reads.
     body = gate_and_up(forms, "silu", 20, {}) + "%other = arith.addf %gate, %up : tensor<?x20xf32>\n"
     forms.add("gate_with_other_use", 66, {"y": "Tx20xf32", "other": "Tx20xf32"}, body)
-    # A chain: norm, quantise, product, gate, norm, product, residual.
+    # The same codes under two activation scales, and accumulators that are read before the sum with a residual.
+    body = forms.source.weight("w_twice", forms.codes(20, 20, TERNARY), TERNARY)
+    body += forms.source.weight("s_twice", forms.floats(1, positive=True))
+    body += f"""
+%codes, %scale, %sums = bitnet.quantize %x {{{act()}}}
+  : tensor<?x20xf32> -> tensor<?x20xi8>, tensor<?xf32>, tensor<?xi32>
+%other = arith.addf %scale, %scale : tensor<?xf32>
+%acc = bitnet.matmul %codes, %w_twice sums(%sums)
+  : (tensor<?x20xi8>, tensor<20x20xi2>, tensor<?xi32>) -> tensor<?x20xi32>
+%y = bitnet.dequantize %acc scale(%s_twice) act_scale(%scale) {{scales = #bitnet.scales<tensor>}}
+  : (tensor<?x20xi32>, tensor<1xf32>, tensor<?xf32>) -> tensor<?x20xf32>
+%z = bitnet.dequantize %acc scale(%s_twice) act_scale(%other) {{scales = #bitnet.scales<tensor>}}
+  : (tensor<?x20xi32>, tensor<1xf32>, tensor<?xf32>) -> tensor<?x20xf32>
+"""
+    forms.add("two_activation_scales", 20, {"y": "Tx20xf32", "z": "Tx20xf32"}, body)
+    body = body[: body.index("%z =")]
+    body += "%f = arith.sitofp %acc : tensor<?x20xi32> to tensor<?x20xf32>\n%r = arith.addf %f, %y : tensor<?x20xf32>\n"
+    forms.add("accumulators_as_residual", 20, {"r": "Tx20xf32"}, body)
+    # A chain: norm, quantise, product, norm, product, residual.
     body = forms.linear("x", "h", 48, 34, norm="#bitnet.norm<rms, eps = 1.0e-5>", gain=True)
     body += forms.linear("h", "z", 34, 48, norm="#bitnet.norm<layer, eps = 1.0e-5>", gain=True, shift=True)
     body += "%y = arith.addf %x, %z : tensor<?x34xf32>\n"
@@ -190,20 +212,23 @@ def gate_and_up(forms: Forms, gate: str, n: int, options: dict) -> str:
     return body + f"%y = bitnet.gated %gate, %up {{act = #bitnet.gate_act<{gate}>}} : tensor<?x{n}xf32>\n"
 
 
-def accumulator_forms(forms: Forms) -> None:
+def accumulator_forms(forms: Forms, element: str, kind: str) -> None:
     """Codes, scales, sums and accumulators as outputs, beside the scaled result."""
-    for element, kind in ((TERNARY, "ternary"), (BINARY, "binary")):
-        for k, group in ((34, 0), (64, 0), (101, 32), (128, 64)):
-            for activation in ("per_token", "per_tensor"):
-                n, name = 70, f"{kind}_acc_{k}_{group}_{activation}"
-                groups = (k + group - 1) // group if group else 1
-                scales = f"#bitnet.scales<group = {group}>" if group else "#bitnet.scales<tensor>"
-                shape = (n, groups) if group else (1,)
-                accumulators = f"?x{n}x{groups}xi32" if group else f"?x{n}xi32"
-                scale = "?" if activation == "per_token" else "1"
-                body = forms.source.weight(f"w_{name}", forms.codes(n, k, element), element)
-                body += forms.source.weight(f"s_{name}", forms.floats(*shape, positive=True))
-                body += f"""
+    for k, group, activation in (
+        (34, 0, "per_token"),
+        (64, 0, "per_tensor"),
+        (101, 32, "per_token"),
+        (128, 64, "per_tensor"),
+    ):
+        n, name = 70, f"{kind}_acc_{k}_{group}"
+        groups = (k + group - 1) // group if group else 1
+        scales = f"#bitnet.scales<group = {group}>" if group else "#bitnet.scales<tensor>"
+        shape = (n, groups) if group else (1,)
+        accumulators = f"?x{n}x{groups}xi32" if group else f"?x{n}xi32"
+        scale = "?" if activation == "per_token" else "1"
+        body = forms.source.weight(f"w_{name}", forms.codes(n, k, element), element)
+        body += forms.source.weight(f"s_{name}", forms.floats(*shape, positive=True))
+        body += f"""
 %codes, %scale, %sums = bitnet.quantize %x {{{act(activation)}}}
   : tensor<?x{k}xf32> -> tensor<?x{k}xi8>, tensor<{scale}xf32>, tensor<?xi32>
 %acc = bitnet.matmul %codes, %w_{name} sums(%sums) {f"{{group = {group}}}" if group else ""}
@@ -211,9 +236,9 @@ def accumulator_forms(forms: Forms) -> None:
 %y = bitnet.dequantize %acc scale(%s_{name}) act_scale(%scale) {{scales = {scales}}}
   : (tensor<{accumulators}>, tensor<{"x".join(map(str, shape))}xf32>, tensor<{scale}xf32>) -> tensor<?x{n}xf32>
 """
-                outputs = {"y": f"Tx{n}xf32", "acc": "T" + accumulators[1:], "codes": f"Tx{k}xi8", "sums": "Txi32"}
-                outputs["scale"] = scale.replace("?", "T") + "xf32"
-                forms.add(name, k, outputs, body)
+        outputs = {"y": f"Tx{n}xf32", "acc": "T" + accumulators[1:], "codes": f"Tx{k}xi8", "sums": "Txi32"}
+        outputs["scale"] = scale.replace("?", "T") + "xf32"
+        forms.add(name, k, outputs, body)
 
 
 def inputs(name: str, tokens: int, columns: int) -> Arrays:
