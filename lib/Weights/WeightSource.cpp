@@ -350,11 +350,12 @@ void WeightSource::consumed(const Entry &entry, uint64_t bytes) const {
   files[entry.file]->releasePages();
 }
 
-llvm::Error WeightSource::checkRange(llvm::StringRef name, const Entry &entry, int64_t N, int64_t rowBegin,
-                                     int64_t rowEnd) const {
-  if (rowBegin < 0 || rowBegin > rowEnd || rowEnd > N)
-    return fail(name, entry, llvm::formatv("expects rows within 0..{0}, got {1}..{2}", N, rowBegin, rowEnd).str());
-  return llvm::Error::success();
+llvm::Expected<const WeightSource::Entry *> WeightSource::findRows(llvm::StringRef name, int64_t N, int64_t rowBegin,
+                                                                   int64_t rowEnd) const {
+  llvm::Expected<const Entry *> entry = findEntry(name);
+  if (entry && (rowBegin < 0 || rowBegin > rowEnd || rowEnd > N))
+    return fail(name, **entry, llvm::formatv("expects rows within 0..{0}, got {1}..{2}", N, rowBegin, rowEnd).str());
+  return entry;
 }
 
 llvm::Error WeightSource::checkFloatMatrix(llvm::StringRef name, const Entry &entry, int64_t N, int64_t K) const {
@@ -367,12 +368,10 @@ llvm::Error WeightSource::checkFloatMatrix(llvm::StringRef name, const Entry &en
 
 llvm::Error WeightSource::readTernaryRows(llvm::StringRef name, int64_t N, int64_t K, int64_t rowBegin, int64_t rowEnd,
                                           int8_t *out, TernaryStats *stats) const {
-  llvm::Expected<const Entry *> found = findEntry(name);
+  llvm::Expected<const Entry *> found = findRows(name, N, rowBegin, rowEnd);
   if (!found)
     return found.takeError();
   const Entry &entry = **found;
-  if (llvm::Error err = checkRange(name, entry, N, rowBegin, rowEnd))
-    return err;
   const bool packed = entry.dtype == DType::U8;
   const int64_t packedRows = N / 4 + (N % 4 != 0);
   if (!(packed || entry.dtype == DType::I8 || isFloatDType(entry.dtype)) ||
@@ -430,12 +429,10 @@ llvm::Error WeightSource::badElement(llvm::StringRef name, const Entry &entry, i
 
 llvm::Error WeightSource::readBinaryRows(llvm::StringRef name, int64_t N, int64_t K, int64_t rowBegin, int64_t rowEnd,
                                          int8_t *out) const {
-  llvm::Expected<const Entry *> found = findEntry(name);
+  llvm::Expected<const Entry *> found = findRows(name, N, rowBegin, rowEnd);
   if (!found)
     return found.takeError();
   const Entry &entry = **found;
-  if (llvm::Error err = checkRange(name, entry, N, rowBegin, rowEnd))
-    return err;
   const bool isUnsigned = entry.dtype == DType::U8 || entry.dtype == DType::Bool;
   if (!(isUnsigned || entry.dtype == DType::I8 || isFloatDType(entry.dtype)) ||
       llvm::ArrayRef(entry.shape) != llvm::ArrayRef<int64_t>({N, K}))
@@ -508,12 +505,10 @@ llvm::Error WeightSource::readFloat(llvm::StringRef name, llvm::ArrayRef<int64_t
 template <typename T>
 llvm::Error WeightSource::readRowsAs(llvm::StringRef name, int64_t N, int64_t K, int64_t rowBegin, int64_t rowEnd,
                                      DType wanted, T *out) const {
-  llvm::Expected<const Entry *> found = findEntry(name);
+  llvm::Expected<const Entry *> found = findRows(name, N, rowBegin, rowEnd);
   if (!found)
     return found.takeError();
   const Entry &entry = **found;
-  if (llvm::Error err = checkRange(name, entry, N, rowBegin, rowEnd))
-    return err;
   if (llvm::Error err = checkFloatMatrix(name, entry, N, K))
     return err;
   const uint8_t *bytes = entry.bytes.data();
@@ -616,12 +611,10 @@ llvm::Expected<MasterScales> WeightSource::measure(llvm::StringRef name, int64_t
 template <typename Body>
 llvm::Error WeightSource::quantizeRows(llvm::StringRef name, int64_t N, int64_t K, int64_t rowBegin, int64_t rowEnd,
                                        const MasterScales &scales, bool withAlpha, int8_t *out, Body &&body) const {
-  llvm::Expected<const Entry *> found = findEntry(name);
+  llvm::Expected<const Entry *> found = findRows(name, N, rowBegin, rowEnd);
   if (!found)
     return found.takeError();
   const Entry &entry = **found;
-  if (llvm::Error err = checkRange(name, entry, N, rowBegin, rowEnd))
-    return err;
   if (llvm::Error err = checkFloatMatrix(name, entry, N, K))
     return err;
   const int64_t groupSize = scales.groupSize;

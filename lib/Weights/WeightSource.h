@@ -164,7 +164,8 @@ private:
                          llvm::StringRef expected) const;
   /// Error for the first element of a row that is infinite or NaN.
   llvm::Error notFinite(llvm::StringRef name, const Entry &entry, int64_t row, int64_t K) const;
-  llvm::Error checkRange(llvm::StringRef name, const Entry &entry, int64_t N, int64_t rowBegin, int64_t rowEnd) const;
+  /// findEntry, for rows rowBegin .. rowEnd-1 of N.
+  llvm::Expected<const Entry *> findRows(llvm::StringRef name, int64_t N, int64_t rowBegin, int64_t rowEnd) const;
   llvm::Error checkFloatMatrix(llvm::StringRef name, const Entry &entry, int64_t N, int64_t K) const;
   /// Notes that bytes of a file were read; gives its pages back from time to time.
   void consumed(const Entry &entry, uint64_t bytes) const;

@@ -124,7 +124,8 @@ def test_context_bounds_the_tables(tmp_path: Path) -> None:
 def test_operations_carry_module_path_and_line(tmp_path: Path) -> None:
     text = trace_checkpoint(tmp_path, "tiny-bitnet").mlir
     assert re.search(r'loc\("model\.layers\.1\.mlp\.down_proj"\("setun/models/layers\.py":\d+:0\)\)', text)
-    assert re.search(r'arith\.addf .* loc\("model\.layers\.0"\("setun/models/bitnet\.py":\d+:0\)\)', text)
+    assert re.search(r'arith\.addf .* loc\("model\.layers\.0"\("setun/models/layers\.py":\d+:0\)\)', text)
+    assert re.search(r'bitnet\.gated .* loc\("model\.layers\.0\.mlp"\("setun/models/bitnet\.py":\d+:0\)\)', text)
     assert "tracer.py" not in text
 
 

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from setun.diagnostics import Diagnostics
 from setun.models.config import DecoderConfig, Quantization, read_decoder
-from setun.models.layers import BitLinear, CausalAttention, CausalLM, Embedding, RMSNorm, RotaryTable
+from setun.models.layers import BitLinear, CausalAttention, CausalLM, Decoder, DecoderLayer, RMSNorm, RotaryTable
 
 # Names of the two sub-norms by architecture: before the output projection, before the down projection.
 SUB_NORMS = {
@@ -70,40 +70,16 @@ class MLP(nn.Module):
         return self.down_proj(self.get_submodule(self.sub_norm)(gated))
 
 
-class Layer(nn.Module):
-    def __init__(self, config: DecoderConfig, sub_norms: tuple[str, str]) -> None:
-        super().__init__()
-        self.input_layernorm = RMSNorm(config.hidden_size, config.norm_eps)
-        self.self_attn = Attention(config, sub_norms[0])
-        self.post_attention_layernorm = RMSNorm(config.hidden_size, config.norm_eps)
-        self.mlp = MLP(config, sub_norms[1])
-
-    def forward(self, x: Tensor, rotary: RotaryTable, pos: Tensor) -> Tensor:
-        x = x + self.self_attn(self.input_layernorm(x), rotary, pos)
-        return x + self.mlp(self.post_attention_layernorm(x))
-
-
-class Decoder(nn.Module):
-    def __init__(self, config: DecoderConfig, sub_norms: tuple[str, str]) -> None:
-        super().__init__()
-        self.embed_tokens = Embedding(config.vocab_size, config.hidden_size)
-        self.layers = nn.ModuleList(Layer(config, sub_norms) for _ in range(config.layers))
-        self.norm = RMSNorm(config.hidden_size, config.norm_eps)
-        self.rotary = RotaryTable(config.head_dim, config.context, config.rope_theta)
-
-
 class BitNet(CausalLM):
     """BitNet b1.58 language model: pre-norm layers, each with two sub-norms."""
 
     def __init__(self, config: DecoderConfig) -> None:
         super().__init__(config)
-        self.model = Decoder(config, SUB_NORMS[config.architecture])
-
-    def body(self, tokens: Tensor, pos: Tensor) -> Tensor:
-        x = self.model.embed_tokens(tokens)
-        for layer in self.model.layers:
-            x = layer(x, self.model.rotary, pos)
-        return self.model.norm(x)
+        attention_norm, mlp_norm = SUB_NORMS[config.architecture]
+        layers = (
+            DecoderLayer(config, Attention(config, attention_norm), MLP(config, mlp_norm)) for _ in range(config.layers)
+        )
+        self.model = Decoder(config, layers)
 
 
 def configure(

@@ -6,7 +6,7 @@ or on the CPU to be run; only the rotary tables always hold real values.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -176,12 +176,39 @@ class CausalAttention(nn.Module):
         return torch.ops.setun.attention(q, self.k, self.v, pos, self.scale, True)
 
 
+class DecoderLayer(nn.Module):
+    """Attention and feed-forward, each on the normalised hidden states `[T, hidden]` and added to them."""
+
+    def __init__(self, config: DecoderConfig, attention: nn.Module, mlp: nn.Module) -> None:
+        super().__init__()
+        self.input_layernorm = RMSNorm(config.hidden_size, config.norm_eps)
+        self.self_attn = attention
+        self.post_attention_layernorm = RMSNorm(config.hidden_size, config.norm_eps)
+        self.mlp = mlp
+
+    def forward(self, x: Tensor, rotary: RotaryTable, pos: Tensor) -> Tensor:
+        x = x + self.self_attn(self.input_layernorm(x), rotary, pos)
+        return x + self.mlp(self.post_attention_layernorm(x))
+
+
+class Decoder(nn.Module):
+    """Embedding, layers, last norm and the table of the rotary embedding, by the names of Hugging Face's files."""
+
+    def __init__(self, config: DecoderConfig, layers: Iterable[DecoderLayer]) -> None:
+        super().__init__()
+        self.embed_tokens = Embedding(config.vocab_size, config.hidden_size)
+        self.layers = nn.ModuleList(layers)
+        self.norm = RMSNorm(config.hidden_size, config.norm_eps)
+        self.rotary = RotaryTable(config.head_dim, config.context, config.rope_theta)
+
+
 class CausalLM(nn.Module):
     """A decoder with its output head: what every language model definition returns.
 
-    Subclasses provide `body(tokens, pos)`, the hidden states `[T, hidden]` after the last norm, and the attribute
-    `model.embed_tokens`. Without `lm_head` the head is the embedding table.
+    Subclasses set `model`. Without `lm_head` the head is the embedding table.
     """
+
+    model: Decoder
 
     entries = (
         Entry("forward", True, {"tokens": (torch.int64, ("T",))}, ("logits",), stages=("body", "head")),
@@ -194,7 +221,11 @@ class CausalLM(nn.Module):
         self.lm_head: Head | None = None if config.tied else Head(config.vocab_size, config.hidden_size)
 
     def body(self, tokens: Tensor, pos: Tensor) -> Tensor:
-        raise NotImplementedError
+        """Hidden states `[T, hidden]` after the last norm."""
+        x = self.model.embed_tokens(tokens)
+        for layer in self.model.layers:
+            x = layer(x, self.model.rotary, pos)
+        return self.model.norm(x)
 
     def head(self, x: Tensor) -> Tensor:
         if self.lm_head is not None:

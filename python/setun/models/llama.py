@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from setun.diagnostics import Diagnostics
 from setun.models.config import DecoderConfig, Quantization, read_decoder
-from setun.models.layers import BitLinear, CausalAttention, CausalLM, Embedding, RMSNorm, RotaryTable
+from setun.models.layers import BitLinear, CausalAttention, CausalLM, Decoder, DecoderLayer, RotaryTable
 
 ARCHITECTURES = ("LlamaForCausalLM",)
 
@@ -58,40 +58,13 @@ class MLP(nn.Module):
         return self.down_proj(torch.ops.setun.gated(self.gate_proj(x), self.up_proj(x), self.act))
 
 
-class Layer(nn.Module):
-    def __init__(self, config: DecoderConfig) -> None:
-        super().__init__()
-        self.input_layernorm = RMSNorm(config.hidden_size, config.norm_eps)
-        self.self_attn = Attention(config)
-        self.post_attention_layernorm = RMSNorm(config.hidden_size, config.norm_eps)
-        self.mlp = MLP(config)
-
-    def forward(self, x: Tensor, rotary: RotaryTable, pos: Tensor) -> Tensor:
-        x = x + self.self_attn(self.input_layernorm(x), rotary, pos)
-        return x + self.mlp(self.post_attention_layernorm(x))
-
-
-class Decoder(nn.Module):
-    def __init__(self, config: DecoderConfig) -> None:
-        super().__init__()
-        self.embed_tokens = Embedding(config.vocab_size, config.hidden_size)
-        self.layers = nn.ModuleList(Layer(config) for _ in range(config.layers))
-        self.norm = RMSNorm(config.hidden_size, config.norm_eps)
-        self.rotary = RotaryTable(config.head_dim, config.context, config.rope_theta)
-
-
 class Llama(CausalLM):
     """Llama language model with ternary projections."""
 
     def __init__(self, config: DecoderConfig) -> None:
         super().__init__(config)
-        self.model = Decoder(config)
-
-    def body(self, tokens: Tensor, pos: Tensor) -> Tensor:
-        x = self.model.embed_tokens(tokens)
-        for layer in self.model.layers:
-            x = layer(x, self.model.rotary, pos)
-        return self.model.norm(x)
+        layers = (DecoderLayer(config, Attention(config), MLP(config)) for _ in range(config.layers))
+        self.model = Decoder(config, layers)
 
 
 def configure(
