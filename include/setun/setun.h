@@ -48,7 +48,8 @@ typedef enum setun_status {
 SETUN_API const char *setun_last_error(void);
 /* Version of the library, "major.minor.patch". */
 SETUN_API const char *setun_version(void);
-/* Features of this CPU that the operating system supports too, by their LLVM names, separated by commas. */
+/* Features of this CPU that the operating system supports too, by their LLVM names, separated by commas.
+ * SETUN_ERROR_INVALID_ARGUMENT if the `size` bytes do not hold them; the message says how many do. */
 SETUN_API setun_status setun_cpu_features(char *buffer, size_t size);
 
 /*===----------------------------------------------------------------------===//
@@ -146,22 +147,24 @@ typedef struct setun_target_info {
 
 typedef struct setun_layer_info {
   const char *name;
-  int64_t rows; /* output features */
-  int64_t cols; /* input features */
-  const char *format;
-  const char *scale; /* granularity of the weight scale */
-  int64_t bytes;     /* packed */
+  int64_t rows;       /* output features */
+  int64_t cols;       /* input features */
+  const char *format; /* of the packed weights ("r16k4f4", ...; setun/Packing.h) */
+  const char *scale;  /* granularity of the weight scale */
+  int64_t bytes;      /* packed */
   uint32_t num_kernels;
-  const char *const *kernel_targets;
-  const char *const *kernels;
+  const char *const *kernel_targets; /* target by target, ... */
+  const char *const *kernels;        /* ... the row of the kernel table that computes the layer */
 } setun_layer_info;
 
 typedef struct setun_file_info {
   const char *name;
   const void *data;
-  size_t size;
+  size_t size; /* in bytes */
 } setun_file_info;
 
+/* What a package holds. An index that is too large is SETUN_ERROR_INVALID_ARGUMENT, an unknown name
+ * SETUN_ERROR_NOT_FOUND. */
 SETUN_API uint32_t setun_package_num_entries(const setun_package *package);
 SETUN_API setun_status setun_package_entry(const setun_package *package, uint32_t index, setun_entry_info *info);
 SETUN_API setun_status setun_package_find_entry(const setun_package *package, const char *name, uint32_t *index);
@@ -201,7 +204,9 @@ SETUN_API void setun_session_destroy(setun_session *session);
 
 /* Runs entry number `entry` on the caller's tensors, given in the package's order. Outputs have the shapes that follow
  * from the inputs' (setun_session_output_shape) and do not overlap inputs. Arguments are checked before anything is
- * changed. Results do not depend on the number of threads. */
+ * changed:
+ * SETUN_ERROR_INVALID_ARGUMENT for tensors that do not fit the entry, SETUN_ERROR_CAPACITY for more tokens than the
+ * context has room for. Results do not depend on the number of threads. */
 SETUN_API setun_status setun_session_run(setun_session *session, uint32_t entry, const setun_tensor *inputs,
                                          uint32_t num_inputs, const setun_tensor *outputs, uint32_t num_outputs);
 /* Shape of output number `output` for inputs of these shapes (their data is not looked at). */
@@ -214,6 +219,7 @@ SETUN_API setun_status setun_session_reset(setun_session *session);
 SETUN_API int64_t setun_session_position(const setun_session *session);
 /* Tokens that fit in the session; 0 where the package sets no limit. */
 SETUN_API int64_t setun_session_capacity(const setun_session *session);
+/* Threads that compute, the caller's included. */
 SETUN_API uint32_t setun_session_threads(const setun_session *session);
 
 #ifdef __cplusplus
