@@ -343,8 +343,8 @@ def states() -> None:
     # What a state was before the run and is after it, as outputs.
     outputs = {"@k=k_new": cache, "before=k": cache, "after=k_new": cache}
     entry("before_and_after", update, outputs, {"x": (2, 3)}, states={"k": cache}, **options)
-    # Two states change places.
-    outputs = {"@a=b": cache, "@b=k_new": cache, "first=a": cache, "second=b": cache}
+    # Two states change places; the one that was written in place is what the other becomes.
+    outputs = {"@a=b": cache, "@b=k_new": cache, "second=b": cache}
     swap = update.replace("%k,", "%a,")
     entry("swap", swap, outputs, {"x": (2, 3)}, states={"a": cache, "b": cache}, **options)
     # A state that only changes by arithmetic, and one that is only read.

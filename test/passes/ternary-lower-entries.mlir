@@ -74,7 +74,24 @@ func.func @independent(%x: tensor<8x8xf32> {bitnet.name = "x"})
 
 // -----
 
-// A state is updated in place, without a copy; the old rows that are an output are copied out before.
+// All threads have read a state before any of them writes it.
+// CHECK-LABEL: func.func @setun_entry_write_after_read
+// CHECK: ternary.hadamard
+// CHECK: llvm.call
+// CHECK: ternary.cache_update
+func.func @write_after_read(%new: tensor<?x2x4xf32> {bitnet.name = "new", bitnet.dims = ["T"]}, %pos: i64 {bitnet.position},
+                            %k: tensor<8x2x4xf32> {bitnet.state = "k"})
+    -> (tensor<16x4xf32> {bitnet.name = "y"}, tensor<8x2x4xf32> {bitnet.state = "k"}) attributes {bitnet.entry, bitnet.max_context = 8 : i64} {
+  %e = tensor.empty() : tensor<16x4xf32>
+  %rows = tensor.collapse_shape %k [[0, 1], [2]] : tensor<8x2x4xf32> into tensor<16x4xf32>
+  %h = ternary.hadamard %rows outs(%e) {block = 4} : (tensor<16x4xf32>, tensor<16x4xf32>) -> tensor<16x4xf32>
+  %u = ternary.cache_update %new, %pos outs(%k) : (tensor<?x2x4xf32>, i64, tensor<8x2x4xf32>) -> tensor<8x2x4xf32>
+  return %h, %u : tensor<16x4xf32>, tensor<8x2x4xf32>
+}
+
+// -----
+
+// A state is updated in place, without a copy.
 // CHECK-LABEL: func.func @setun_entry_state
 // CHECK: %[[NEW:.*]] = builtin.unrealized_conversion_cast {{.*}} to memref<?x2x4xf32>
 // CHECK: %[[STATE:.*]] = builtin.unrealized_conversion_cast {{.*}} to memref<?x2x4xf32>
