@@ -54,6 +54,8 @@ private:
 
   LogicalResult readAbi();
   LogicalResult redirectResults();
+  /// The number that `shapes` has for a dynamic size (a symbol, below 0), if it is plainly that of an input or state.
+  std::optional<int64_t> symbolOf(Value memref, int64_t axis);
   LogicalResult planMemory();
   void insertBarriers();
   LogicalResult makeWorkspaceFunction();
@@ -92,6 +94,26 @@ LogicalResult EntryLowering::readAbi() {
   return success();
 }
 
+std::optional<int64_t> EntryLowering::symbolOf(Value memref, int64_t axis) {
+  auto it = llvm::find(bufferValues, memref);
+  if (it != bufferValues.end())
+    return shapes[it - bufferValues.begin()][axis];
+  auto ofSize = [&](OpFoldResult size) -> std::optional<int64_t> {
+    auto value = dyn_cast<Value>(size);
+    auto dim = value ? value.getDefiningOp<memref::DimOp>() : memref::DimOp();
+    std::optional<int64_t> index = dim ? dim.getConstantIndex() : std::nullopt;
+    return index ? symbolOf(dim.getSource(), *index) : std::nullopt;
+  };
+  Operation *def = memref.getDefiningOp();
+  if (auto alloc = dyn_cast_or_null<memref::AllocOp>(def))
+    return ofSize(alloc.getMixedSizes()[axis]);
+  if (auto cast = dyn_cast_or_null<memref::CastOp>(def))
+    return symbolOf(cast.getSource(), axis);
+  if (auto expand = dyn_cast_or_null<memref::ExpandShapeOp>(def))
+    return ofSize(expand.getMixedOutputShape()[axis]);
+  return std::nullopt;
+}
+
 LogicalResult EntryLowering::redirectResults() {
   auto ret = cast<func::ReturnOp>(body->getTerminator());
   SmallVector<Value> results(ret.getOperands());
@@ -107,6 +129,12 @@ LogicalResult EntryLowering::redirectResults() {
     auto type = dyn_cast<MemRefType>(value.getType());
     if (!type)
       return func.emitError() << "expects output " << result << " to be a tensor, got " << value.getType();
+    // The caller's buffer is as large as the attributes say: what is written there must not be larger.
+    for (int64_t axis = 0; axis < type.getRank(); ++axis)
+      if (std::optional<int64_t> symbol = type.isDynamicDim(axis) ? symbolOf(value, axis) : std::nullopt;
+          symbol && *symbol != shapes[bufferValues.size()][axis])
+        return func.emitError() << "expects dimension " << axis << " of output " << result
+                                << " to have the size that its " << bitnet::kDimsAttr << " names";
     auto plain = MemRefType::get(type.getShape(), type.getElementType());
     Value argument = body->addArgument(plain, value.getLoc());
     bufferValues.push_back(argument);

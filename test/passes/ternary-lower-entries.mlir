@@ -160,6 +160,21 @@ func.func @scalar(%x: tensor<8x8xf32> {bitnet.name = "x"}) -> (tensor<4xf32> {bi
 
 // -----
 
+// The caller would hand over T rows where C are written.
+// expected-error@+1 {{expects dimension 0 of output 0 to have the size that its bitnet.dims names}}
+func.func @another_size(%x: tensor<?x4xf32> {bitnet.name = "x", bitnet.dims = ["T"]},
+                        %k: tensor<?x4xf32> {bitnet.state = "k", bitnet.dims = ["C"]})
+    -> (tensor<?x4xf32> {bitnet.name = "y", bitnet.dims = ["T"]}, tensor<?x4xf32> {bitnet.state = "k", bitnet.dims = ["C"]})
+    attributes {bitnet.entry, bitnet.max_context = 8 : i64} {
+  %c0 = arith.constant 0 : index
+  %c = tensor.dim %k, %c0 : tensor<?x4xf32>
+  %e = tensor.empty(%c) : tensor<?x4xf32>
+  %h = ternary.hadamard %k outs(%e) {block = 4} : (tensor<?x4xf32>, tensor<?x4xf32>) -> tensor<?x4xf32>
+  return %h, %k : tensor<?x4xf32>, tensor<?x4xf32>
+}
+
+// -----
+
 func.func @branches(%x: tensor<4xf32> {bitnet.name = "x"}, %c: i64 {bitnet.position})
     -> (tensor<4xf32> {bitnet.name = "y"}) attributes {bitnet.entry} {
   %zero = arith.constant 0 : i64
