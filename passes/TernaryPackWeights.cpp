@@ -328,10 +328,17 @@ LogicalResult TernaryPackWeights::packDense(PackDenseOp op) {
         return weight ? store->source->readRowsF32(weight.getName(), n, k, row, row + 1, out) : fromConstant(row, out);
       });
     return streamDense<uint16_t>(*store, shape, offset, [&](int64_t row, uint16_t *out) -> llvm::Error {
-      if (!weight)
-        return fromConstant(row, out);
-      return element.isBF16() ? store->source->readRowsBF16(weight.getName(), n, k, row, row + 1, out)
-                              : store->source->readRowsF16(weight.getName(), n, k, row, row + 1, out);
+      llvm::Error error = !weight            ? fromConstant(row, out)
+                          : element.isBF16() ? store->source->readRowsBF16(weight.getName(), n, k, row, row + 1, out)
+                                             : store->source->readRowsF16(weight.getName(), n, k, row, row + 1, out);
+      if (error || element.isBF16())
+        return error;
+      // Kernels widen f16 by integer arithmetic that has no infinities.
+      for (int64_t column = 0; column < k; ++column)
+        if ((out[column] & 0x7c00) == 0x7c00)
+          return llvm::createStringError("expects finite f16 weights, got an infinity or NaN in row %lld, column %lld",
+                                         static_cast<long long>(row), static_cast<long long>(column));
+      return llvm::Error::success();
     });
   });
 }

@@ -16,8 +16,11 @@ struct TernaryVerifyMemory : public setun::impl::TernaryVerifyMemoryBase<Ternary
         auto memref = dyn_cast<MemRefType>(type);
         if (!memref || !memref.getElementType().isInteger() || memref.getElementTypeBitWidth() % 8 == 0)
           return WalkResult::advance();
-        op->emitError() << "expects buffers of whole bytes, got " << memref
-                        << "; ternary and binary weights must be packed (ternary.pack)";
+        auto diag = op->emitError() << "expects buffers of whole bytes, got " << memref;
+        if (memref.getElementType().isInteger(1))
+          diag << "; comparisons of whole tensors are not supported, and binary weights must be packed (ternary.pack)";
+        else
+          diag << "; ternary and binary weights must be packed (ternary.pack)";
         return WalkResult::interrupt();
       };
       for (Type type : op->getResultTypes())

@@ -113,3 +113,12 @@ func.func @half_as_it_is() -> tensor<4xf16> {
   %w = bitnet.weight "w" : tensor<4xf16>
   return %w : tensor<4xf16>
 }
+
+// -----
+
+func.func @infinite_half() -> tensor<1x2x64xf16> {
+  %w = arith.constant dense<[[1.0, 2.0], [0.5, 0x7C00]]> : tensor<2x2xf16>
+  // expected-error@+1 {{expects finite f16 weights, got an infinity or NaN in row 1, column 1}}
+  %0 = ternary.pack_dense %w : tensor<2x2xf16> -> tensor<1x2x64xf16>
+  return %0 : tensor<1x2x64xf16>
+}
