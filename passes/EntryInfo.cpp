@@ -101,7 +101,7 @@ FailureOr<EntryInfo> setun::getEntryInfo(func::FuncOp func) {
         if (auto embedding = dyn_cast<bitnet::EmbeddingOp>(user))
           rows = cast<ShapedType>(embedding.getTable().getType()).getDimSize(0);
         else if (auto embedding = dyn_cast<ternary::EmbeddingOp>(user))
-          rows = embedding.getVocab();
+          rows = cast<ShapedType>(embedding.getTable().getType()).getDimSize(0);
         if (rows)
           tensor->below = tensor->below ? std::min(tensor->below, rows) : rows;
       }

@@ -134,7 +134,7 @@ struct TernaryPackWeights : public setun::impl::TernaryPackWeightsBase<TernaryPa
 
   LogicalResult pack(PackOp op);
   LogicalResult packScales(PackScalesOp op);
-  LogicalResult packDense(PackDenseOp op);
+  LogicalResult placeRows(bitnet::WeightOp op);
   LogicalResult placeWeight(bitnet::WeightOp op);
   LogicalResult placeConstant(arith::ConstantOp op);
 
@@ -277,74 +277,58 @@ LogicalResult TernaryPackWeights::packScales(PackScalesOp op) {
                [&](uint64_t offset) { return store->write(offset, packed.data(), size); });
 }
 
-template <typename T, typename Read>
-llvm::Error streamDense(setun::WeightStore &store, packing::DenseShape shape, uint64_t offset, Read read) {
-  llvm::Error failed = llvm::Error::success();
-  uint64_t at = offset;
-  packing::DensePacker<T> packer(shape);
-  packer.pack(
-      [&](int64_t row, T *out) {
-        failed = read(row, out);
-        return !failed;
-      },
-      [&](const T *elements, size_t count) {
-        failed = store.write(at, elements, count * sizeof(T));
-        at += count * sizeof(T);
-        store.progress(count * sizeof(T));
-        return !failed;
-      });
-  return failed;
+/// f16 rows are widened by integer arithmetic that has no infinities.
+llvm::Error checkHalves(const uint16_t *values, int64_t row, int64_t k) {
+  for (int64_t column = 0; column < k; ++column)
+    if ((values[column] & 0x7c00) == 0x7c00)
+      return llvm::createStringError("expects finite f16 weights, got an infinity or NaN in row %lld, column %lld",
+                                     static_cast<long long>(row), static_cast<long long>(column));
+  return llvm::Error::success();
 }
 
-LogicalResult TernaryPackWeights::packDense(PackDenseOp op) {
-  auto type = cast<RankedTensorType>(op.getW().getType());
+/// True if a matrix is read by kernels that take any float type, row by row.
+bool isRowMatrix(Value value) {
+  return cast<ShapedType>(value.getType()).getRank() == 2 &&
+         llvm::any_of(value.getUsers(), [](Operation *user) { return isa<DenseOp, EmbeddingOp>(user); });
+}
+
+LogicalResult TernaryPackWeights::placeRows(bitnet::WeightOp op) {
+  auto type = cast<RankedTensorType>(op.getResult().getType());
+  if (!store->source)
+    return op.emitOpError() << "expects weight files, got none";
   int64_t n = type.getDimSize(0), k = type.getDimSize(1);
-  packing::DenseShape shape{n, k};
   Type element = type.getElementType();
-  uint64_t elementSize = element.getIntOrFloatBitWidth() / 8;
+  uint64_t rowBytes = k * (element.getIntOrFloatBitWidth() / 8);
   std::string key;
-  llvm::raw_string_ostream stream(key);
-  stream << "dense " << type << " | ";
-  DenseFPElementsAttr dense;
-  std::vector<char> raw;
-  auto weight = op.getW().getDefiningOp<bitnet::WeightOp>();
-  if (matchPattern(op.getW(), m_Constant(&dense))) {
-    raw = rawBytes(dense);
-    stream << hashOf(raw);
-  } else if (weight) {
-    if (!store->source)
-      return weight.emitOpError() << "expects weight files, got none";
-    stream << weight.getName();
-  } else {
-    return op.emitOpError() << "expects a constant or a bitnet.weight";
-  }
-  return place(op, op.getPacked(), key, shape.elements() * elementSize, [&](uint64_t offset) -> llvm::Error {
-    auto fromConstant = [&](int64_t row, void *out) -> llvm::Error {
-      std::memcpy(out, raw.data() + row * k * elementSize, k * elementSize);
-      return llvm::Error::success();
-    };
-    if (element.isF32())
-      return streamDense<float>(*store, shape, offset, [&](int64_t row, float *out) -> llvm::Error {
-        return weight ? store->source->readRowsF32(weight.getName(), n, k, row, row + 1, out) : fromConstant(row, out);
-      });
-    return streamDense<uint16_t>(*store, shape, offset, [&](int64_t row, uint16_t *out) -> llvm::Error {
-      llvm::Error error = !weight            ? fromConstant(row, out)
-                          : element.isBF16() ? store->source->readRowsBF16(weight.getName(), n, k, row, row + 1, out)
-                                             : store->source->readRowsF16(weight.getName(), n, k, row, row + 1, out);
-      if (error || element.isBF16())
+  llvm::raw_string_ostream(key) << "rows " << type << " | " << op.getName();
+  return place(op, op.getResult(), key, n * rowBytes, [&](uint64_t offset) -> llvm::Error {
+    // About a megabyte at a time.
+    int64_t step = std::max<int64_t>(1, (int64_t(1) << 20) / static_cast<int64_t>(rowBytes));
+    std::vector<char> rows(std::min(step, n) * rowBytes);
+    auto *halves = reinterpret_cast<uint16_t *>(rows.data());
+    for (int64_t row = 0; row < n; row += step) {
+      int64_t end = std::min(n, row + step);
+      if (llvm::Error error = element.isF32()    ? store->source->readRowsF32(op.getName(), n, k, row, end,
+                                                                              reinterpret_cast<float *>(rows.data()))
+                              : element.isBF16() ? store->source->readRowsBF16(op.getName(), n, k, row, end, halves)
+                                                 : store->source->readRowsF16(op.getName(), n, k, row, end, halves))
         return error;
-      // Kernels widen f16 by integer arithmetic that has no infinities.
-      for (int64_t column = 0; column < k; ++column)
-        if ((out[column] & 0x7c00) == 0x7c00)
-          return llvm::createStringError("expects finite f16 weights, got an infinity or NaN in row %lld, column %lld",
-                                         static_cast<long long>(row), static_cast<long long>(column));
-      return llvm::Error::success();
-    });
+      if (element.isF16())
+        for (int64_t i = row; i < end; ++i)
+          if (llvm::Error error = checkHalves(halves + (i - row) * k, i, k))
+            return error;
+      if (llvm::Error error = store->write(offset + row * rowBytes, rows.data(), (end - row) * rowBytes))
+        return error;
+      store->progress((end - row) * rowBytes);
+    }
+    return llvm::Error::success();
   });
 }
 
 LogicalResult TernaryPackWeights::placeWeight(bitnet::WeightOp op) {
   auto type = cast<RankedTensorType>(op.getResult().getType());
+  if (isRowMatrix(op.getResult()) && isa<FloatType>(type.getElementType()))
+    return placeRows(op);
   if (!type.getElementType().isF32())
     return op.emitOpError() << "expects to be packed, or to be f32 where it is used as it is, got " << type;
   auto values = floats(op.getResult());
@@ -363,6 +347,12 @@ LogicalResult TernaryPackWeights::placeConstant(arith::ConstantOp op) {
   if (cast<ShapedType>(op.getType()).getElementTypeBitWidth() % 8)
     return op.emitOpError() << "expects sub-byte constants to be packed, got " << op.getType();
   std::vector<char> raw = rawBytes(dense);
+  if (isRowMatrix(op.getResult()) && dense.getElementType().isF16()) {
+    int64_t k = dense.getType().getShape()[1];
+    for (int64_t row = 0; row < dense.getType().getShape()[0]; ++row)
+      if (llvm::Error error = checkHalves(reinterpret_cast<uint16_t *>(raw.data()) + row * k, row, k))
+        return op.emitOpError() << llvm::toString(std::move(error));
+  }
   std::string key;
   llvm::raw_string_ostream(key) << cast<ShapedType>(op.getType()).getElementType() << " " << hashOf(raw);
   return place(op, op.getResult(), key, raw.size(),
@@ -404,10 +394,19 @@ void TernaryPackWeights::runOnOperation() {
       }
     return success();
   };
+  // Rows that come in f16 are checked when they are placed, so they have to come from there.
+  for (Operation *op : ops) {
+    auto dense = dyn_cast<DenseOp>(op);
+    auto embedding = dyn_cast<EmbeddingOp>(op);
+    Value matrix = dense ? dense.getW() : embedding ? embedding.getTable() : Value();
+    if (matrix && !isa_and_nonnull<arith::ConstantOp, bitnet::WeightOp, SectionOp>(matrix.getDefiningOp())) {
+      op->emitOpError() << "expects a matrix that is a constant or a bitnet.weight";
+      return signalPassFailure();
+    }
+  }
   // Packed matrices, then what they consumed.
   if (failed(run(PackOp(), &TernaryPackWeights::pack)) ||
-      failed(run(PackScalesOp(), &TernaryPackWeights::packScales)) ||
-      failed(run(PackDenseOp(), &TernaryPackWeights::packDense)) || failed(dropQuantizers()) ||
+      failed(run(PackScalesOp(), &TernaryPackWeights::packScales)) || failed(dropQuantizers()) ||
       failed(run(bitnet::WeightOp(), &TernaryPackWeights::placeWeight)) || failed(placeConstants()))
     signalPassFailure();
 }

@@ -1,108 +1,98 @@
-//===- TileDense.cpp - loops of full-precision panels: head and embedding --------===//
+//===- TileDense.cpp - loops over full-precision rows: head and embedding ---------===//
 #include "passes/VectorBuilder.h"
 
 using namespace mlir;
 using namespace mlir::ternary;
 using namespace setun;
 
-/// Widens 16-bit patterns (already in i32 lanes or scalars) to the f32 of the same value.
+/// Widens 16-bit patterns (already in i32 lanes) to the f32 of the same value.
 static Value widen(VectorBuilder &v, Value bits, Type stored) {
   OpBuilder &b = v.b;
   Location loc = v.loc;
-  bool isVector = isa<VectorType>(bits.getType());
-  auto constant = [&](int32_t value) -> Value {
-    return isVector ? v.splatI32(value) : arith::ConstantOp::create(b, loc, b.getI32IntegerAttr(value)).getResult();
-  };
-  Type f32 = isVector ? Type(v.f32Lanes()) : Type(b.getF32Type());
   if (stored.isBF16())
-    return arith::BitcastOp::create(b, loc, f32, arith::ShLIOp::create(b, loc, bits, constant(16)));
+    return arith::BitcastOp::create(b, loc, v.f32Lanes(), arith::ShLIOp::create(b, loc, bits, v.splatI32(16)));
   // f16: exponent and fraction in f32's place are the value times 2^-112, exactly, subnormals included. Infinities and
   // NaN do not occur in weights.
-  Value magnitude = arith::ShLIOp::create(b, loc, arith::AndIOp::create(b, loc, bits, constant(0x7fff)), constant(13));
-  Value sign = arith::ShLIOp::create(b, loc, arith::AndIOp::create(b, loc, bits, constant(0x8000)), constant(16));
-  Value value = arith::BitcastOp::create(b, loc, f32, magnitude);
-  value = v.mulf(value, isVector ? v.splat(0x1p112f) : v.f32(0x1p112f));
-  Type i32 = isVector ? Type(v.i32Lanes()) : Type(b.getI32Type());
-  Value signedBits = arith::OrIOp::create(b, loc, arith::BitcastOp::create(b, loc, i32, value), sign);
-  return arith::BitcastOp::create(b, loc, f32, signedBits);
+  Value magnitude = arith::AndIOp::create(b, loc, bits, v.splatI32(0x7fff));
+  magnitude = arith::ShLIOp::create(b, loc, magnitude, v.splatI32(13));
+  Value sign = arith::AndIOp::create(b, loc, bits, v.splatI32(0x8000));
+  sign = arith::ShLIOp::create(b, loc, sign, v.splatI32(16));
+  Value value = arith::BitcastOp::create(b, loc, v.f32Lanes(), magnitude);
+  value = arith::BitcastOp::create(b, loc, v.i32Lanes(), v.mulf(value, v.splat(0x1p112f)));
+  return arith::BitcastOp::create(b, loc, v.f32Lanes(), arith::OrIOp::create(b, loc, value, sign));
 }
 
-Value setun::loadAsF32(VectorBuilder &v, Value memref, ValueRange indices) {
+Value setun::loadAsF32(VectorBuilder &v, Value memref, ValueRange indices, int64_t lanes) {
   Type stored = cast<MemRefType>(memref.getType()).getElementType();
-  Value raw = v.load(memref, indices);
+  Value raw = v.load(memref, indices, lanes);
   if (stored.isF32())
     return raw;
   Value bits = vector::BitCastOp::create(v.b, v.loc, VectorType::get({kLanes}, v.b.getI16Type()), raw);
   return widen(v, arith::ExtUIOp::create(v.b, v.loc, v.i32Lanes(), bits), stored);
 }
 
-Value setun::scalarAsF32(VectorBuilder &v, Value stored) {
-  Type type = stored.getType();
-  if (type.isF32())
-    return stored;
-  Value bits = arith::BitcastOp::create(v.b, v.loc, v.b.getI16Type(), stored);
-  return widen(v, arith::ExtUIOp::create(v.b, v.loc, v.b.getI32Type(), bits), type);
+SmallVector<Value> setun::dotRows(VectorBuilder &v, Value x, Value token, int64_t tokens, Value w, Value row,
+                                  int64_t rows) {
+  int64_t k = cast<MemRefType>(w.getType()).getDimSize(1);
+  SmallVector<Value> init(tokens * rows, v.splat(0.0f));
+  // Lanes beyond the row are zero in both factors: they add +0, which changes no sum.
+  SmallVector<Value> acc = v.chunks(k, init, [&](Value at, int64_t lanes, ValueRange state) {
+    SmallVector<Value> factors, next;
+    for (int64_t r = 0; r < rows; ++r)
+      factors.push_back(loadAsF32(v, w, {v.add(row, r), at}, lanes));
+    for (int64_t m = 0; m < tokens; ++m) {
+      Value values = v.load(x, {v.add(token, m), at}, lanes);
+      for (int64_t r = 0; r < rows; ++r)
+        next.push_back(v.addf(state[m * rows + r], v.mulf(values, factors[r])));
+    }
+    return next;
+  });
+  for (Value &lanes : acc)
+    lanes = v.treeSum(lanes);
+  return acc;
 }
 
 void setun::tileDense(DenseOp op, TileContext &c) {
   VectorBuilder &v = c.v;
-  auto packed = cast<MemRefType>(op.getPacked().getType());
-  int64_t panels = packed.getDimSize(0), k = packed.getDimSize(1);
-  int64_t rows = cast<MemRefType>(op.getY().getType()).getDimSize(1);
-  constexpr int64_t fields = 64 / kLanes, tile = 4;
+  int64_t n = cast<MemRefType>(op.getW().getType()).getDimSize(0);
+  // Sixteen accumulators; a tile's rows stay in the first cache while the tokens pass by.
+  constexpr int64_t rowTile = 4, tokenTile = 4;
   Value tokens = v.dim(op.getX(), 0);
-  auto [begin, end] = v.share(v.index(panels), c.thread, c.threads);
+  auto [begin, end] = v.share(v.index(n), c.thread, c.threads);
 
-  auto tokenTile = [&](Value panel, Value token, int64_t count) {
-    SmallVector<Value> init(count * fields, v.splat(0.0f));
-    SmallVector<Value> acc = v.loop(v.index(0), v.index(k), 1, init, [&](Value i, ValueRange state) {
-      SmallVector<Value> w;
-      for (int64_t f = 0; f < fields; ++f)
-        w.push_back(loadAsF32(v, op.getPacked(), {panel, i, v.index(f * kLanes)}));
-      SmallVector<Value> next;
+  auto tile = [&](Value row, int64_t rows, Value token, int64_t count) {
+    SmallVector<Value> sums = dotRows(v, op.getX(), token, count, op.getW(), row, rows);
+    for (int64_t r = 0; r < rows; ++r) {
+      Value at = v.add(row, r), bias = op.getBias() ? v.loadScalar(op.getBias(), {at}) : Value();
       for (int64_t m = 0; m < count; ++m) {
-        Value x = v.broadcast(v.loadScalar(op.getX(), {v.add(token, m), i}));
-        for (int64_t f = 0; f < fields; ++f)
-          next.push_back(v.addf(state[m * fields + f], v.mulf(x, w[f])));
-      }
-      return next;
-    });
-    for (int64_t f = 0; f < fields; ++f) {
-      Value first = v.add(v.mul(panel, 64), f * kLanes);
-      Value mask = rows % 64 ? v.prefixMask(v.sub(v.index(rows), first)) : Value();
-      for (int64_t m = 0; m < count; ++m) {
-        Value value = acc[m * fields + f];
-        Value t = v.add(token, m);
-        if (op.getBias())
-          value = v.addf(value, mask ? v.loadMasked(op.getBias(), {first}, mask) : v.load(op.getBias(), {first}));
-        if (mask)
-          v.storeMasked(value, op.getY(), {t, first}, mask);
-        else
-          v.store(value, op.getY(), {t, first});
+        Value sum = sums[m * rows + r];
+        v.storeScalar(bias ? v.addf(sum, bias) : sum, op.getY(), {v.add(token, m), at});
       }
     }
   };
-  v.loop(begin, end, 1, [&](Value panel) {
-    Value whole = v.mul(v.div(tokens, tile), tile);
-    v.loop(v.index(0), whole, tile, [&](Value token) { tokenTile(panel, token, tile); });
-    v.loop(whole, tokens, 1, [&](Value token) { tokenTile(panel, token, 1); });
-  });
+  auto allTokens = [&](Value row, int64_t rows) {
+    Value whole = v.mul(v.div(tokens, tokenTile), tokenTile);
+    v.loop(v.index(0), whole, tokenTile, [&](Value token) { tile(row, rows, token, tokenTile); });
+    v.loop(whole, tokens, 1, [&](Value token) { tile(row, rows, token, 1); });
+  };
+  Value whole = v.add(begin, v.mul(v.div(v.sub(end, begin), rowTile), rowTile));
+  v.loop(begin, whole, rowTile, [&](Value row) { allTokens(row, rowTile); });
+  v.loop(whole, end, 1, [&](Value row) { allTokens(row, 1); });
 }
 
 void setun::tileEmbedding(EmbeddingOp op, TileContext &c) {
   VectorBuilder &v = c.v;
   OpBuilder &b = v.b;
   Location loc = v.loc;
-  int64_t size = cast<MemRefType>(op.getPacked().getType()).getDimSize(1);
+  auto table = cast<MemRefType>(op.getTable().getType());
   auto [begin, end] = v.share(v.dim(op.getTokens(), 0), c.thread, c.threads);
   v.loop(begin, end, 1, [&](Value t) {
     Value token = v.toIndex(v.loadScalar(op.getTokens(), {t}));
     // A token outside the table reads row 0; as unsigned, negative ones are large.
-    Value inside = arith::CmpIOp::create(b, loc, arith::CmpIPredicate::ult, token, v.index(op.getVocab()));
+    Value inside = arith::CmpIOp::create(b, loc, arith::CmpIPredicate::ult, token, v.index(table.getDimSize(0)));
     token = arith::SelectOp::create(b, loc, inside, token, v.index(0));
-    Value panel = v.div(token, 64), row = v.rem(token, 64);
-    v.loop(v.index(0), v.index(size), 1, [&](Value k) {
-      v.storeScalar(scalarAsF32(v, v.loadScalar(op.getPacked(), {panel, k, row})), op.getY(), {t, k});
+    v.chunks(table.getDimSize(1), [&](Value k, int64_t lanes) {
+      v.store(loadAsF32(v, op.getTable(), {token, k}, lanes), op.getY(), {t, k}, lanes);
     });
   });
 }

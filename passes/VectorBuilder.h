@@ -107,9 +107,12 @@ void tileGated(mlir::ternary::GatedOp op, TileContext &c);
 void tileHadamard(mlir::ternary::HadamardOp op, TileContext &c);
 /// act(gate) * up on 16 lanes.
 mlir::Value gate(VectorBuilder &v, mlir::ternary::Epilogue act, mlir::Value gate, mlir::Value up);
-/// 16 lanes of a full-precision matrix as f32, whatever it is stored in.
-mlir::Value loadAsF32(VectorBuilder &v, mlir::Value memref, mlir::ValueRange indices);
-mlir::Value scalarAsF32(VectorBuilder &v, mlir::Value stored);
+/// 16 lanes of a full-precision matrix as f32, whatever it is stored in; see VectorBuilder::load.
+mlir::Value loadAsF32(VectorBuilder &v, mlir::Value memref, mlir::ValueRange indices, int64_t lanes = kLanes);
+/// sum16 of the products of `tokens` rows of x from `token` on with `rows` rows of w from `row` on: [token][row], as
+/// bitnet.dense has them.
+llvm::SmallVector<mlir::Value> dotRows(VectorBuilder &v, mlir::Value x, mlir::Value token, int64_t tokens,
+                                       mlir::Value w, mlir::Value row, int64_t rows);
 
 } // namespace setun
 

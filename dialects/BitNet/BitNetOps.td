@@ -331,7 +331,7 @@ def BitNet_EmbeddingOp : BitNet_Op<"embedding"> {
 def BitNet_DenseOp : BitNet_Op<"dense"> {
   let summary = "full-precision linear layer, the language-model head";
   let description = [{
-    `y[t][n] = seq_k(x[t][k] * f32(w[n][k])) + bias[n]`.
+    `y[t][n] = sum16_k(x[t][k] * f32(w[n][k])) + bias[n]`.
 
     C1: `x` is `TxK`, `w` is `NxK` static, `y` is `TxN`. C2: bias is `tensor<Nxf32>`.
 

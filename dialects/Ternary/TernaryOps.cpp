@@ -130,16 +130,6 @@ LogicalResult PackScalesOp::verify() {
                      {getLayout().getPanels(), groups, getLayout().getPanelRows()}); // C3
 }
 
-LogicalResult PackDenseOp::verify() {
-  auto w = cast<RankedTensorType>(getW().getType());
-  auto packed = cast<RankedTensorType>(getPacked().getType());
-  if (w.getRank() != 2 || !w.hasStaticShape()) // C1
-    return emitOpError() << "expects a static matrix, got " << w;
-  if (w.getElementType() != packed.getElementType()) // C1
-    return emitOpError() << "expects elements of " << w.getElementType() << ", got " << packed;
-  return expectShape(*this, "panels", getPacked(), {(w.getDimSize(0) + 63) / 64, w.getDimSize(1), 64}); // C1
-}
-
 LogicalResult SectionOp::verify() {
   int64_t offset = getOffset();  // as signed: the accessor is unsigned
   if (offset < 0 || offset % 64) // C1
@@ -219,13 +209,13 @@ LogicalResult MatmulOp::verify() {
 }
 
 LogicalResult DenseOp::verify() {
-  if (failed(expectRank(*this, "x", getX(), 2)) || failed(expectRank(*this, "y", getY(), 2)))
+  if (failed(expectRank(*this, "x", getX(), 2)) || failed(expectRank(*this, "w", getW(), 2)))
     return failure();
-  int64_t n = shapeOf(getY())[1];
-  if (ShapedType::isDynamic(n))
-    return emitOpError() << "expects a static number of outputs, got " << getY().getType();
-  if (failed(expectShape(*this, "panels", getPacked(), {(n + 63) / 64, shapeOf(getX())[1], 64})) || // C1
-      failed(expectShape(*this, "y", getY(), {shapeOf(getX())[0], n})))                             // C1
+  int64_t n = shapeOf(getW())[0], k = shapeOf(getW())[1];
+  if (ShapedType::isDynamic(n) || ShapedType::isDynamic(k)) // C1
+    return emitOpError() << "expects w of static shape, got " << getW().getType();
+  if (failed(expectShape(*this, "x", getX(), {ShapedType::kDynamic, k})) || // C1
+      failed(expectShape(*this, "y", getY(), {shapeOf(getX())[0], n})))     // C1
     return failure();
   return expectShape(*this, "bias", getBias(), {n}); // C2
 }
@@ -280,14 +270,12 @@ LogicalResult GatedOp::verify() {
 }
 
 LogicalResult EmbeddingOp::verify() {
-  if (failed(expectRank(*this, "panels", getPacked(), 3)) || failed(expectRank(*this, "tokens", getTokens(), 1)))
+  if (failed(expectRank(*this, "the table", getTable(), 2)) || failed(expectRank(*this, "tokens", getTokens(), 1)))
     return failure();
-  ArrayRef<int64_t> packed = shapeOf(getPacked());
-  int64_t vocab = getVocab();
-  if (packed[2] != 64 || vocab < 1 || vocab > packed[0] * 64) // C1
-    return emitOpError() << "expects a vocabulary in [1, " << packed[0] * 64 << "] on panels of 64 rows, got " << vocab
-                         << " on " << getPacked().getType();
-  return expectShape(*this, "y", getY(), {shapeOf(getTokens())[0], packed[1]}); // C1
+  ArrayRef<int64_t> table = shapeOf(getTable());
+  if (ShapedType::isDynamic(table[0]) || ShapedType::isDynamic(table[1])) // C1
+    return emitOpError() << "expects a table of static shape, got " << getTable().getType();
+  return expectShape(*this, "y", getY(), {shapeOf(getTokens())[0], table[1]}); // C1
 }
 
 LogicalResult HadamardOp::verify() {

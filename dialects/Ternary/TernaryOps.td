@@ -82,25 +82,6 @@ def Ternary_PackScalesOp : Ternary_Op<"pack_scales", [Pure]> {
   let hasFolder = 1;
 }
 
-def Ternary_PackDenseOp : Ternary_Op<"pack_dense", [Pure]> {
-  let summary = "packs a full-precision matrix into panels of 64 rows";
-  let description = [{
-    `packed[p][k][r] = w[64*p + r][k]`, padding 0 (layout `d64` of `include/setun/Packing.h`).
-
-    C1: `w` is `NxK` static, the result `ceil(N/64) x K x 64` of the same element type.
-
-    Example:
-
-    ```mlir
-    %p = ternary.pack_dense %w : tensor<1000x64xbf16> -> tensor<16x64x64xbf16>
-    ```
-  }];
-  let arguments = (ins RankedTensorOf<[F32, F16, BF16]>:$w);
-  let results = (outs RankedTensorOf<[F32, F16, BF16]>:$packed);
-  let assemblyFormat = "$w attr-dict `:` type($w) `->` type($packed)";
-  let hasVerifier = 1;
-}
-
 def Ternary_SectionOp : Ternary_Op<"section", [Pure]> {
   let summary = "tensor (after bufferisation memref) at an offset of the package's weights section";
   let description = [{
@@ -193,21 +174,21 @@ def Ternary_MatmulOp : Ternary_DpsOp<"matmul", [AttrSizedOperandSegments,
 }
 
 def Ternary_DenseOp : Ternary_DpsOp<"dense"> {
-  let summary = "full-precision matmul on 64-row panels";
+  let summary = "full-precision matmul";
   let description = [{
-    `bitnet.dense` with packed weights.
+    `bitnet.dense` on rows as they are stored.
 
-    C1: `x` is `TxK`, packed `PxKx64`, `y` is `TxN` with `P = ceil(N/64)`. C2: bias is N.
+    C1: `x` is `TxK`, `w` is `NxK`, `y` is `TxN`, K and N static. C2: bias is N.
 
     Example:
 
     ```mlir
-    ternary.dense %x, %p outs(%y) : (memref<?x64xf32>, memref<16x64x64xbf16>, memref<?x1000xf32>) -> ()
+    ternary.dense %x, %w outs(%y) : (memref<?x64xf32>, memref<1000x64xbf16>, memref<?x1000xf32>) -> ()
     ```
   }];
-  let arguments = (ins Ternary_F32:$x, Ternary_Float:$packed, Optional<Ternary_F32>:$bias, Ternary_F32:$y);
+  let arguments = (ins Ternary_F32:$x, Ternary_Float:$w, Optional<Ternary_F32>:$bias, Ternary_F32:$y);
   let assemblyFormat = [{
-    $x `,` $packed (`bias` `(` $bias^ `)`)? `outs` `(` $y `)` attr-dict `:` functional-type(operands, results)
+    $x `,` $w (`bias` `(` $bias^ `)`)? `outs` `(` $y `)` attr-dict `:` functional-type(operands, results)
   }];
   let hasVerifier = 1;
 }
@@ -320,22 +301,21 @@ def Ternary_GatedOp : Ternary_DpsOp<"gated"> {
 }
 
 def Ternary_EmbeddingOp : Ternary_DpsOp<"embedding"> {
-  let summary = "rows of a table that is packed in 64-row panels";
+  let summary = "rows of a table";
   let description = [{
-    `bitnet.embedding` on the panels of `ternary.pack_dense`, so that a tied head and the embedding share their bytes.
+    `bitnet.embedding` on the rows that `ternary.dense` reads, so that a tied head and the embedding share their bytes.
 
-    C1: packed is `PxHx64`, tokens T, `y` is `TxH`; `vocab` is at most 64*P and at least 1.
+    C1: `table` is `VxH` with static V and H, tokens T, `y` is `TxH`.
 
     Example:
 
     ```mlir
-    ternary.embedding %p, %tokens outs(%y) {vocab = 1000}
-      : (memref<16x64x64xbf16>, memref<?xi64>, memref<?x64xf32>) -> ()
+    ternary.embedding %table, %tokens outs(%y) : (memref<1000x64xbf16>, memref<?xi64>, memref<?x64xf32>) -> ()
     ```
   }];
-  let arguments = (ins Ternary_Float:$packed, Ternary_I64:$tokens, Ternary_F32:$y, I64Attr:$vocab);
+  let arguments = (ins Ternary_Float:$table, Ternary_I64:$tokens, Ternary_F32:$y);
   let assemblyFormat = [{
-    $packed `,` $tokens `outs` `(` $y `)` attr-dict `:` functional-type(operands, results)
+    $table `,` $tokens `outs` `(` $y `)` attr-dict `:` functional-type(operands, results)
   }];
   let hasVerifier = 1;
 }

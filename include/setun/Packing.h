@@ -25,9 +25,6 @@
 //
 // Scales: float32 [P][G][panelRows] in packed row order, G = number of groups along K (1 when not grouped); padding 0.
 //
-// Dense, layout name "d64": [ceil(N / 64)][K][64] of 16-bit or 32-bit elements, element (p, k, i) = W(row p*64 + i, k);
-// padding rows 0.
-//
 //===----------------------------------------------------------------------===//
 
 #ifndef SETUN_PACKING_H
@@ -47,8 +44,6 @@ constexpr int64_t kLanes = 16;
 constexpr int64_t kStep = 4;
 /// Bytes of one (panel, step of K) block.
 constexpr int64_t kBlockBytes = kLanes * kStep;
-/// Rows of a dense panel.
-constexpr int64_t kDensePanelRows = 64;
 
 enum class WeightKind : uint8_t {
   Ternary, ///< codes -1, 0, +1 in two bits ("r16k4f4")
@@ -72,8 +67,6 @@ constexpr int64_t bitsPerField(WeightKind kind) { return 8 / fieldsPerByte(kind)
 constexpr int64_t panelRowsOf(WeightKind kind) { return kLanes * fieldsPerByte(kind); }
 /// Name used in attributes and manifests.
 constexpr const char *layoutName(WeightKind kind) { return kind == WeightKind::Ternary ? "r16k4f4" : "r16k4f8"; }
-/// Name of the dense panel layout.
-constexpr const char *denseLayoutName() { return "d64"; }
 
 constexpr int64_t ceilDiv(int64_t a, int64_t b) { return a / b + (a % b != 0); }
 
@@ -275,73 +268,6 @@ template <typename Fetch> void packScales(const PackedShape &shape, int64_t grou
       out[shape.scaleIndex(groups, packedRow, group)] = source >= 0 ? fetch(source, group) : 0.0f;
   }
 }
-
-/// Sizes and positions of a dense matrix in panels of 64 rows ("d64").
-struct DenseShape {
-  int64_t rows = 0;
-  int64_t cols = 0;
-
-  /// True if all sizes below are positive and, times four bytes, fit in int64_t.
-  constexpr bool isValid() const {
-    constexpr int64_t limit = int64_t(1) << 40;
-    return rows > 0 && cols > 0 && rows <= limit && cols <= limit && rows <= (int64_t(1) << 54) / cols;
-  }
-  constexpr int64_t panels() const { return ceilDiv(rows, kDensePanelRows); }
-  constexpr int64_t paddedRows() const { return panels() * kDensePanelRows; }
-  constexpr int64_t panelElements() const { return cols * kDensePanelRows; }
-  constexpr int64_t elements() const { return panels() * panelElements(); }
-  /// Element index of (row, k).
-  constexpr int64_t index(int64_t row, int64_t k) const {
-    return (row / kDensePanelRows * cols + k) * kDensePanelRows + row % kDensePanelRows;
-  }
-};
-
-/// Packs a dense matrix panel by panel; T is a 16-bit or 32-bit element (uint16_t for f16 and bf16, float, ...).
-template <typename T> class DensePacker {
-  static_assert(sizeof(T) == 2 || sizeof(T) == 4, "dense panels hold 16-bit or 32-bit elements");
-
-public:
-  explicit DensePacker(const DenseShape &shape) : theShape(shape), rows(shape.panelElements()) {}
-
-  const DenseShape &shape() const { return theShape; }
-
-  /// Packs panel `panel` into out[0 .. panelElements). `fetch(int64_t row, T *dst) -> bool` writes the K elements of a
-  /// row and returns false to give up; padding rows are not asked for.
-  template <typename Fetch> bool packPanel(int64_t panel, Fetch &&fetch, T *out) {
-    const int64_t cols = theShape.cols;
-    for (int64_t i = 0; i < kDensePanelRows; ++i) {
-      const int64_t row = panel * kDensePanelRows + i;
-      T *dst = rows.data() + i * cols;
-      if (row >= theShape.rows)
-        std::memset(static_cast<void *>(dst), 0, static_cast<size_t>(cols) * sizeof(T));
-      else if (!fetch(row, dst))
-        return false;
-    }
-    // Transposed in short runs of k, so that the lines of all 64 rows stay in the first cache while they are used.
-    constexpr int64_t run = 64 / sizeof(T);
-    for (int64_t k0 = 0; k0 < cols; k0 += run) {
-      const int64_t k1 = k0 + run < cols ? k0 + run : cols;
-      for (int64_t k = k0; k < k1; ++k)
-        for (int64_t i = 0; i < kDensePanelRows; ++i)
-          out[k * kDensePanelRows + i] = rows[static_cast<size_t>(i * cols + k)];
-    }
-    return true;
-  }
-
-  /// Packs all panels in order; `sink(const T *elements, size_t count) -> bool` takes each one.
-  template <typename Fetch, typename Sink> bool pack(Fetch &&fetch, Sink &&sink) {
-    std::vector<T> panelBuffer(static_cast<size_t>(theShape.panelElements()));
-    for (int64_t panel = 0; panel < theShape.panels(); ++panel)
-      if (!packPanel(panel, fetch, panelBuffer.data()) ||
-          !sink(static_cast<const T *>(panelBuffer.data()), panelBuffer.size()))
-        return false;
-    return true;
-  }
-
-private:
-  DenseShape theShape;
-  std::vector<T> rows;
-};
 
 } // namespace packing
 } // namespace setun

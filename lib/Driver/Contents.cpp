@@ -171,15 +171,17 @@ void LayerTable::add(ModuleOp module, StringRef target) {
         bytesLeft -= layer.bytes;
         add(std::move(layer), target, matmul.getKernel() ? matmul.getKernel()->getRow() : StringRef());
       }
-    } else if (auto pack = dyn_cast<ternary::PackDenseOp>(op)) {
-      auto type = cast<ShapedType>(pack.getW().getType()), packed = cast<ShapedType>(pack.getPacked().getType());
+    } else if (isa<ternary::DenseOp, ternary::EmbeddingOp>(op)) {
+      auto dense = dyn_cast<ternary::DenseOp>(op);
+      Value matrix = dense ? dense.getW() : cast<ternary::EmbeddingOp>(op).getTable();
+      auto type = cast<ShapedType>(matrix.getType());
       package::LayerInfo layer;
-      layer.name = weightName(pack.getW()).str();
+      layer.name = weightName(matrix).str();
       layer.rows = type.getDimSize(0);
       layer.cols = type.getDimSize(1);
-      llvm::raw_string_ostream(layer.format) << "d64 " << type.getElementType();
+      llvm::raw_string_ostream(layer.format) << type.getElementType();
       layer.scale = "none";
-      layer.bytes = packed.getNumElements() * (packed.getElementTypeBitWidth() / 8);
+      layer.bytes = type.getNumElements() * (type.getElementTypeBitWidth() / 8);
       add(std::move(layer), target, StringRef());
     }
   });

@@ -240,7 +240,7 @@ void reference::hadamardRow(int64_t block, int64_t k, const float *x, float *y) 
 void reference::dense(const float *x, const float *w, const float *bias, int64_t t, int64_t n, int64_t k, float *y) {
   for (int64_t row = 0; row < t; ++row)
     for (int64_t col = 0; col < n; ++col) {
-      float value = seq(0, k, [&](int64_t i) { return x[row * k + i] * w[col * k + i]; });
+      float value = sum16(k, [&](int64_t i) { return x[row * k + i] * w[col * k + i]; });
       y[row * n + col] = bias ? value + bias[col] : value;
     }
 }

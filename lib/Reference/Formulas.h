@@ -86,7 +86,7 @@ void attention(const AttentionShape &shape, const float *q, const float *k, cons
 
 void hadamardRow(int64_t block, int64_t k, const float *x, float *y);
 
-/// y[T][N] = seq_k(x[t][k] * w[n][k]) + bias[n]; `bias` may be null.
+/// y[T][N] = sum16_k(x[t][k] * w[n][k]) + bias[n]; `bias` may be null.
 void dense(const float *x, const float *w, const float *bias, int64_t t, int64_t n, int64_t k, float *y);
 
 } // namespace setun::reference

@@ -75,17 +75,6 @@ static LogicalResult evaluatePackScales(PackScalesOp op, Frame &frame) {
   return success();
 }
 
-static LogicalResult evaluatePackDense(PackDenseOp op, Frame &frame) {
-  const Tensor &w = frame.get(op.getW());
-  packing::DenseShape shape = {w.dim(0), w.dim(1)};
-  Tensor packed(w.elementType(), {shape.panels(), shape.cols, packing::kDensePanelRows});
-  for (int64_t row = 0; row < shape.rows; ++row)
-    for (int64_t k = 0; k < shape.cols; ++k)
-      packed.copyElement(shape.index(row, k), w, row * shape.cols + k);
-  frame.set(op.getPacked(), packed);
-  return success();
-}
-
 //===----------------------------------------------------------------------===//
 // Compute
 //===----------------------------------------------------------------------===//
@@ -192,16 +181,12 @@ static LogicalResult evaluateMatmul(MatmulOp op, Frame &frame) {
 }
 
 static LogicalResult evaluateDense(DenseOp op, Frame &frame) {
-  const Tensor &x = frame.get(op.getX()), &packed = frame.get(op.getPacked());
+  const Tensor &x = frame.get(op.getX()), &w = frame.get(op.getW());
   Tensor y = likeInit(op.getY(), frame);
-  packing::DenseShape shape = {y.dim(1), x.dim(1)};
-  if (failed(expectShape(op, "y", y, {x.dim(0), shape.rows})))
+  if (failed(expectShape(op, "y", y, {x.dim(0), w.dim(0)})))
     return failure();
-  std::vector<float> w(shape.rows * shape.cols), bias = floatsOf(op.getBias(), frame);
-  for (int64_t row = 0; row < shape.rows; ++row)
-    for (int64_t k = 0; k < shape.cols; ++k)
-      w[row * shape.cols + k] = static_cast<float>(packed.floatAt(shape.index(row, k)));
-  dense(x.data<float>(), w.data(), orNull(bias), x.dim(0), shape.rows, shape.cols, y.mutableData<float>());
+  std::vector<float> rows = w.toFloats(), bias = floatsOf(op.getBias(), frame);
+  dense(x.data<float>(), rows.data(), orNull(bias), x.dim(0), w.dim(0), w.dim(1), y.mutableData<float>());
   return setResults(op, {y}, frame);
 }
 
@@ -274,17 +259,17 @@ static LogicalResult evaluateGated(GatedOp op, Frame &frame) {
 }
 
 static LogicalResult evaluateEmbedding(EmbeddingOp op, Frame &frame) {
-  const Tensor &packed = frame.get(op.getPacked()), &tokens = frame.get(op.getTokens());
-  packing::DenseShape shape = {static_cast<int64_t>(op.getVocab()), packed.dim(1)};
+  const Tensor &table = frame.get(op.getTable()), &tokens = frame.get(op.getTokens());
+  int64_t rows = table.dim(0), size = table.dim(1);
   Tensor y = likeInit(op.getY(), frame);
-  if (failed(expectShape(op, "y", y, {tokens.dim(0), shape.cols})))
+  if (failed(expectShape(op, "y", y, {tokens.dim(0), size})))
     return failure();
   for (int64_t t = 0; t < tokens.dim(0); ++t) {
     int64_t row = tokens.intAt(t);
-    if (row < 0 || row >= shape.rows)
+    if (row < 0 || row >= rows)
       row = 0;
-    for (int64_t i = 0; i < shape.cols; ++i)
-      y.setFloat(t * shape.cols + i, packed.floatAt(shape.index(row, i)));
+    for (int64_t i = 0; i < size; ++i)
+      y.setFloat(t * size + i, table.floatAt(row * size + i));
   }
   return setResults(op, {y}, frame);
 }
@@ -346,7 +331,6 @@ static LogicalResult evaluateDotPairs(DotPairsOp op, Frame &frame) {
 void reference::addTernaryEvaluators(EvaluatorTable &table) {
   table.add<PackOp>(evaluatePack);
   table.add<PackScalesOp>(evaluatePackScales);
-  table.add<PackDenseOp>(evaluatePackDense);
   table.add<SectionOp>([](SectionOp op, Frame &) {
     return op.emitOpError() << "has a value only in a package, not in the reference interpreter";
   });

@@ -67,7 +67,6 @@ struct Converter {
   void quantize(bitnet::QuantizeOp op);
   void matmul(bitnet::MatmulOp op);
   ternary::MatmulOp packedMatmul(bitnet::MatmulOp op, bitnet::DequantizeOp dequantize, bool withAcc);
-  Value packDense(Location loc, Value w);
   void norm(Operation *op, Value x, Value weight, Value bias, bitnet::NormKind kind, FloatAttr eps);
 };
 
@@ -165,12 +164,6 @@ void Converter::matmul(bitnet::MatmulOp op) {
   }
 }
 
-Value Converter::packDense(Location loc, Value w) {
-  auto type = cast<RankedTensorType>(w.getType());
-  auto packed = RankedTensorType::get({(type.getDimSize(0) + 63) / 64, type.getDimSize(1), 64}, type.getElementType());
-  return ternary::PackDenseOp::create(b, loc, packed, w);
-}
-
 void Converter::norm(Operation *op, Value x, Value weight, Value bias, bitnet::NormKind kind, FloatAttr eps) {
   auto type = cast<RankedTensorType>(x.getType());
   Value y = emptyLike(b, op->getLoc(), type, x);
@@ -214,15 +207,12 @@ LogicalResult Converter::convert(Operation *op) {
                                                         emptyFor(op.getY(), op.getGate()), op.getActAttr()));
       })
       .Case([&](bitnet::EmbeddingOp op) {
-        auto table = cast<RankedTensorType>(op.getTable().getType());
-        op->replaceAllUsesWith(ternary::EmbeddingOp::create(
-            b, loc, TypeRange{op.getType()}, packDense(loc, op.getTable()), op.getTokens(),
-            emptyFor(op.getY(), op.getTokens()), b.getI64IntegerAttr(table.getDimSize(0))));
+        op->replaceAllUsesWith(ternary::EmbeddingOp::create(b, loc, TypeRange{op.getType()}, op.getTable(),
+                                                            op.getTokens(), emptyFor(op.getY(), op.getTokens())));
       })
       .Case([&](bitnet::DenseOp op) {
-        op->replaceAllUsesWith(ternary::DenseOp::create(b, loc, TypeRange{op.getType()}, op.getX(),
-                                                        packDense(loc, op.getW()), op.getBias(),
-                                                        emptyFor(op.getY(), op.getX())));
+        op->replaceAllUsesWith(ternary::DenseOp::create(b, loc, TypeRange{op.getType()}, op.getX(), op.getW(),
+                                                        op.getBias(), emptyFor(op.getY(), op.getX())));
       })
       .Case([&](bitnet::HadamardOp op) {
         op->replaceAllUsesWith(ternary::HadamardOp::create(b, loc, TypeRange{op.getType()}, op.getX(),

@@ -179,7 +179,7 @@ def tables() -> None:
             # The runtime refuses inputs outside the table; what is computed from an input may be outside.
             inputs = {"x": ("Txi64", lambda t, make=any_number: -make(t))}
             entry(f"embedding_computed_{element}_{v}", NEGATED + body, outputs, inputs)
-        for n, k in ((1, 1), (63, 5), (64, 16), (65, 33), (130, 7)):
+        for n, k in ((1, 1), (63, 5), (64, 16), (65, 33), (130, 7), (6, 83)):
             name = f"dense_{element}_{n}"
             lines = stored(name, normal(n, k), element) + SOURCE.weight(f"bias_{name}", normal(n))
             types = f"tensor<?x{k}xf32>, tensor<{n}x{k}x{element}>"

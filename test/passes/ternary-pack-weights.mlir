@@ -5,11 +5,11 @@
 // CHECK-DAG: %[[P:.*]] = ternary.section {offset = 0 : i64} : tensor<64xi8>
 // CHECK-DAG: %[[S:.*]] = ternary.section {offset = 128 : i64} : tensor<1x1x64xf32>
 // CHECK-DAG: %[[B:.*]] = ternary.section {offset = 64 : i64} : tensor<64xi8>
-// CHECK-DAG: %[[D:.*]] = ternary.section {offset = 384 : i64} : tensor<1x1x64xf16>
-// CHECK-DAG: %[[C:.*]] = ternary.section {offset = 512 : i64} : tensor<3xf32>
+// CHECK-DAG: %[[D:.*]] = ternary.section {offset = 384 : i64} : tensor<2x1xf16>
+// CHECK-DAG: %[[C:.*]] = ternary.section {offset = 448 : i64} : tensor<3xf32>
 // CHECK-NOT: ternary.pack
 // CHECK: return %[[P]], %{{.*}}, %[[B]], %[[S]], %[[D]], %[[C]]
-func.func @places() -> (tensor<64xi8>, tensor<64xi8>, tensor<64xi8>, tensor<1x1x64xf32>, tensor<1x1x64xf16>, tensor<3xf32>) {
+func.func @places() -> (tensor<64xi8>, tensor<64xi8>, tensor<64xi8>, tensor<1x1x64xf32>, tensor<2x1xf16>, tensor<3xf32>) {
   %w = arith.constant dense<[[1, 0, -1, 1], [0, 0, 1, -1]]> : tensor<2x4xi2>
   %same = arith.constant dense<[[1, 0, -1, 1], [0, 0, 1, -1]]> : tensor<2x4xi2>
   %b = arith.constant dense<true> : tensor<2x4xi1>
@@ -21,8 +21,7 @@ func.func @places() -> (tensor<64xi8>, tensor<64xi8>, tensor<64xi8>, tensor<1x1x
   %2 = ternary.pack %b {layout = #ternary.layout<r16k4f8, rows = 2, cols = 4>} : (tensor<2x4xi1>) -> tensor<64xi8>
   %3 = ternary.pack_scales %s {layout = #ternary.layout<r16k4f4, rows = 2, cols = 4>, row_counts = array<i64: 2>,
     scales = [#bitnet.scales<tensor>], directions = [#bitnet.direction<multiply>]} : (tensor<1xf32>) -> tensor<1x1x64xf32>
-  %4 = ternary.pack_dense %d : tensor<2x1xf16> -> tensor<1x1x64xf16>
-  return %0, %1, %2, %3, %4, %c : tensor<64xi8>, tensor<64xi8>, tensor<64xi8>, tensor<1x1x64xf32>, tensor<1x1x64xf16>, tensor<3xf32>
+  return %0, %1, %2, %3, %d, %c : tensor<64xi8>, tensor<64xi8>, tensor<64xi8>, tensor<1x1x64xf32>, tensor<2x1xf16>, tensor<3xf32>
 }
 
 // -----
@@ -56,11 +55,11 @@ func.func @no_files() -> tensor<64xi8> {
 
 // -----
 
-func.func @no_files_for_a_table() -> tensor<1x1x64xf32> {
+func.func @no_files_for_a_table(%x: tensor<3x1xf32>, %y: tensor<3x2xf32>) -> tensor<3x2xf32> {
   // expected-error@+1 {{expects weight files, got none}}
-  %w = bitnet.weight "w" : tensor<2x1xf32>
-  %0 = ternary.pack_dense %w : tensor<2x1xf32> -> tensor<1x1x64xf32>
-  return %0 : tensor<1x1x64xf32>
+  %w = bitnet.weight "w" : tensor<2x1xbf16>
+  %0 = ternary.dense %x, %w outs(%y) : (tensor<3x1xf32>, tensor<2x1xbf16>, tensor<3x2xf32>) -> tensor<3x2xf32>
+  return %0 : tensor<3x2xf32>
 }
 
 // -----
@@ -92,10 +91,10 @@ func.func @zero_scale() -> tensor<1x1x64xf32> {
 
 // -----
 
-func.func @table_from_an_argument(%w: tensor<2x1xf32>) -> tensor<1x1x64xf32> {
-  // expected-error@+1 {{expects a constant or a bitnet.weight}}
-  %0 = ternary.pack_dense %w : tensor<2x1xf32> -> tensor<1x1x64xf32>
-  return %0 : tensor<1x1x64xf32>
+func.func @table_from_an_argument(%w: tensor<2x1xf16>, %x: tensor<3x1xf32>, %y: tensor<3x2xf32>) -> tensor<3x2xf32> {
+  // expected-error@+1 {{expects a matrix that is a constant or a bitnet.weight}}
+  %0 = ternary.dense %x, %w outs(%y) : (tensor<3x1xf32>, tensor<2x1xf16>, tensor<3x2xf32>) -> tensor<3x2xf32>
+  return %0 : tensor<3x2xf32>
 }
 
 // -----
@@ -116,9 +115,9 @@ func.func @half_as_it_is() -> tensor<4xf16> {
 
 // -----
 
-func.func @infinite_half() -> tensor<1x2x64xf16> {
-  %w = arith.constant dense<[[1.0, 2.0], [0.5, 0x7C00]]> : tensor<2x2xf16>
+func.func @infinite_half(%tokens: tensor<3xi64>, %y: tensor<3x2xf32>) -> tensor<3x2xf32> {
   // expected-error@+1 {{expects finite f16 weights, got an infinity or NaN in row 1, column 1}}
-  %0 = ternary.pack_dense %w : tensor<2x2xf16> -> tensor<1x2x64xf16>
-  return %0 : tensor<1x2x64xf16>
+  %w = arith.constant dense<[[1.0, 2.0], [0.5, 0x7C00]]> : tensor<2x2xf16>
+  %0 = ternary.embedding %w, %tokens outs(%y) : (tensor<2x2xf16>, tensor<3xi64>, tensor<3x2xf32>) -> tensor<3x2xf32>
+  return %0 : tensor<3x2xf32>
 }

@@ -158,9 +158,8 @@ func.func @embedding() -> (tensor<4x2xf32>, tensor<4x2xf32>) {
   %table = arith.constant dense<[[1.0, 2.0], [3.0, 4.0], [5.0, 6.0]]> : tensor<3x2xbf16>
   %tokens = arith.constant dense<[2, 0, 3, -1]> : tensor<4xi64>
   %0 = bitnet.embedding %table, %tokens : tensor<3x2xbf16>, tensor<4xi64> -> tensor<4x2xf32>
-  %p = ternary.pack_dense %table : tensor<3x2xbf16> -> tensor<1x2x64xbf16>
   %e = tensor.empty() : tensor<4x2xf32>
-  %1 = ternary.embedding %p, %tokens outs(%e) {vocab = 3} : (tensor<1x2x64xbf16>, tensor<4xi64>, tensor<4x2xf32>) -> tensor<4x2xf32>
+  %1 = ternary.embedding %table, %tokens outs(%e) : (tensor<3x2xbf16>, tensor<4xi64>, tensor<4x2xf32>) -> tensor<4x2xf32>
   return %0, %1 : tensor<4x2xf32>, tensor<4x2xf32>
 }
 
@@ -168,21 +167,20 @@ func.func @embedding() -> (tensor<4x2xf32>, tensor<4x2xf32>) {
 // CHECK-NEXT: tensor<1x3xf32> = {{\[\[}}5, 11, 17]]
 // CHECK-NEXT: tensor<1x3xf32> = {{\[\[}}5.5, 11.5, 17]]
 // CHECK-NEXT: tensor<1x3xf32> = {{\[\[}}5.5, 11.5, 17]]
-// CHECK-NEXT: tensor<1x1xf32> = {{\[\[}}0]]
+// CHECK-NEXT: tensor<1x1xf32> = {{\[\[}}2]]
 func.func @dense() -> (tensor<1x3xf32>, tensor<1x3xf32>, tensor<1x3xf32>, tensor<1x1xf32>) {
   %w = arith.constant dense<[[1.0, 2.0], [3.0, 4.0], [5.0, 6.0]]> : tensor<3x2xf16>
   %x = arith.constant dense<[[1.0, 2.0]]> : tensor<1x2xf32>
   %b = arith.constant dense<[0.5, 0.5, 0.0]> : tensor<3xf32>
   %0 = bitnet.dense %x, %w : (tensor<1x2xf32>, tensor<3x2xf16>) -> tensor<1x3xf32>
   %1 = bitnet.dense %x, %w bias(%b) : (tensor<1x2xf32>, tensor<3x2xf16>, tensor<3xf32>) -> tensor<1x3xf32>
-  %p = ternary.pack_dense %w : tensor<3x2xf16> -> tensor<1x2x64xf16>
   %e = tensor.empty() : tensor<1x3xf32>
-  %2 = ternary.dense %x, %p bias(%b) outs(%e)
-    : (tensor<1x2xf32>, tensor<1x2x64xf16>, tensor<3xf32>, tensor<1x3xf32>) -> tensor<1x3xf32>
-  // One after the other: 2^24 + 1 - 2^24.
-  %big = arith.constant dense<[[16777216.0, 1.0, -16777216.0]]> : tensor<1x3xf32>
-  %ones = arith.constant dense<1.0> : tensor<1x3xf32>
-  %3 = bitnet.dense %big, %ones : (tensor<1x3xf32>, tensor<1x3xf32>) -> tensor<1x1xf32>
+  %2 = ternary.dense %x, %w bias(%b) outs(%e)
+    : (tensor<1x2xf32>, tensor<3x2xf16>, tensor<3xf32>, tensor<1x3xf32>) -> tensor<1x3xf32>
+  // Sixteen lanes: 2^24 of the first goes with -2^24 of the ninth before the ones of the others come to it.
+  %big = arith.constant dense<[[16777216.0, 1.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, -16777216.0, 1.0]]> : tensor<1x10xf32>
+  %ones = arith.constant dense<1.0> : tensor<1x10xf32>
+  %3 = bitnet.dense %big, %ones : (tensor<1x10xf32>, tensor<1x10xf32>) -> tensor<1x1xf32>
   return %0, %1, %2, %3 : tensor<1x3xf32>, tensor<1x3xf32>, tensor<1x3xf32>, tensor<1x1xf32>
 }
 

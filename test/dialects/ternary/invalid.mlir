@@ -124,30 +124,6 @@ func.func @pack_scales_c3(%a: tensor<1xf32>) {
 
 // -----
 
-func.func @pack_dense_c1(%w: tensor<100x64xbf16>) {
-  // expected-error @below {{expects panels of shape [2, 64, 64], got 'tensor<1x64x64xbf16>'}}
-  %0 = ternary.pack_dense %w : tensor<100x64xbf16> -> tensor<1x64x64xbf16>
-  return
-}
-
-// -----
-
-func.func @pack_dense_c1_static(%w: tensor<?x64xbf16>) {
-  // expected-error @below {{expects a static matrix, got 'tensor<?x64xbf16>'}}
-  %0 = ternary.pack_dense %w : tensor<?x64xbf16> -> tensor<1x64x64xbf16>
-  return
-}
-
-// -----
-
-func.func @pack_dense_c1_type(%w: tensor<100x64xbf16>) {
-  // expected-error @below {{expects elements of 'bf16', got 'tensor<2x64x64xf32>'}}
-  %0 = ternary.pack_dense %w : tensor<100x64xbf16> -> tensor<2x64x64xf32>
-  return
-}
-
-// -----
-
 func.func @section_c1() {
   // expected-error @below {{expects an offset that is a multiple of 64 and not negative, got 96}}
   %0 = ternary.section {offset = 96} : tensor<2048xi8>
@@ -451,28 +427,37 @@ func.func @matmul_c4(%x: tensor<2x68xi8>, %p: tensor<2176xi8>, %ws: tensor<2x1x6
 
 // -----
 
-func.func @dense_c1(%x: tensor<2x64xf32>, %p: tensor<1x64x64xf32>, %y: tensor<2x100xf32>) {
-  // expected-error @below {{expects panels of shape [2, 64, 64], got 'tensor<1x64x64xf32>'}}
-  %0 = ternary.dense %x, %p outs(%y)
-    : (tensor<2x64xf32>, tensor<1x64x64xf32>, tensor<2x100xf32>) -> tensor<2x100xf32>
+func.func @dense_c1(%x: tensor<2x64xf32>, %w: tensor<100x32xf32>, %y: tensor<2x100xf32>) {
+  // expected-error @below {{expects x of shape [?, 32], got 'tensor<2x64xf32>'}}
+  %0 = ternary.dense %x, %w outs(%y)
+    : (tensor<2x64xf32>, tensor<100x32xf32>, tensor<2x100xf32>) -> tensor<2x100xf32>
   return
 }
 
 // -----
 
-func.func @dense_c1_rows(%x: tensor<3x64xf32>, %p: tensor<2x64x64xf32>, %y: tensor<2x100xf32>) {
+func.func @dense_c1_static(%x: tensor<2x64xf32>, %w: tensor<?x64xf32>, %y: tensor<2x100xf32>) {
+  // expected-error @below {{expects w of static shape, got 'tensor<?x64xf32>'}}
+  %0 = ternary.dense %x, %w outs(%y)
+    : (tensor<2x64xf32>, tensor<?x64xf32>, tensor<2x100xf32>) -> tensor<2x100xf32>
+  return
+}
+
+// -----
+
+func.func @dense_c1_rows(%x: tensor<3x64xf32>, %w: tensor<100x64xf32>, %y: tensor<2x100xf32>) {
   // expected-error @below {{expects y of shape [3, 100], got 'tensor<2x100xf32>'}}
-  %0 = ternary.dense %x, %p outs(%y)
-    : (tensor<3x64xf32>, tensor<2x64x64xf32>, tensor<2x100xf32>) -> tensor<2x100xf32>
+  %0 = ternary.dense %x, %w outs(%y)
+    : (tensor<3x64xf32>, tensor<100x64xf32>, tensor<2x100xf32>) -> tensor<2x100xf32>
   return
 }
 
 // -----
 
-func.func @dense_c2(%x: tensor<2x64xf32>, %p: tensor<2x64x64xf32>, %b: tensor<128xf32>, %y: tensor<2x100xf32>) {
+func.func @dense_c2(%x: tensor<2x64xf32>, %w: tensor<100x64xf32>, %b: tensor<128xf32>, %y: tensor<2x100xf32>) {
   // expected-error @below {{expects bias of shape [100], got 'tensor<128xf32>'}}
-  %0 = ternary.dense %x, %p bias(%b) outs(%y)
-    : (tensor<2x64xf32>, tensor<2x64x64xf32>, tensor<128xf32>, tensor<2x100xf32>) -> tensor<2x100xf32>
+  %0 = ternary.dense %x, %w bias(%b) outs(%y)
+    : (tensor<2x64xf32>, tensor<100x64xf32>, tensor<128xf32>, tensor<2x100xf32>) -> tensor<2x100xf32>
   return
 }
 
@@ -604,19 +589,19 @@ func.func @gated_c1(%g: tensor<2x64xf32>, %u: tensor<3x64xf32>, %y: tensor<2x64x
 
 // -----
 
-func.func @embedding_c1(%p: tensor<2x64x64xbf16>, %t: tensor<3xi64>, %y: tensor<3x32xf32>) {
+func.func @embedding_c1(%table: tensor<100x64xbf16>, %t: tensor<3xi64>, %y: tensor<3x32xf32>) {
   // expected-error @below {{expects y of shape [3, 64], got 'tensor<3x32xf32>'}}
-  %0 = ternary.embedding %p, %t outs(%y) {vocab = 100}
-    : (tensor<2x64x64xbf16>, tensor<3xi64>, tensor<3x32xf32>) -> tensor<3x32xf32>
+  %0 = ternary.embedding %table, %t outs(%y)
+    : (tensor<100x64xbf16>, tensor<3xi64>, tensor<3x32xf32>) -> tensor<3x32xf32>
   return
 }
 
 // -----
 
-func.func @embedding_c1_vocab(%p: tensor<2x64x64xbf16>, %t: tensor<3xi64>, %y: tensor<3x64xf32>) {
-  // expected-error @below {{expects a vocabulary in [1, 128] on panels of 64 rows, got 129 on 'tensor<2x64x64xbf16>'}}
-  %0 = ternary.embedding %p, %t outs(%y) {vocab = 129}
-    : (tensor<2x64x64xbf16>, tensor<3xi64>, tensor<3x64xf32>) -> tensor<3x64xf32>
+func.func @embedding_c1_static(%table: tensor<?x64xbf16>, %t: tensor<3xi64>, %y: tensor<3x64xf32>) {
+  // expected-error @below {{expects a table of static shape, got 'tensor<?x64xbf16>'}}
+  %0 = ternary.embedding %table, %t outs(%y)
+    : (tensor<?x64xbf16>, tensor<3xi64>, tensor<3x64xf32>) -> tensor<3x64xf32>
   return
 }
 

@@ -264,7 +264,7 @@ def add_others(m: Module) -> None:
         m.op(
             f"bitnet.dense {xs}, {ws} : ({xt}, {wt}) -> tensor<{t}x9xf32>",
             f"tensor<{t}x9xf32>",
-            seq(x[:, None] * w[None].astype(F)),
+            sum16(x[:, None] * w[None].astype(F)),
         )
     x = normal(3, 96)
     xs, xt = m.input(x)

@@ -232,41 +232,9 @@ TEST(Packing, Scales) {
   EXPECT_EQ(scales[(1 * 2 + 1) * 64 + 63], 0.0f);
 }
 
-template <typename T> void denseRoundTrip() {
-  for (int64_t rows : kRows)
-    for (int64_t cols : kCols) {
-      const DenseShape shape{rows, cols};
-      ASSERT_TRUE(shape.isValid());
-      std::vector<T> out;
-      DensePacker<T> packer(shape);
-      EXPECT_TRUE(packer.pack(
-          [&](int64_t row, T *dst) {
-            for (int64_t k = 0; k < cols; ++k)
-              dst[k] = static_cast<T>(1 + row * cols + k);
-            return true;
-          },
-          [&](const T *elements, size_t count) {
-            out.insert(out.end(), elements, elements + count);
-            return true;
-          }));
-      ASSERT_EQ(out.size(), static_cast<size_t>((rows + 63) / 64 * cols * 64));
-      for (int64_t row = 0; row < shape.paddedRows(); ++row)
-        for (int64_t k = 0; k < cols; ++k) {
-          const T expected = row < rows ? static_cast<T>(1 + row * cols + k) : T(0);
-          ASSERT_EQ(out[(row / 64 * cols + k) * 64 + row % 64], expected);
-          ASSERT_EQ(out[shape.index(row, k)], expected);
-        }
-    }
-}
-
-TEST(Packing, Dense) {
-  denseRoundTrip<uint16_t>();
-  denseRoundTrip<float>();
-}
-
 TEST(Packing, InvalidShapes) {
   const auto valid = [](int64_t rows, int64_t cols) {
-    return PackedShape{WeightKind::Ternary, RowOrder::Gated, rows, cols}.isValid() || DenseShape{rows, cols}.isValid();
+    return PackedShape{WeightKind::Ternary, RowOrder::Gated, rows, cols}.isValid();
   };
   EXPECT_FALSE(valid(0, 4));
   EXPECT_FALSE(valid(4, 0));
@@ -279,7 +247,6 @@ TEST(Packing, InvalidShapes) {
 TEST(Packing, Names) {
   EXPECT_STREQ(layoutName(WeightKind::Ternary), "r16k4f4");
   EXPECT_STREQ(layoutName(WeightKind::Binary), "r16k4f8");
-  EXPECT_STREQ(denseLayoutName(), "d64");
 }
 
 } // namespace
