@@ -12,6 +12,13 @@ Type setun::invocationType(MLIRContext *context) {
   return LLVM::LLVMStructType::getLiteral(context, {i32, i32, ptr, ptr, ptr, ptr, i64, ptr, ptr});
 }
 
+Value setun::tokensOperand(Operation *op) {
+  auto dps = dyn_cast<DestinationStyleOpInterface>(op);
+  if (dps && dps.getNumDpsInits() && isa<linalg::LinalgOp, ternary::EmbeddingOp>(op))
+    return dps.getDpsInits()[0];
+  return op->getNumOperands() ? op->getOperand(0) : Value();
+}
+
 std::string setun::entrySymbol(StringRef entry) { return ("setun_entry_" + entry).str(); }
 std::string setun::workspaceSymbol(StringRef entry) { return ("setun_workspace_" + entry).str(); }
 

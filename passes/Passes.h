@@ -27,6 +27,16 @@ std::unique_ptr<mlir::Pass> createTernaryPackWeights(std::shared_ptr<WeightStore
 /// setun_invocation of include/setun/EntryABI.h.
 mlir::Type invocationType(mlir::MLIRContext *context);
 
+/// Unit attribute of operations that, where they have exactly one token, every thread executes by itself and without a
+/// hazard for other threads: into memory of its own, or leaving the work to its consumer. ternary-lower-entries finds
+/// more of them.
+inline constexpr llvm::StringLiteral kSoloAttr = "solo";
+/// Unit attribute of an entry's operations between ternary-lower-entries and ternary-outline-kernels: as only thread if
+/// there is one token.
+inline constexpr llvm::StringLiteral kAloneAttr = "ternary.alone";
+/// The operand whose first dimension counts the tokens of an operation that may be solo.
+mlir::Value tokensOperand(mlir::Operation *op);
+
 /// Attribute of kernel functions: the row of the kernel table that lowers their dots.
 inline constexpr llvm::StringLiteral kKernelRowAttr = "ternary.kernel_row";
 /// Attribute of kernel functions.

@@ -134,19 +134,24 @@ def TernaryLowerEntries : Pass<"ternary-lower-entries", "::mlir::ModuleOp"> {
     and the entry's dimension symbols); `ternary.barrier` stands between operations of which one writes what another
     touches; arguments are read from the `setun_invocation`. Adds `setun_workspace_<entry>`.
 
+    Operations whose work is small (quantize, norm, ...: what is split by tokens) are solo: with exactly one token every
+    thread executes them by itself, into a part of the workspace of its own, and no barrier stands between them and their
+    consumers; with several tokens (known at run time) they are split among the threads as all others, and the barrier
+    is there (`ternary.barrier unless_one`).
+
     Limits: one block; allocation sizes must follow from the entry's dimension symbols alone.
   }];
   let dependentDialects = ["::mlir::ternary::TernaryDialect", "::mlir::LLVM::LLVMDialect", "::mlir::arith::ArithDialect",
-                           "::mlir::memref::MemRefDialect", "::mlir::linalg::LinalgDialect"];
+                           "::mlir::memref::MemRefDialect", "::mlir::linalg::LinalgDialect", "::mlir::scf::SCFDialect"];
 }
 
 def TernaryOutlineKernels : Pass<"ternary-outline-kernels", "::mlir::ModuleOp"> {
   let summary = "each operation on buffers ==> call of a kernel function";
   let description = [{
     Operations of the same kind, attributes and types call the same function, so identical layers share code. A kernel's
-    last two arguments are the thread's number and the number of threads.
+    last two arguments are the thread's number and the number of threads: 0 and 1 for solo operations with one token.
   }];
-  let dependentDialects = ["::mlir::func::FuncDialect"];
+  let dependentDialects = ["::mlir::func::FuncDialect", "::mlir::memref::MemRefDialect", "::mlir::arith::ArithDialect"];
   let statistics = [Statistic<"numKernels", "num-kernels", "distinct kernels">,
                     Statistic<"numCalls", "num-calls", "kernel calls">];
 }

@@ -20,6 +20,9 @@ using namespace mlir::ternary;
 
 namespace {
 constexpr int64_t kAlignment = 64;
+/// Largest result of one token that every thread makes by itself. One thread would make it anyhow while the others
+/// wait, so this only bounds what all threads read at once from the caches of the one that wrote the input.
+constexpr int64_t kSoloBytes = 256 * 1024;
 
 /// The buffer that a memref is a view of.
 Value rootOf(Value value) {
@@ -39,6 +42,64 @@ bool isCompute(Operation *op) {
   return isa<DestinationStyleOpInterface>(op) || isa<memref::CopyOp>(op) || isa<linalg::LinalgOp>(op);
 }
 
+/// Buffers that an operation reads or writes, views included.
+void forEachAccess(Operation *op, function_ref<void(Value memref, bool isWrite)> body) {
+  auto note = [&](Value value, bool isWrite) {
+    if (isa<MemRefType>(value.getType()) && !rootOf(value).getDefiningOp<SectionOp>())
+      body(value, isWrite);
+  };
+  if (auto copy = dyn_cast<memref::CopyOp>(op)) {
+    note(copy.getSource(), false);
+    note(copy.getTarget(), true);
+  } else if (auto dps = dyn_cast<DestinationStyleOpInterface>(op)) {
+    for (OpOperand &operand : op->getOpOperands())
+      note(operand.get(), dps.isDpsInit(&operand));
+    // What a body reads besides its operands.
+    for (Region &region : op->getRegions())
+      region.walk([&](Operation *inner) {
+        if (!isa<memref::DimOp>(inner))
+          for (Value operand : inner->getOperands())
+            note(operand, !isa<memref::LoadOp>(inner));
+      });
+  } else if (!isa<memref::AllocOp, memref::DeallocOp, memref::DimOp, ViewLikeOpInterface>(op)) {
+    // Single elements, which every thread reads and writes by itself.
+    for (Value operand : op->getOperands())
+      note(operand, !isa<memref::LoadOp>(op));
+  }
+}
+
+/// What an operation writes, if it is one whose work for one token is small.
+Value smallResult(Operation *op) {
+  Value result;
+  if (auto copy = dyn_cast<memref::CopyOp>(op))
+    result = copy.getTarget();
+  else if (isa<QuantizeOp, NormOp, HadamardOp, GatedOp, RotaryOp, EmbeddingOp>(op))
+    result = cast<DestinationStyleOpInterface>(op).getDpsInits()[0];
+  else if (auto linalgOp = dyn_cast<linalg::LinalgOp>(op)) {
+    // The outermost loop is that of the tokens, and no loop is longer than the result.
+    auto types = linalgOp.getIteratorTypesArray();
+    if (types.empty() || linalgOp.getNumDpsInits() == 0 || !llvm::all_equal(types) ||
+        types[0] != utils::IteratorType::parallel)
+      return Value();
+    result = linalgOp.getDpsInits()[0];
+    AffineMap map = linalgOp.getMatchingIndexingMap(linalgOp.getDpsInitOperand(0));
+    if (map.getNumResults() == 0 || map.getResult(0) != getAffineDimExpr(0, op->getContext()))
+      return Value();
+  }
+  auto type = result ? dyn_cast<MemRefType>(result.getType()) : MemRefType();
+  if (!type || type.getRank() == 0)
+    return Value();
+  int64_t bytes = std::max<int64_t>(1, type.getElementTypeBitWidth() / 8);
+  for (int64_t size : type.getShape().drop_front()) {
+    if (ShapedType::isDynamic(size) || size > kSoloBytes)
+      return Value();
+    bytes *= size;
+    if (bytes > kSoloBytes)
+      return Value();
+  }
+  return result;
+}
+
 /// One entry on its way from bufferised function to C ABI.
 class EntryLowering {
 public:
@@ -50,17 +111,37 @@ private:
     memref::AllocOp alloc;
     unsigned firstUse = 0, lastUse = 0;
     int slot = -1;
+    Value tokens; // written by solo operations of this many tokens alone: if that is 1, each thread has its own
+  };
+  /// A part of the workspace that buffers use one after another: shared ones, or such of the same number of tokens.
+  struct Slot {
+    unsigned freeAt = 0;
+    int64_t weight = 0;
+    Value tokens;
+    Value bytes, offset; // in the function that is being made
+  };
+  /// Whether an access can meet those of other threads: always, or only if the number of tokens is not 1.
+  using Condition = Value;
+  struct Accesses {
+    llvm::MapVector<Value, SmallVector<Condition, 2>> of;
+    void add(Value id, Condition condition);
+    void dropWhere(ArrayRef<Value> tokens);
   };
 
   LogicalResult readAbi();
   LogicalResult redirectResults();
   /// The number that `shapes` has for a dynamic size (a symbol, below 0), if it is plainly that of an input or state.
   std::optional<int64_t> symbolOf(Value memref, int64_t axis);
+  void findSolo();
   LogicalResult planMemory();
   void insertBarriers();
   LogicalResult makeWorkspaceFunction();
   void makeEntryFunction();
   Value bytesOf(OpBuilder &b, memref::AllocOp alloc, IRMapping &map);
+  /// Finds size and place of each slot; `threads` and `thread` are index values, the latter may be null. Returns the
+  /// size of the workspace.
+  FailureOr<Value> placeSlots(OpBuilder &b, IRMapping &map, function_ref<Value(int64_t)> dims, Value threads,
+                              Value thread);
   /// The size of a memref along one axis, in the terms of the entry's dimensions.
   FailureOr<Value> sizeOf(OpBuilder &b, Value memref, int64_t axis, IRMapping &map, function_ref<Value(int64_t)> dims);
   /// Clones into `b`'s place what `value` is computed from; sizes of arguments come from `dims`.
@@ -73,10 +154,11 @@ private:
   SmallVector<SmallVector<int64_t>> shapes; // buffers in ABI order
   SmallVector<int64_t> arguments, outputs, stateArguments, stateResults;
   int64_t position = -1;
-  SmallVector<Value> bufferValues; // in ABI order
+  SmallVector<Value> bufferValues;            // in ABI order
+  llvm::DenseMap<Operation *, Value> solo;    // and the number of their tokens, one value for equal sizes
+  llvm::DenseMap<Value, Value> privateTokens; // of the allocations that only solo operations write
   std::vector<Buffer> buffers;
-  int numSlots = 0;
-  Value workspaceArg;
+  std::vector<Slot> slots;
 };
 
 LogicalResult EntryLowering::readAbi() {
@@ -172,6 +254,79 @@ LogicalResult EntryLowering::redirectResults() {
   return success();
 }
 
+void EntryLowering::findSolo() {
+  // One value for sizes that are plainly equal.
+  llvm::DenseMap<int64_t, Value> bySymbol;
+  Value one;
+  auto tokensOf = [&](Operation *op, Value operand) -> Value {
+    auto type = dyn_cast<MemRefType>(operand.getType());
+    if (!type || type.getRank() == 0)
+      return Value();
+    if (!type.isDynamicDim(0)) {
+      if (type.getDimSize(0) != 1)
+        return Value();
+      if (!one) {
+        b.setInsertionPointToStart(body);
+        one = arith::ConstantIndexOp::create(b, func.getLoc(), 1);
+      }
+      return one;
+    }
+    std::optional<int64_t> symbol = symbolOf(operand, 0);
+    if (symbol && bySymbol.count(*symbol))
+      return bySymbol[*symbol];
+    Value size;
+    if (auto alloc = operand.getDefiningOp<memref::AllocOp>()) {
+      size = alloc.getDynamicSizes()[0];
+    } else {
+      b.setInsertionPoint(op);
+      size = memref::DimOp::create(b, op->getLoc(), operand, 0);
+    }
+    if (symbol)
+      bySymbol[*symbol] = size;
+    return size;
+  };
+
+  llvm::MapVector<Value, SmallVector<Operation *>> writers;
+  llvm::SmallDenseSet<Operation *> given;
+  for (Operation &op : *body) {
+    forEachAccess(&op, [&](Value value, bool isWrite) {
+      if (isWrite)
+        writers[rootOf(value)].push_back(&op);
+    });
+    if (!isCompute(&op))
+      continue;
+    bool isGiven = op.hasAttr(setun::kSoloAttr);
+    Value counted = isGiven ? setun::tokensOperand(&op) : smallResult(&op);
+    Value tokens = counted ? tokensOf(&op, counted) : Value();
+    if (!tokens)
+      continue;
+    solo[&op] = tokens;
+    if (isGiven)
+      given.insert(&op);
+  }
+  // A buffer is private if all that write it are solo with the same number of tokens; then so are its writers. Those
+  // that were marked before may write what is not ours.
+  for (bool changed = true; changed;) {
+    changed = false;
+    for (auto &[root, ops] : writers) {
+      bool ours = root.getDefiningOp<memref::AllocOp>() != nullptr;
+      Value tokens = solo.lookup(ops.front());
+      bool isPrivate = ours && tokens && llvm::all_of(ops, [&](Operation *op) { return solo.lookup(op) == tokens; });
+      if (isPrivate)
+        continue;
+      for (Operation *op : ops)
+        if (ours || !given.contains(op))
+          changed |= solo.erase(op);
+    }
+  }
+  for (auto &[root, ops] : writers)
+    if (root.getDefiningOp<memref::AllocOp>())
+      if (Value tokens = solo.lookup(ops.front()))
+        privateTokens[root] = tokens;
+  for (auto &[op, tokens] : solo)
+    op->setAttr(setun::kAloneAttr, b.getUnitAttr());
+}
+
 LogicalResult EntryLowering::planMemory() {
   llvm::DenseMap<Operation *, unsigned> order;
   unsigned count = 0;
@@ -208,28 +363,24 @@ LogicalResult EntryLowering::planMemory() {
       size *= ShapedType::isDynamic(dim) ? 1 : dim;
     return size;
   };
-  SmallVector<unsigned> slotFreeAt;
-  SmallVector<int64_t> slotWeight;
-  SmallVector<SmallVector<Value>> slotShape;
   for (auto &entry : live) {
     Buffer &buffer = entry.second;
-    if (buffer.firstUse == ~0u) { // never used
-      buffers.push_back(buffer);
-      continue;
+    if (buffer.firstUse != ~0u) {
+      buffer.tokens = privateTokens.lookup(buffer.alloc);
+      // Private buffers of a thread must not meet shared ones, nor those of another thread: their slots are apart.
+      int64_t size = weight(buffer.alloc);
+      for (auto [i, slot] : llvm::enumerate(slots))
+        if (slot.freeAt < buffer.firstUse && slot.tokens == buffer.tokens &&
+            (buffer.slot < 0 || std::abs(slot.weight - size) < std::abs(slots[buffer.slot].weight - size)))
+          buffer.slot = i;
+      if (buffer.slot < 0) {
+        buffer.slot = slots.size();
+        slots.emplace_back().tokens = buffer.tokens;
+      }
+      Slot &slot = slots[buffer.slot];
+      slot.freeAt = buffer.lastUse;
+      slot.weight = std::max(slot.weight, size);
     }
-    int best = -1;
-    for (unsigned slot = 0; slot < slotFreeAt.size(); ++slot)
-      if (slotFreeAt[slot] < buffer.firstUse && (best < 0 || std::abs(slotWeight[slot] - weight(buffer.alloc)) <
-                                                                 std::abs(slotWeight[best] - weight(buffer.alloc))))
-        best = slot;
-    if (best < 0) {
-      best = numSlots++;
-      slotFreeAt.push_back(0);
-      slotWeight.push_back(0);
-    }
-    slotFreeAt[best] = buffer.lastUse;
-    slotWeight[best] = std::max(slotWeight[best], weight(buffer.alloc));
-    buffer.slot = best;
     buffers.push_back(buffer);
   }
   for (Operation &op : llvm::make_early_inc_range(*body))
@@ -238,56 +389,68 @@ LogicalResult EntryLowering::planMemory() {
   return success();
 }
 
+void EntryLowering::Accesses::add(Value id, Condition condition) {
+  auto &conditions = of[id];
+  if (!llvm::is_contained(conditions, condition))
+    conditions.push_back(condition);
+}
+
+void EntryLowering::Accesses::dropWhere(ArrayRef<Value> tokens) {
+  for (auto &entry : of)
+    llvm::erase_if(entry.second, [&](Condition c) { return c && llvm::is_contained(tokens, c); });
+}
+
 void EntryLowering::insertBarriers() {
-  // Roots that were read or written since the last barrier; workspace buffers stand for their slot.
+  // What was read or written since the last barrier; workspace buffers stand for their slot.
   llvm::DenseMap<Value, Value> rootId;
   llvm::DenseMap<int, Value> slotId;
   for (Buffer &buffer : buffers)
     if (buffer.slot >= 0)
       rootId[buffer.alloc] = slotId.try_emplace(buffer.slot, buffer.alloc).first->second;
-  auto idOf = [&](Value value) {
-    Value root = rootOf(value);
-    auto it = rootId.find(root);
-    return it == rootId.end() ? root : it->second;
-  };
-  llvm::SmallDenseSet<Value> read, written;
+  Accesses read, written;
   for (Operation &op : llvm::make_early_inc_range(*body)) {
-    if (isa<memref::AllocOp, memref::DimOp>(op) || isa<ViewLikeOpInterface>(op))
-      continue;
-    SmallVector<Value> reads, writes;
-    auto note = [&](Value value, bool isWrite) {
-      if (!isa<MemRefType>(value.getType()) || rootOf(value).getDefiningOp<SectionOp>())
-        return;
-      (isWrite ? writes : reads).push_back(idOf(value));
+    struct Access {
+      Value id;
+      bool isWrite;
+      Condition condition;
     };
-    if (auto copy = dyn_cast<memref::CopyOp>(op)) {
-      note(copy.getSource(), false);
-      note(copy.getTarget(), true);
-    } else if (auto dps = dyn_cast<DestinationStyleOpInterface>(op)) {
-      for (OpOperand &operand : op.getOpOperands())
-        note(operand.get(), dps.isDpsInit(&operand));
-      // What a body reads besides its operands.
-      for (Region &region : op.getRegions())
-        region.walk([&](Operation *inner) {
-          if (!isa<memref::DimOp>(inner))
-            for (Value operand : inner->getOperands())
-              note(operand, !isa<memref::LoadOp>(inner));
-        });
-    } else {
-      // Single elements, which every thread reads and writes by itself.
-      for (Value operand : op.getOperands())
-        note(operand, !isa<memref::LoadOp>(op));
-    }
-    bool conflict = llvm::any_of(reads, [&](Value v) { return written.contains(v); }) ||
-                    llvm::any_of(writes, [&](Value v) { return written.contains(v) || read.contains(v); });
-    if (conflict) {
+    SmallVector<Access> accesses;
+    forEachAccess(&op, [&](Value value, bool isWrite) {
+      Value root = rootOf(value);
+      // A private buffer is the thread's own where there is one token, whoever uses it. What a solo operation writes
+      // elsewhere is by its contract no hazard there.
+      Condition condition = privateTokens.lookup(root);
+      if (!condition && isWrite)
+        condition = solo.lookup(&op);
+      auto it = rootId.find(root);
+      accesses.push_back({it == rootId.end() ? root : it->second, isWrite, condition});
+    });
+    // Two accesses conflict where both conditions hold; a barrier under either of them will do.
+    bool always = false;
+    SmallVector<Value> tokens;
+    for (Access &access : accesses)
+      for (Accesses *earlier : {&written, access.isWrite ? &read : nullptr}) {
+        auto it = earlier ? earlier->of.find(access.id) : read.of.end();
+        if (!earlier || it == earlier->of.end())
+          continue;
+        for (Condition other : it->second) {
+          Condition both = other ? other : access.condition;
+          always |= !both;
+          if (both && !llvm::is_contained(tokens, both) && !matchPattern(both, m_One()))
+            tokens.push_back(both);
+        }
+      }
+    if (always || !tokens.empty()) {
       b.setInsertionPoint(&op);
-      BarrierOp::create(b, op.getLoc());
-      read.clear();
-      written.clear();
+      BarrierOp::create(b, op.getLoc(), always ? ArrayRef<Value>() : ArrayRef<Value>(tokens));
+      for (Accesses *earlier : {&read, &written})
+        if (always)
+          earlier->of.clear();
+        else // what waits for another condition has not been ordered where this barrier is skipped
+          earlier->dropWhere(tokens);
     }
-    read.insert(reads.begin(), reads.end());
-    written.insert(writes.begin(), writes.end());
+    for (Access &access : accesses)
+      (access.isWrite ? written : read).add(access.id, access.condition);
   }
 }
 
@@ -371,12 +534,53 @@ Value EntryLowering::bytesOf(OpBuilder &b, memref::AllocOp alloc, IRMapping &map
   return arith::AndIOp::create(b, loc, arith::AddIOp::create(b, loc, bytes, up), mask);
 }
 
+FailureOr<Value> EntryLowering::placeSlots(OpBuilder &b, IRMapping &map, function_ref<Value(int64_t)> dims,
+                                           Value threads, Value thread) {
+  Location loc = func.getLoc();
+  for (Slot &slot : slots)
+    slot.bytes = slot.offset = Value();
+  for (Buffer &buffer : buffers) {
+    if (buffer.slot < 0)
+      continue;
+    for (Value size : buffer.alloc.getDynamicSizes()) {
+      auto cloned = cloneSize(b, size, map, dims);
+      if (failed(cloned))
+        return failure();
+      map.map(size, *cloned);
+    }
+    Value bytes = bytesOf(b, buffer.alloc, map);
+    Value &slot = slots[buffer.slot].bytes;
+    slot = slot ? Value(arith::MaxSIOp::create(b, loc, slot, bytes)) : bytes;
+  }
+  Value offset = arith::ConstantIndexOp::create(b, loc, 0);
+  Value one = arith::ConstantIndexOp::create(b, loc, 1);
+  for (Slot &slot : slots) {
+    slot.offset = offset;
+    Value bytes = slot.bytes;
+    if (slot.tokens) {
+      // All buffers of the slot take the same bytes of it, so a thread's parts do not meet those of others.
+      auto tokens = cloneSize(b, slot.tokens, map, dims);
+      if (failed(tokens))
+        return failure();
+      Value isOne = arith::CmpIOp::create(b, loc, arith::CmpIPredicate::eq, *tokens, one);
+      Value parts = arith::SelectOp::create(b, loc, isOne, threads, one);
+      if (thread) {
+        Value part = arith::SelectOp::create(b, loc, isOne, thread, arith::ConstantIndexOp::create(b, loc, 0));
+        slot.offset = arith::AddIOp::create(b, loc, offset, arith::MulIOp::create(b, loc, bytes, part));
+      }
+      bytes = arith::MulIOp::create(b, loc, bytes, parts);
+    }
+    offset = arith::AddIOp::create(b, loc, offset, bytes);
+  }
+  return offset;
+}
+
 LogicalResult EntryLowering::makeWorkspaceFunction() {
   auto ptr = LLVM::LLVMPointerType::get(context);
   Location loc = func.getLoc();
   b.setInsertionPoint(func);
-  auto fn =
-      func::FuncOp::create(b, loc, setun::workspaceSymbol(func.getName()), b.getFunctionType({ptr}, {b.getI64Type()}));
+  auto fn = func::FuncOp::create(b, loc, setun::workspaceSymbol(func.getName()),
+                                 b.getFunctionType({ptr, b.getI32Type()}, {b.getI64Type()}));
   Block *block = fn.addEntryBlock();
   OpBuilder fb = OpBuilder::atBlockBegin(block);
   llvm::DenseMap<int64_t, Value> loaded;
@@ -391,24 +595,11 @@ LogicalResult EntryLowering::makeWorkspaceFunction() {
     return value;
   };
   IRMapping map;
-  SmallVector<Value> slotBytes(numSlots);
-  for (Buffer &buffer : buffers) {
-    if (buffer.slot < 0)
-      continue;
-    for (Value size : buffer.alloc.getDynamicSizes()) {
-      auto cloned = cloneSize(fb, size, map, dims);
-      if (failed(cloned))
-        return failure();
-      map.map(size, *cloned);
-    }
-    Value bytes = bytesOf(fb, buffer.alloc, map);
-    Value &slot = slotBytes[buffer.slot];
-    slot = slot ? Value(arith::MaxSIOp::create(fb, loc, slot, bytes)) : bytes;
-  }
-  Value total = arith::ConstantIndexOp::create(fb, loc, 0);
-  for (Value bytes : slotBytes)
-    total = arith::AddIOp::create(fb, loc, total, bytes);
-  Value result = arith::IndexCastOp::create(fb, loc, fb.getI64Type(), total);
+  Value threads = arith::IndexCastUIOp::create(fb, loc, fb.getIndexType(), block->getArgument(1));
+  auto total = placeSlots(fb, map, dims, threads, Value());
+  if (failed(total))
+    return failure();
+  Value result = arith::IndexCastOp::create(fb, loc, fb.getI64Type(), *total);
   func::ReturnOp::create(fb, loc, result);
   return success();
 }
@@ -470,21 +661,8 @@ void EntryLowering::makeEntryFunction() {
   auto symbolValue = [&](int64_t symbol) -> Value {
     return arith::IndexCastOp::create(b, loc, index, dimOf(-1 - symbol));
   };
-  SmallVector<Value> slotBytes(numSlots), slotOffset(numSlots);
-  for (Buffer &buffer : buffers) {
-    if (buffer.slot < 0)
-      continue;
-    for (Value size : buffer.alloc.getDynamicSizes())
-      map.map(size, *cloneSize(b, size, map, symbolValue)); // did not fail for the workspace function
-    Value bytes = bytesOf(b, buffer.alloc, map);
-    Value &slot = slotBytes[buffer.slot];
-    slot = slot ? Value(arith::MaxSIOp::create(b, loc, slot, bytes)) : bytes;
-  }
-  Value offset = arith::ConstantIndexOp::create(b, loc, 0);
-  for (int i = 0; i < numSlots; ++i) {
-    slotOffset[i] = offset;
-    offset = arith::AddIOp::create(b, loc, offset, slotBytes[i]);
-  }
+  auto asIndex = [&](Value value) -> Value { return arith::IndexCastUIOp::create(b, loc, index, value); };
+  (void)placeSlots(b, map, symbolValue, asIndex(field(1, i32)), asIndex(thread)); // did not fail for the other function
   for (auto [i, value] : llvm::enumerate(bufferValues)) {
     Value address = LLVM::GEPOp::create(b, loc, ptr, ptr, table, ArrayRef<LLVM::GEPArg>{int32_t(i)});
     Value pointer = LLVM::LoadOp::create(b, loc, ptr, address);
@@ -504,7 +682,7 @@ void EntryLowering::makeEntryFunction() {
       SmallVector<Value> sizes;
       for (Value size : buffer.alloc.getDynamicSizes())
         sizes.push_back(map.lookup(size));
-      Value view = memref::ViewOp::create(b, loc, buffer.alloc.getType(), arena, slotOffset[buffer.slot], sizes);
+      Value view = memref::ViewOp::create(b, loc, buffer.alloc.getType(), arena, slots[buffer.slot].offset, sizes);
       buffer.alloc.getResult().replaceAllUsesWith(view);
     }
     buffer.alloc.erase();
@@ -516,8 +694,18 @@ void EntryLowering::makeEntryFunction() {
                                           at, ValueRange());
       sectionOp.getResult().replaceAllUsesWith(view);
       op.erase();
-    } else if (isa<BarrierOp>(op)) {
+    } else if (auto barrier = dyn_cast<BarrierOp>(op)) {
       b.setInsertionPoint(&op);
+      Value wanted;
+      for (Value tokens : barrier.getTokens()) {
+        Value one = arith::ConstantIndexOp::create(b, op.getLoc(), 1);
+        Value several = arith::CmpIOp::create(b, op.getLoc(), arith::CmpIPredicate::ne, tokens, one);
+        wanted = wanted ? Value(arith::OrIOp::create(b, op.getLoc(), wanted, several)) : several;
+      }
+      if (wanted) {
+        auto conditional = scf::IfOp::create(b, op.getLoc(), wanted, /*withElseRegion=*/false);
+        b.setInsertionPointToStart(&conditional.getThenRegion().front());
+      }
       Value function = field(7, ptr), data = field(8, ptr);
       auto type = LLVM::LLVMFunctionType::get(LLVM::LLVMVoidType::get(context), {ptr, i32});
       LLVM::CallOp::create(b, op.getLoc(), type, ValueRange{function, data, thread});
@@ -545,7 +733,10 @@ LogicalResult EntryLowering::run() {
   if (!func.getBody().hasOneBlock())
     return func.emitError() << "expects straight-line code in an entry point";
   body = &func.getBody().front();
-  if (failed(readAbi()) || failed(redirectResults()) || failed(planMemory()))
+  if (failed(readAbi()) || failed(redirectResults()))
+    return failure();
+  findSolo();
+  if (failed(planMemory()))
     return failure();
   insertBarriers();
   if (failed(makeWorkspaceFunction()))

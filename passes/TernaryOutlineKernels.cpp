@@ -56,6 +56,8 @@ std::string baseName(Operation *op) {
 
 void TernaryOutlineKernels::outline(Operation *op) {
   op->removeAttr("ternary.compute");
+  bool alone = op->removeAttr(setun::kAloneAttr) != nullptr;
+  Value tokensOf = setun::tokensOperand(op);
   auto parent = op->getParentOfType<func::FuncOp>();
   // Values from outside: operands, and what a linalg body captures.
   llvm::SetVector<Value> captured(op->operand_begin(), op->operand_end());
@@ -119,6 +121,12 @@ void TernaryOutlineKernels::outline(Operation *op) {
     ++numKernels;
   }
   auto [thread, count] = threadOf(parent);
+  if (alone) {
+    Value tokens = memref::DimOp::create(b, loc, tokensOf, 0), one = arith::ConstantIndexOp::create(b, loc, 1);
+    Value isOne = arith::CmpIOp::create(b, loc, arith::CmpIPredicate::eq, tokens, one);
+    thread = arith::SelectOp::create(b, loc, isOne, arith::ConstantIndexOp::create(b, loc, 0), thread);
+    count = arith::SelectOp::create(b, loc, isOne, one, count);
+  }
   arguments.push_back(thread);
   arguments.push_back(count);
   func::CallOp::create(b, loc, kernel, arguments);

@@ -412,15 +412,18 @@ def Ternary_DotPairsOp : Ternary_Op<"dot_pairs",
 def Ternary_BarrierOp : Ternary_Op<"barrier", [MemoryEffects<[MemRead, MemWrite]>]> {
   let summary = "waits for all worker threads";
   let description = [{
-    Every thread of the invocation reaches the barrier before any leaves it.
+    Every thread of the invocation reaches the barrier before any leaves it. With `tokens`, only if one of these numbers,
+    which are the same for all threads, is other than 1: what lies before is then made by each thread for itself.
 
     Example:
 
     ```mlir
     ternary.barrier
+    ternary.barrier unless_one(%t)
     ```
   }];
-  let assemblyFormat = "attr-dict";
+  let arguments = (ins Variadic<Index>:$tokens);
+  let assemblyFormat = "(`unless_one` `(` $tokens^ `)`)? attr-dict";
 }
 
 #endif // SETUN_TERNARY_OPS_TD

@@ -13,14 +13,14 @@
 extern "C" {
 #endif
 
-#define SETUN_ENTRY_ABI_VERSION 1
+#define SETUN_ENTRY_ABI_VERSION 2
 
 /* One run of one entry point. Every worker thread gets the same struct and its own thread number. */
 typedef struct setun_invocation {
   uint32_t abi_version;   /* SETUN_ENTRY_ABI_VERSION */
   uint32_t num_threads;   /* threads that execute the entry, >= 1 */
   const uint8_t *weights; /* start of the mapped weights section, 4096-byte aligned */
-  uint8_t *workspace;     /* scratch, 64-byte aligned, workspace(dims) bytes, contents undefined */
+  uint8_t *workspace;     /* scratch, 64-byte aligned, workspace(dims, num_threads) bytes, contents undefined */
   void *const *buffers;   /* inputs, states, outputs in manifest order; dense, row-major */
   const int64_t *dims;    /* values of the entry's dimension symbols in manifest order */
   int64_t position;       /* tokens already in the session; 0 where the entry has no position */
@@ -29,8 +29,9 @@ typedef struct setun_invocation {
 } setun_invocation;
 
 typedef void (*setun_entry_fn)(const setun_invocation *invocation, uint32_t thread);
-/* Bytes of workspace that the entry needs for these dimension values. */
-typedef int64_t (*setun_workspace_fn)(const int64_t *dims);
+/* Bytes of workspace that the entry needs for these dimension values and this many threads, some of whose buffers may
+   be a thread's own. */
+typedef int64_t (*setun_workspace_fn)(const int64_t *dims, uint32_t num_threads);
 
 #ifdef __cplusplus
 }

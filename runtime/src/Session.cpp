@@ -142,6 +142,7 @@ Status Session::create(std::shared_ptr<Package> package, const Options &options,
 Status Session::initialize(uint32_t threads, int64_t capacity) {
   contextCapacity = capacity;
   SETUN_RETURN_IF_ERROR(allocateStates());
+  SETUN_RETURN_IF_ERROR(ThreadPool::create(threads, pool));
   // One row or token is what most calls have; longer ones enlarge the workspace when they come.
   const std::vector<Entry> &entries = package.manifest().entries;
   for (uint32_t i = 0; i < entries.size(); ++i) {
@@ -151,7 +152,7 @@ Status Session::initialize(uint32_t threads, int64_t capacity) {
       dims[entries[i].capacitySymbol] = contextCapacity;
     SETUN_RETURN_IF_ERROR(reserveWorkspace(i, dims));
   }
-  return ThreadPool::create(threads, pool);
+  return Status();
 }
 
 Status Session::allocateStates() {
@@ -179,7 +180,7 @@ Status Session::allocateStates() {
 }
 
 Status Session::reserveWorkspace(uint32_t entry, const int64_t *dims) {
-  const int64_t bytes = package.functions()[entry].workspace(dims);
+  const int64_t bytes = package.functions()[entry].workspace(dims, pool->size());
   if (bytes < 0)
     return Status(SETUN_ERROR_INTERNAL, "entry " + quoted(package.manifest().entries[entry].name) + " asks for " +
                                             std::to_string(bytes) + " bytes of workspace");

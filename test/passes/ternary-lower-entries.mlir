@@ -1,7 +1,7 @@
 // RUN: setun-opt %s --split-input-file --verify-diagnostics --pass-pipeline='builtin.module(ternary-mark-entries,one-shot-bufferize{bufferize-function-boundaries function-boundary-type-conversion=identity-layout-map},ternary-lower-entries,canonicalize,cse)' | FileCheck %s
 
 // The last operation writes the caller's buffer; the tensor between is workspace, 8 floats a token in whole lines of 64.
-// CHECK-LABEL: func.func @setun_workspace_between(%{{.*}}: !llvm.ptr) -> i64
+// CHECK-LABEL: func.func @setun_workspace_between(%{{.*}}: !llvm.ptr, %{{.*}}: i32) -> i64
 // CHECK: %[[T:.*]] = llvm.load %{{.*}} : !llvm.ptr -> i64
 // CHECK: %[[TI:.*]] = arith.index_cast %[[T]] : i64 to index
 // CHECK: %[[BYTES:.*]] = arith.muli %[[TI]], %c32

@@ -1,6 +1,7 @@
 //===- ElfImageTest.cpp - the loader of code sections ---------------------===//
 #include "../../runtime/src/ElfImage.h"
 #include "Fixture.h"
+#include "setun/EntryABI.h"
 
 #include <gtest/gtest.h>
 
@@ -109,7 +110,7 @@ TEST(ElfImage, LoadsAndRuns) {
   const void *address = nullptr;
   ASSERT_TRUE(image.function(fixture::symbolAddress(bytes, "fixture_model_workspace"), address).ok());
   const int64_t dims[2] = {10, 20};
-  EXPECT_EQ(reinterpret_cast<int64_t (*)(const int64_t *)>(reinterpret_cast<uintptr_t>(address))(dims), 40);
+  EXPECT_EQ(reinterpret_cast<setun_workspace_fn>(reinterpret_cast<uintptr_t>(address))(dims, 1), 40);
 
   // Functions lie in executable memory or nowhere.
   EXPECT_FALSE(image.function(0, address).ok());

@@ -223,7 +223,7 @@ uint64_t inspect(const setun_package *package) {
 void standIn(const setun_invocation *invocation, uint32_t thread) {
   invocation->barrier(invocation->barrier_data, thread);
 }
-int64_t standInWorkspace(const int64_t *) { return 64; }
+int64_t standInWorkspace(const int64_t *, uint32_t) { return 64; }
 
 /// Creates a session and runs every entry with small tensors of its own shapes.
 void use(const std::shared_ptr<rt::Package> &package, Mutator &mutator) {

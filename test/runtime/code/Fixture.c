@@ -44,7 +44,10 @@ static void model(const setun_invocation *inv, uint32_t thread, int lastOnly) {
 
 void fixture_forward(const setun_invocation *inv, uint32_t thread) { model(inv, thread, 0); }
 void fixture_step(const setun_invocation *inv, uint32_t thread) { model(inv, thread, 1); }
-int64_t fixture_model_workspace(const int64_t *dims) { return dims[0] * (int64_t)sizeof(float); }
+int64_t fixture_model_workspace(const int64_t *dims, uint32_t num_threads) {
+  (void)num_threads;
+  return dims[0] * (int64_t)sizeof(float);
+}
 
 /* y = 2 x + bias, rows split between the threads. */
 void fixture_mlp(const setun_invocation *inv, uint32_t thread) {
@@ -56,8 +59,9 @@ void fixture_mlp(const setun_invocation *inv, uint32_t thread) {
     for (int64_t j = 0; j < kRow; ++j)
       y[b * kRow + j] = 2.0f * x[b * kRow + j] + bias[j];
 }
-int64_t fixture_no_workspace(const int64_t *dims) {
+int64_t fixture_no_workspace(const int64_t *dims, uint32_t num_threads) {
   (void)dims;
+  (void)num_threads;
   return 0;
 }
 
@@ -65,23 +69,24 @@ int64_t fixture_no_workspace(const int64_t *dims) {
 void fixture_fence(const setun_invocation *inv, uint32_t thread) {
   const int64_t rounds = *(const int64_t *)inv->buffers[0];
   int64_t *errors = inv->buffers[1];
-  volatile int64_t *marks = (volatile int64_t *)inv->workspace;
-  marks[64 + thread] = 0;
+  /* Two marks of each thread. */
+  volatile int64_t *marks = (volatile int64_t *)inv->workspace, *seen = marks + inv->num_threads;
+  seen[thread] = 0;
   for (int64_t round = 1; round <= rounds; ++round) {
     marks[thread] = round;
     inv->barrier(inv->barrier_data, thread);
     for (uint32_t other = 0; other < inv->num_threads; ++other)
       if (marks[other] != round)
-        marks[64 + thread] = marks[64 + thread] + 1;
+        seen[thread] = seen[thread] + 1;
     inv->barrier(inv->barrier_data, thread);
   }
   if (thread == 0) {
     *errors = 0;
     for (uint32_t other = 0; other < inv->num_threads; ++other)
-      *errors += marks[64 + other];
+      *errors += seen[other];
   }
 }
-int64_t fixture_fence_workspace(const int64_t *dims) {
+int64_t fixture_fence_workspace(const int64_t *dims, uint32_t num_threads) {
   (void)dims;
-  return 128 * (int64_t)sizeof(int64_t);
+  return 2 * num_threads * (int64_t)sizeof(int64_t);
 }
