@@ -9,7 +9,7 @@ using namespace setun;
 Type setun::invocationType(MLIRContext *context) {
   auto ptr = LLVM::LLVMPointerType::get(context);
   Type i32 = IntegerType::get(context, 32), i64 = IntegerType::get(context, 64);
-  return LLVM::LLVMStructType::getLiteral(context, {i32, i32, ptr, ptr, ptr, ptr, i64, ptr, ptr});
+  return LLVM::LLVMStructType::getLiteral(context, {i32, i32, ptr, ptr, ptr, ptr, i64, ptr, ptr, ptr, ptr});
 }
 
 Value setun::tokensOperand(Operation *op) {

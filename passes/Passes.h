@@ -43,6 +43,12 @@ inline constexpr llvm::StringLiteral kKernelRowAttr = "ternary.kernel_row";
 inline constexpr llvm::StringLiteral kKernelAttr = "ternary.kernel";
 /// Attribute of entry functions between ternary-mark-entries and ternary-lower-entries.
 inline constexpr llvm::StringLiteral kAbiAttr = "ternary.abi";
+/// Attribute of operations between ternary-describe-operations and ternary-add-marks: their number in the entry.
+inline constexpr llvm::StringLiteral kOperationAttr = "ternary.operation";
+/// Attribute of entry functions from ternary-describe-operations on: what each number stands for (OperationInfo.h).
+inline constexpr llvm::StringLiteral kOperationsAttr = "ternary.operations";
+/// Attribute of operations on buffers that are to become kernels.
+inline constexpr llvm::StringLiteral kComputeAttr = "ternary.compute";
 
 #define GEN_PASS_REGISTRATION
 #include "passes/Passes.h.inc"

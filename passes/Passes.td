@@ -126,6 +126,18 @@ def TernaryMarkEntries : Pass<"ternary-mark-entries", "::mlir::ModuleOp"> {
   let dependentDialects = ["::mlir::bufferization::BufferizationDialect"];
 }
 
+def TernaryDescribeOperations : Pass<"ternary-describe-operations", "::mlir::ModuleOp"> {
+  let summary = "numbers the operations of entry points and records what each of them does";
+  let description = [{
+    Writes `ternary.operation = N` on every operation of an entry that will be a kernel, and on the entry
+    `ternary.operations`, a list of dictionaries in that order: `kind`, `detail`, `name` (of its weights or state),
+    `shape`, `rows` (tokens; -1 - s where that is symbol s), `weight_bytes` (of the weights section that a run reads,
+    whatever the rows), `row_bytes` (that it reads for each row), `context_bytes` (of states, for each token in the
+    session), `int8_macs` and `float_macs` (multiply-adds a row). Zeros and empty texts are left out.
+  }];
+  let dependentDialects = ["::mlir::ternary::TernaryDialect"];
+}
+
 def TernaryLowerEntries : Pass<"ternary-lower-entries", "::mlir::ModuleOp"> {
   let summary = "static memory plan, barriers and C ABI of entry points";
   let description = [{
@@ -143,6 +155,17 @@ def TernaryLowerEntries : Pass<"ternary-lower-entries", "::mlir::ModuleOp"> {
   }];
   let dependentDialects = ["::mlir::ternary::TernaryDialect", "::mlir::LLVM::LLVMDialect", "::mlir::arith::ArithDialect",
                            "::mlir::memref::MemRefDialect", "::mlir::linalg::LinalgDialect", "::mlir::scf::SCFDialect"];
+}
+
+def TernaryAddMarks : Pass<"ternary-add-marks", "::mlir::ModuleOp"> {
+  let summary = "calls of the invocation's mark between the operations of entry points";
+  let description = [{
+    An entry tells the runtime where it is, if `mark` of the `setun_invocation` is not null: once at its start, after each
+    operation with that operation's number, and before an operation with `SETUN_MARK_WAIT` where there was something
+    else (a barrier) since the one before. Operations that have no number yet (copies that the entry's interface needs)
+    get the next ones. Removes `ternary.operation`, which must not tell equal kernels apart.
+  }];
+  let dependentDialects = ["::mlir::LLVM::LLVMDialect", "::mlir::scf::SCFDialect"];
 }
 
 def TernaryOutlineKernels : Pass<"ternary-outline-kernels", "::mlir::ModuleOp"> {

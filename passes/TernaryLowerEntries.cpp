@@ -725,7 +725,7 @@ void EntryLowering::makeEntryFunction() {
   // What the outliner takes.
   func.walk([&](Operation *op) {
     if (isCompute(op) && op->getBlock() == block)
-      op->setAttr("ternary.compute", b.getUnitAttr());
+      op->setAttr(setun::kComputeAttr, b.getUnitAttr());
   });
 }
 

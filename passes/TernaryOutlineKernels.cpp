@@ -14,7 +14,7 @@ struct TernaryOutlineKernels : public setun::impl::TernaryOutlineKernelsBase<Ter
   void runOnOperation() override {
     SmallVector<Operation *> ops;
     getOperation().walk([&](Operation *op) {
-      if (op->hasAttr("ternary.compute"))
+      if (op->hasAttr(setun::kComputeAttr))
         ops.push_back(op);
     });
     for (Operation *op : ops)
@@ -55,7 +55,7 @@ std::string baseName(Operation *op) {
 }
 
 void TernaryOutlineKernels::outline(Operation *op) {
-  op->removeAttr("ternary.compute");
+  op->removeAttr(setun::kComputeAttr);
   bool alone = op->removeAttr(setun::kAloneAttr) != nullptr;
   Value tokensOf = setun::tokensOperand(op);
   auto parent = op->getParentOfType<func::FuncOp>();

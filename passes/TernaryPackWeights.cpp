@@ -126,6 +126,33 @@ llvm::Error RowReader::read(int64_t row, int8_t *out) {
   return source->readTernaryRows(name, n, k, row, row + 1, out, &stats);
 }
 
+/// What the weights that an operation packs are called: the names' common part once, then what differs; empty if they
+/// have no names. "layers.0.attn.q.weight" and "layers.0.attn.k.weight" are "layers.0.attn.q+k".
+std::string weightName(Operation *op) {
+  SmallVector<StringRef> names;
+  auto add = [&](Operation *def) {
+    if (auto quantize = dyn_cast_or_null<bitnet::QuantizeWeightOp>(def))
+      def = quantize.getMasters().getDefiningOp();
+    if (auto weight = dyn_cast_or_null<bitnet::WeightOp>(def)) {
+      StringRef name = weight.getName();
+      name.consume_back(".weight");
+      names.push_back(name);
+    }
+  };
+  add(op);
+  for (Value operand : op->getOperands())
+    add(operand.getDefiningOp());
+  if (names.empty())
+    return std::string();
+  StringRef common = names.front().take_front(names.front().rfind('.') + 1);
+  while (!llvm::all_of(names, [&](StringRef name) { return name.starts_with(common); }))
+    common = common.drop_back().take_front(common.drop_back().rfind('.') + 1);
+  std::string text = common.str();
+  for (StringRef name : names)
+    text += (text.size() > common.size() ? "+" : "") + name.drop_front(common.size()).str();
+  return text;
+}
+
 struct TernaryPackWeights : public setun::impl::TernaryPackWeightsBase<TernaryPackWeights> {
   TernaryPackWeights() : store(std::make_shared<setun::MemoryWeightStore>()) {}
   explicit TernaryPackWeights(std::shared_ptr<setun::WeightStore> store) : store(std::move(store)) {}
@@ -163,7 +190,11 @@ LogicalResult TernaryPackWeights::place(Operation *op, Value value, const std::s
     store->sizes[key] = size;
   }
   OpBuilder b(op);
-  Value section = SectionOp::create(b, op->getLoc(), value.getType(), b.getI64IntegerAttr(offset));
+  // Later passes tell operations apart by the names of their weights.
+  Location loc = op->getLoc();
+  if (std::string name = weightName(op); !name.empty())
+    loc = NameLoc::get(b.getStringAttr(name), loc);
+  Value section = SectionOp::create(b, loc, value.getType(), b.getI64IntegerAttr(offset));
   value.replaceAllUsesWith(section);
   return success();
 }

@@ -21,6 +21,10 @@ config.environment["PATH"] = os.pathsep.join(
 # Some tests compare with NumPy.
 if subprocess.run([config.python, "-c", "import numpy"], capture_output=True).returncode == 0:
     config.available_features.add("numpy")
+# Some look at packages through the runtime's module.
+config.environment["PYTHONPATH"] = os.path.join(config.setun_source_dir, "python")
+if any(name.startswith("_setun.") for name in os.listdir(os.path.join(config.setun_source_dir, "python", "setun"))):
+    config.available_features.add("setun-module")
 # What this machine can run, for tests that execute compiled code.
 TARGETS = {
     "x86-64-v2": "ssse3 sse4_1 sse4_2 popcnt cx16",

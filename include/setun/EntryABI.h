@@ -15,6 +15,10 @@ extern "C" {
 
 #define SETUN_ENTRY_ABI_VERSION 2
 
+/* Marks that are no operation's. */
+#define SETUN_MARK_BEGIN 0xffffffffu
+#define SETUN_MARK_WAIT 0xfffffffeu
+
 /* One run of one entry point. Every worker thread gets the same struct and its own thread number. */
 typedef struct setun_invocation {
   uint32_t abi_version;   /* SETUN_ENTRY_ABI_VERSION */
@@ -26,6 +30,11 @@ typedef struct setun_invocation {
   int64_t position;       /* tokens already in the session; 0 where the entry has no position */
   void (*barrier)(void *data, uint32_t thread); /* returns once all num_threads threads have called it */
   void *barrier_data;
+  /* Null, or told by each thread where it is: SETUN_MARK_BEGIN at the start of the entry, the number of an operation
+   * (in the manifest's table of the code section) when the thread's part of it is done, SETUN_MARK_WAIT when it goes on
+   * after a barrier. */
+  void (*mark)(void *data, uint32_t thread, uint32_t operation);
+  void *mark_data;
 } setun_invocation;
 
 typedef void (*setun_entry_fn)(const setun_invocation *invocation, uint32_t thread);

@@ -129,10 +129,26 @@ struct EntryDesc {
   std::string capacitySymbol; ///< symbol whose value is the session's capacity in tokens ("C"); empty: none
 };
 
+/// What one kernel call of an entry does. Bytes and multiply-adds are what it needs, not what it pads to.
+struct OperationDesc {
+  std::string kind;         ///< "matmul", "attention", ...
+  std::string detail;       ///< kernel row and layout, element type, ...; may be empty
+  std::string name;         ///< of its weights or state; may be empty
+  std::string shape;        ///< "out x in" of matrices, else of the result; may be empty
+  int32_t rowsSymbol = -1;  ///< rows (tokens) that it computes: index into EntryDesc::symbols ...
+  int64_t rows = 1;         ///< ... or where that is -1 this number
+  int64_t weightBytes = 0;  ///< of the weights section, whatever the rows
+  int64_t rowBytes = 0;     ///< of the weights section, for each row
+  int64_t contextBytes = 0; ///< of states, for each token in the session
+  int64_t int8Macs = 0;     ///< multiply-adds of integers, for each row
+  int64_t floatMacs = 0;    ///< multiply-adds of floats, for each row
+};
+
 /// Where one entry lies in a code section: virtual addresses within the image.
 struct CodeEntry {
-  uint64_t entryOffset = 0;     ///< a setun_entry_fn
-  uint64_t workspaceOffset = 0; ///< a setun_workspace_fn
+  uint64_t entryOffset = 0;              ///< a setun_entry_fn
+  uint64_t workspaceOffset = 0;          ///< a setun_workspace_fn
+  std::vector<OperationDesc> operations; ///< numbered as the entry's marks (EntryABI.h)
 };
 
 /// Code for one target.

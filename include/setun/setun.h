@@ -157,6 +157,20 @@ typedef struct setun_layer_info {
   const char *const *kernels;        /* ... the row of the kernel table that computes the layer */
 } setun_layer_info;
 
+typedef struct setun_operation_info {
+  const char *kind;        /* "matmul", "attention", ... */
+  const char *detail;      /* kernel row and layout, element type, ...; may be empty */
+  const char *name;        /* of its weights or state; may be empty */
+  const char *shape;       /* "out x in" of matrices, else of the result; may be empty */
+  const char *rows_symbol; /* rows (tokens) that it computes: the value of this symbol of the entry ... */
+  int64_t rows;            /* ... or where that is NULL this number */
+  int64_t weight_bytes;    /* of the weights section that a run reads, whatever the rows */
+  int64_t row_bytes;       /* of the weights section that it reads for each row */
+  int64_t context_bytes;   /* of states that it reads for each token in the session */
+  int64_t int8_macs;       /* multiply-adds of integers for each row */
+  int64_t float_macs;      /* multiply-adds of floats for each row */
+} setun_operation_info;
+
 typedef struct setun_file_info {
   const char *name;
   const void *data;
@@ -184,6 +198,11 @@ SETUN_API setun_status setun_package_find_file(const setun_package *package, con
 SETUN_API uint64_t setun_package_weights_size(const setun_package *package);
 /* All of the above as a JSON object. */
 SETUN_API const char *setun_package_json(const setun_package *package);
+/* What an entry consists of in the code section that sessions use: kernel calls, in their order. 0 where no code
+ * section runs on this CPU. Needs are counted, not what a kernel pads to. */
+SETUN_API uint32_t setun_package_num_operations(const setun_package *package, uint32_t entry);
+SETUN_API setun_status setun_package_operation(const setun_package *package, uint32_t entry, uint32_t index,
+                                               setun_operation_info *info);
 
 /*===----------------------------------------------------------------------===//
  * Sessions
@@ -221,6 +240,22 @@ SETUN_API int64_t setun_session_position(const setun_session *session);
 SETUN_API int64_t setun_session_capacity(const setun_session *session);
 /* Threads that compute, the caller's included. */
 SETUN_API uint32_t setun_session_threads(const setun_session *session);
+
+/* Where the time goes. While a profile is on, runs take the time of each operation on each thread. Turning it on starts
+ * from zero; turning it off keeps the figures. Results do not change, and runs do not allocate. */
+SETUN_API setun_status setun_session_profile(setun_session *session, int on);
+
+typedef struct setun_profile_time {
+  uint64_t count;       /* how often it was run */
+  uint64_t nanoseconds; /* all together */
+} setun_profile_time;
+
+/* Whole runs of an entry, as their caller sees them. Zeros if the session has had no profile. */
+SETUN_API setun_status setun_session_entry_time(const setun_session *session, uint32_t entry, setun_profile_time *time);
+/* One operation of an entry (setun_package_operation) on one thread; what is missing to the whole was spent at barriers
+ * or waiting for other threads. */
+SETUN_API setun_status setun_session_operation_time(const setun_session *session, uint32_t entry, uint32_t operation,
+                                                    uint32_t thread, setun_profile_time *time);
 
 #ifdef __cplusplus
 }

@@ -330,6 +330,10 @@ bool Compilation::compileFor(const TargetSpec &target) {
     return true;
   }
 
+  std::vector<std::vector<package::OperationDesc>> operations;
+  for (size_t i = 0; i < symbols.size(); i += 2)
+    operations.push_back(takeOperations(*clone, symbols[i]));
+
   auto generator = CodeGenerator::create(target);
   if (!generator)
     return fail(generator.takeError());
@@ -382,7 +386,7 @@ bool Compilation::compileFor(const TargetSpec &target) {
   if (!addresses)
     return fail(addresses.takeError());
   for (size_t i = 0; i < addresses->size(); i += 2)
-    section.entries.push_back({(*addresses)[i], (*addresses)[i + 1]});
+    section.entries.push_back({(*addresses)[i], (*addresses)[i + 1], std::move(operations[i / 2])});
   result.sections.push_back({section.target, section.features, section.image.size()});
   if (package::Error error = writer->addCode(std::move(section)))
     return fail(*error);

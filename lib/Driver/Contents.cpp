@@ -2,6 +2,8 @@
 #include "lib/Driver/Contents.h"
 
 #include "dialects/Ternary/Ternary.h"
+#include "passes/OperationInfo.h"
+#include "passes/Passes.h"
 
 #include "llvm/Support/Endian.h"
 #include "llvm/Support/FileSystem.h"
@@ -97,6 +99,32 @@ FailureOr<package::EntryDesc> setun::describeEntry(func::FuncOp func) {
       entry.tokens = shape.empty() ? 1 : shape.front().size;
   }
   return entry;
+}
+
+std::vector<package::OperationDesc> setun::takeOperations(ModuleOp module, StringRef symbol) {
+  std::vector<package::OperationDesc> operations;
+  auto function = module.lookupSymbol<LLVM::LLVMFuncOp>(symbol);
+  auto list = function ? function->getAttrOfType<ArrayAttr>(kOperationsAttr) : ArrayAttr();
+  if (!list)
+    return operations;
+  for (Attribute item : list) {
+    OperationInfo info = fromAttribute(cast<DictionaryAttr>(item));
+    package::OperationDesc operation;
+    operation.kind = std::move(info.kind);
+    operation.detail = std::move(info.detail);
+    operation.name = std::move(info.name);
+    operation.shape = std::move(info.shape);
+    operation.rowsSymbol = info.rows < 0 ? static_cast<int32_t>(-1 - info.rows) : -1;
+    operation.rows = std::max<int64_t>(info.rows, 0);
+    operation.weightBytes = info.weightBytes;
+    operation.rowBytes = info.rowBytes;
+    operation.contextBytes = info.contextBytes;
+    operation.int8Macs = info.int8Macs;
+    operation.floatMacs = info.floatMacs;
+    operations.push_back(std::move(operation));
+  }
+  function->removeAttr(kOperationsAttr);
+  return operations;
 }
 
 //===----------------------------------------------------------------------===//

@@ -17,6 +17,9 @@ namespace setun {
 /// An entry point as the manifest describes it. Diagnoses at the function and fails if it cannot be.
 mlir::FailureOr<package::EntryDesc> describeEntry(mlir::func::FuncOp func);
 
+/// Takes the table of operations from an entry in the LLVM dialect (`symbol` is its function).
+std::vector<package::OperationDesc> takeOperations(mlir::ModuleOp module, llvm::StringRef symbol);
+
 /// The layers of a model, collected from the modules of all targets after the kernels have been chosen.
 class LayerTable {
 public:

@@ -249,6 +249,22 @@ private:
   const EntryDesc &entry;
 };
 
+flatbuffers::Offset<flatbuffers::Vector<flatbuffers::Offset<fb::Operation>>>
+buildOperations(flatbuffers::FlatBufferBuilder &builder, const std::vector<OperationDesc> &list) {
+  std::vector<flatbuffers::Offset<fb::Operation>> offsets;
+  for (const OperationDesc &operation : list) {
+    // The layers of a model differ in little but their names.
+    auto kind = builder.CreateSharedString(operation.kind);
+    auto detail = builder.CreateSharedString(operation.detail);
+    auto name = builder.CreateSharedString(operation.name);
+    auto shape = builder.CreateSharedString(operation.shape);
+    offsets.push_back(fb::CreateOperation(builder, kind, detail, name, shape, operation.rowsSymbol, operation.rows,
+                                          operation.weightBytes, operation.rowBytes, operation.contextBytes,
+                                          operation.int8Macs, operation.floatMacs));
+  }
+  return builder.CreateVector(offsets);
+}
+
 flatbuffers::Offset<flatbuffers::Vector<flatbuffers::Offset<fb::Bytes>>>
 buildBytes(flatbuffers::FlatBufferBuilder &builder, const std::vector<std::vector<uint8_t>> &list) {
   std::vector<flatbuffers::Offset<fb::Bytes>> offsets;
@@ -276,8 +292,10 @@ Error Writer::Impl::buildManifest(const Manifest &manifest, flatbuffers::FlatBuf
       return "code section " + quoted(code.target) + " has " + std::to_string(code.entries.size()) + " functions for " +
              std::to_string(manifest.entries.size()) + " entries";
     std::vector<flatbuffers::Offset<fb::CodeEntry>> functions;
-    for (const CodeEntry &entry : code.entries)
-      functions.push_back(fb::CreateCodeEntry(builder, entry.entryOffset, entry.workspaceOffset));
+    for (const CodeEntry &entry : code.entries) {
+      auto operations = buildOperations(builder, entry.operations);
+      functions.push_back(fb::CreateCodeEntry(builder, entry.entryOffset, entry.workspaceOffset, operations));
+    }
     auto target = builder.CreateString(code.target);
     auto arch = builder.CreateString(imageArchitecture(code.image));
     auto features = builder.CreateVectorOfStrings(code.features);

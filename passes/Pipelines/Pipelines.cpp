@@ -54,9 +54,11 @@ void setun::buildTernaryToLlvmPipeline(OpPassManager &pm, const CpuPipelineOptio
   pm.addPass(createCanonicalizerPass());
   pm.addPass(createCSEPass());
   // Entries and kernels.
+  pm.addPass(createTernaryDescribeOperations());
   pm.addPass(createTernaryLowerEntries());
   pm.addPass(createCanonicalizerPass());
   pm.addPass(createCSEPass());
+  pm.addPass(createTernaryAddMarks());
   pm.addPass(createTernaryOutlineKernels());
   pm.nest<func::FuncOp>().addPass(createTernaryTile());
   pm.nest<func::FuncOp>().addPass(createTernaryLowerVectors());

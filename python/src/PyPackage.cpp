@@ -35,6 +35,32 @@ py::object part(const Package &package, const char *name) {
   return py::module_::import("json").attr("loads")(toJson(package))[name];
 }
 
+py::list operations(const Package &package, const std::string &entryName) {
+  uint32_t entry = 0;
+  check(setun_package_find_entry(package.handle.get(), entryName.c_str(), &entry));
+  py::list result;
+  for (uint32_t i = 0; i < setun_package_num_operations(package.handle.get(), entry); ++i) {
+    setun_operation_info info;
+    check(setun_package_operation(package.handle.get(), entry, i, &info));
+    py::dict item;
+    item["kind"] = info.kind;
+    item["detail"] = info.detail;
+    item["name"] = info.name;
+    item["shape"] = info.shape;
+    if (info.rows_symbol)
+      item["rows"] = info.rows_symbol;
+    else
+      item["rows"] = info.rows;
+    item["weight_bytes"] = info.weight_bytes;
+    item["row_bytes"] = info.row_bytes;
+    item["context_bytes"] = info.context_bytes;
+    item["int8_macs"] = info.int8_macs;
+    item["float_macs"] = info.float_macs;
+    result.append(item);
+  }
+  return result;
+}
+
 py::bytes file(const Package &package, const std::string &name) {
   setun_file_info info;
   check(setun_package_find_file(package.handle.get(), name.c_str(), &info));
@@ -80,6 +106,10 @@ token_symbol, tokens, capacity_symbol.)")
       .def("file", &file, py::arg("name"), "Bytes of one such file; raises NotFoundError if there is none.")
       .def_property_readonly("weights_bytes",
                              [](const Package &package) { return setun_package_weights_size(package.handle.get()); })
+      .def("operations", &operations, py::arg("entry"),
+           R"(What an entry consists of in the code section that sessions use: list of dicts with kind,
+detail, name, shape, rows (a number, or the name of a symbol), weight_bytes, row_bytes, context_bytes, int8_macs,
+float_macs. Empty where no code section runs on this CPU. Raises NotFoundError if there is no such entry.)")
       .def("json", &toJson, "All about the package as a JSON object.")
       .def(
           "verify",

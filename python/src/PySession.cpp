@@ -115,6 +115,28 @@ py::dict run(Session &session, const std::string &entryName, const py::dict &inp
   return results;
 }
 
+py::dict times(const Session &session, const std::string &entryName) {
+  setun_package *package = session.package.get();
+  uint32_t entry = 0;
+  check(setun_package_find_entry(package, entryName.c_str(), &entry));
+  setun_profile_time time;
+  check(setun_session_entry_time(session.handle.get(), entry, &time));
+  py::dict result;
+  result["runs"] = time.count;
+  result["seconds"] = static_cast<double>(time.nanoseconds) * 1e-9;
+  py::list operations;
+  for (uint32_t i = 0; i < setun_package_num_operations(package, entry); ++i) {
+    py::list threads;
+    for (uint32_t thread = 0; thread < setun_session_threads(session.handle.get()); ++thread) {
+      check(setun_session_operation_time(session.handle.get(), entry, i, thread, &time));
+      threads.append(py::make_tuple(time.count, static_cast<double>(time.nanoseconds) * 1e-9));
+    }
+    operations.append(threads);
+  }
+  result["operations"] = operations;
+  return result;
+}
+
 } // namespace
 
 void setun::python::defineSession(py::module_ &module) {
@@ -133,6 +155,12 @@ Raises ArgumentError for wrong inputs and CapacityError if the tokens do not fit
       .def(
           "reset", [](Session &session) { check(setun_session_reset(session.handle.get())); },
           "Empties the session: state zero, position 0.")
+      .def(
+          "profile", [](Session &session, bool on) { check(setun_session_profile(session.handle.get(), on)); },
+          py::arg("on"), "Turns the taking of times on, starting from zero, or off; results do not change.")
+      .def("times", &times, py::arg("entry"),
+           R"(Times since profile(True): dict with runs, seconds (whole runs of the entry), and operations: for each of
+Package.operations(entry) a list of (count, seconds), one a thread.)")
       .def_property_readonly(
           "position", [](const Session &session) { return setun_session_position(session.handle.get()); },
           "Tokens in the session.")

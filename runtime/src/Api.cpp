@@ -14,6 +14,7 @@
 #include <new>
 
 using namespace setun::runtime;
+namespace package = setun::package;
 
 struct setun_package {
   std::shared_ptr<Package> package;
@@ -348,6 +349,34 @@ const char *setun_package_json(const setun_package *package) {
   return text;
 }
 
+uint32_t setun_package_num_operations(const setun_package *package, uint32_t entry) {
+  const std::vector<package::OperationDesc> *operations = package ? package->package->operations(entry) : nullptr;
+  return operations ? static_cast<uint32_t>(operations->size()) : 0;
+}
+
+setun_status setun_package_operation(const setun_package *package, uint32_t entry, uint32_t index,
+                                     setun_operation_info *info) {
+  return guarded([&] {
+    SETUN_RETURN_IF_ERROR(notNull(package, "the package"));
+    SETUN_RETURN_IF_ERROR(notNull(info, "the place for the result"));
+    SETUN_RETURN_IF_ERROR(checkIndex(entry, manifest(package).entries.size(), "an entry"));
+    SETUN_RETURN_IF_ERROR(checkIndex(index, setun_package_num_operations(package, entry), "an operation"));
+    const package::OperationDesc &operation = (*package->package->operations(entry))[index];
+    info->kind = operation.kind.c_str();
+    info->detail = operation.detail.c_str();
+    info->name = operation.name.c_str();
+    info->shape = operation.shape.c_str();
+    info->rows_symbol = nameOrNull(manifest(package).entries[entry], operation.rowsSymbol);
+    info->rows = operation.rows;
+    info->weight_bytes = operation.weightBytes;
+    info->row_bytes = operation.rowBytes;
+    info->context_bytes = operation.contextBytes;
+    info->int8_macs = operation.int8Macs;
+    info->float_macs = operation.floatMacs;
+    return Status();
+  });
+}
+
 //===----------------------------------------------------------------------===//
 // Sessions
 //===----------------------------------------------------------------------===//
@@ -400,3 +429,27 @@ int64_t setun_session_position(const setun_session *session) { return session ? 
 int64_t setun_session_capacity(const setun_session *session) { return session ? session->session->capacity() : 0; }
 
 uint32_t setun_session_threads(const setun_session *session) { return session ? session->session->threads() : 0; }
+
+setun_status setun_session_profile(setun_session *session, int on) {
+  return guarded([&] {
+    SETUN_RETURN_IF_ERROR(notNull(session, "the session"));
+    return session->session->profile(on != 0);
+  });
+}
+
+setun_status setun_session_entry_time(const setun_session *session, uint32_t entry, setun_profile_time *time) {
+  return guarded([&] {
+    SETUN_RETURN_IF_ERROR(notNull(session, "the session"));
+    SETUN_RETURN_IF_ERROR(notNull(time, "the place for the result"));
+    return session->session->entryTime(entry, *time);
+  });
+}
+
+setun_status setun_session_operation_time(const setun_session *session, uint32_t entry, uint32_t operation,
+                                          uint32_t thread, setun_profile_time *time) {
+  return guarded([&] {
+    SETUN_RETURN_IF_ERROR(notNull(session, "the session"));
+    SETUN_RETURN_IF_ERROR(notNull(time, "the place for the result"));
+    return session->session->operationTime(entry, operation, thread, *time);
+  });
+}

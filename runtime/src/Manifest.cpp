@@ -206,6 +206,34 @@ Status checkSharedStates(const std::vector<Entry> &entries) {
   return Status();
 }
 
+/// Copies a text that may be missing.
+Status readOptionalName(const flatbuffers::String *text, const std::string &where, std::string &name) {
+  return text && text->size() ? readName(text, where, name) : Status();
+}
+
+Status readOperation(const fb::Operation &source, const Entry &entry, const std::string &where,
+                     setun::package::OperationDesc &operation) {
+  SETUN_RETURN_IF_ERROR(readName(source.kind(), where, operation.kind));
+  SETUN_RETURN_IF_ERROR(readOptionalName(source.detail(), where, operation.detail));
+  SETUN_RETURN_IF_ERROR(readOptionalName(source.name(), where, operation.name));
+  SETUN_RETURN_IF_ERROR(readOptionalName(source.shape(), where, operation.shape));
+  operation.rowsSymbol = source.rows_symbol();
+  if (operation.rowsSymbol < -1 || operation.rowsSymbol >= static_cast<int64_t>(entry.symbols.size()))
+    return bad(where, "dimension symbol " + std::to_string(operation.rowsSymbol) + " of " +
+                          std::to_string(entry.symbols.size()));
+  operation.rows = source.rows();
+  operation.weightBytes = source.weight_bytes();
+  operation.rowBytes = source.row_bytes();
+  operation.contextBytes = source.context_bytes();
+  operation.int8Macs = source.int8_macs();
+  operation.floatMacs = source.float_macs();
+  for (int64_t count : {operation.rows, operation.weightBytes, operation.rowBytes, operation.contextBytes,
+                        operation.int8Macs, operation.floatMacs})
+    if (count < 0)
+      return bad(where, "has the negative count " + std::to_string(count));
+  return Status();
+}
+
 Status readCode(const fb::Code &source, const Manifest &manifest,
                 const std::vector<setun::package::SectionRecord> &sections, Code &code) {
   SETUN_RETURN_IF_ERROR(readName(source.target(), "code section", code.target));
@@ -224,8 +252,18 @@ Status readCode(const fb::Code &source, const Manifest &manifest,
   if (sizeOf(source.entries()) != manifest.entries.size())
     return bad(where, "has " + std::to_string(sizeOf(source.entries())) + " functions for " +
                           std::to_string(manifest.entries.size()) + " entries");
-  for (size_t i = 0; i < manifest.entries.size(); ++i)
-    code.entries.push_back({source.entries()->Get(i)->entry_offset(), source.entries()->Get(i)->workspace_offset()});
+  for (size_t i = 0; i < manifest.entries.size(); ++i) {
+    const fb::CodeEntry &entry = *source.entries()->Get(i);
+    setun::package::CodeEntry &copy = code.entries.emplace_back();
+    copy.entryOffset = entry.entry_offset();
+    copy.workspaceOffset = entry.workspace_offset();
+    copy.operations.resize(sizeOf(entry.operations()));
+    for (size_t k = 0; k < copy.operations.size(); ++k)
+      SETUN_RETURN_IF_ERROR(
+          readOperation(*entry.operations()->Get(k), manifest.entries[i],
+                        where + ", entry " + quoted(manifest.entries[i].name) + ", operation " + std::to_string(k),
+                        copy.operations[k]));
+  }
   return Status();
 }
 

@@ -44,6 +44,12 @@ public:
   /// Index of the code section that sessions use, or -1 if none can run here.
   int32_t selected() const { return selectedCode; }
   bool runnable(const Code &code) const;
+  /// The operations of an entry in the selected code section; null if there is no such entry or section.
+  const std::vector<package::OperationDesc> *operations(uint32_t entry) const {
+    if (selectedCode < 0 || entry >= contents.entries.size())
+      return nullptr;
+    return &contents.codes[selectedCode].entries[entry].operations;
+  }
   /// Reads all weights and compares their checksum.
   Status verifyWeights() const;
   /// Loads the selected code and runs its self-tests, once; later calls return the same result.

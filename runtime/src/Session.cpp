@@ -303,7 +303,11 @@ Status Session::run(uint32_t index, const setun_tensor *inputs, uint32_t numInpu
   invocation.dims = dims;
   invocation.position = start;
   empty &= entry->states.empty();
+  if (profiling)
+    profileTimes->begin(index, invocation);
   pool->run(package.functions()[index].run, invocation);
+  if (profiling)
+    profileTimes->end(index);
   if (entry->usesPosition)
     tokens.store(start + advance, std::memory_order_relaxed);
   return Status();
@@ -337,6 +341,44 @@ Status Session::reset() {
   Claim claim(busy);
   SETUN_RETURN_IF_ERROR(claim.status());
   clear();
+  return Status();
+}
+
+//===----------------------------------------------------------------------===//
+// Profile
+//===----------------------------------------------------------------------===//
+
+Status Session::profile(bool on) {
+  Claim claim(busy);
+  SETUN_RETURN_IF_ERROR(claim.status());
+  if (on) {
+    std::vector<uint32_t> operations;
+    for (uint32_t i = 0; i < package.manifest().entries.size(); ++i)
+      operations.push_back(package.operations(i) ? static_cast<uint32_t>(package.operations(i)->size()) : 0);
+    profileTimes = std::make_unique<Profile>(operations, threads());
+  }
+  profiling = on;
+  return Status();
+}
+
+Status Session::entryTime(uint32_t index, setun_profile_time &time) const {
+  const Entry *entry;
+  SETUN_RETURN_IF_ERROR(findEntry(index, entry));
+  time = profileTimes ? profileTimes->entry(index) : setun_profile_time();
+  return Status();
+}
+
+Status Session::operationTime(uint32_t index, uint32_t operation, uint32_t thread, setun_profile_time &time) const {
+  const Entry *entry;
+  SETUN_RETURN_IF_ERROR(findEntry(index, entry));
+  const auto *operations = package.operations(index);
+  const size_t count = operations ? operations->size() : 0;
+  if (operation >= count)
+    return invalidArgument("entry " + quoted(entry->name) + " expects an operation below " + std::to_string(count) +
+                           ", got " + std::to_string(operation));
+  if (thread >= threads())
+    return invalidArgument("expects a thread below " + std::to_string(threads()) + ", got " + std::to_string(thread));
+  time = profileTimes ? profileTimes->operation(index, operation, thread) : setun_profile_time();
   return Status();
 }
 

@@ -3,6 +3,7 @@
 #define SETUN_RUNTIME_SESSION_H
 
 #include "Package.h"
+#include "Profile.h"
 #include "ThreadPool.h"
 
 #include <atomic>
@@ -35,6 +36,10 @@ public:
   int64_t capacity() const { return contextCapacity; }
   uint32_t threads() const { return pool->size(); }
 
+  Status profile(bool on);
+  Status entryTime(uint32_t entry, setun_profile_time &time) const;
+  Status operationTime(uint32_t entry, uint32_t operation, uint32_t thread, setun_profile_time &time) const;
+
 private:
   explicit Session(const Package &package) : package(package) {}
 
@@ -57,6 +62,8 @@ private:
   std::map<std::string, Mapping> states;    ///< by name
   std::vector<std::vector<void *>> buffers; ///< of each entry, the states filled in
   Mapping workspace;
+  bool profiling = false;
+  std::unique_ptr<Profile> profileTimes; ///< null as long as there was none
 };
 
 } // namespace runtime

@@ -121,12 +121,28 @@ fixture::Parts fixture::parts() {
   code.target = "base";
   code.image = readFile(SETUN_TEST_CODE);
   auto entry = [&](const char *run, const char *workspace) {
-    code.entries.push_back({symbolAddress(code.image, run), symbolAddress(code.image, workspace)});
+    code.entries.push_back({symbolAddress(code.image, run), symbolAddress(code.image, workspace), {}});
   };
   entry("fixture_forward", "fixture_model_workspace");
   entry("fixture_step", "fixture_model_workspace");
   entry("fixture_mlp", "fixture_no_workspace");
   entry("fixture_fence", "fixture_fence_workspace");
+  for (size_t i = 0; i < 2; ++i) {
+    OperationDesc embed, total, head;
+    embed.kind = "embed";
+    embed.detail = "f32";
+    embed.name = "table";
+    embed.shape = "? x 3";
+    embed.rowsSymbol = 0;
+    embed.rowBytes = kWidth * 4;
+    total.kind = "total";
+    total.rowsSymbol = 0;
+    total.contextBytes = kWidth * 4;
+    head.kind = "head";
+    head.rowsSymbol = i ? -1 : 0;
+    head.floatMacs = kVocab;
+    code.entries[i].operations = {embed, total, head};
+  }
   parts.codes = {code};
   parts.files = {{"tokenizer.json", {'{', '}'}}, {"empty.txt", {}}};
   return parts;

@@ -201,6 +201,15 @@ uint64_t inspect(const setun_package *package) {
     for (uint32_t f = 0; f < target.num_features; ++f)
       read(target.features[f]);
   }
+  for (uint32_t e = 0; e < setun_package_num_entries(package); ++e)
+    for (uint32_t i = 0; i < setun_package_num_operations(package, e); ++i) {
+      setun_operation_info operation;
+      EXPECT_EQ(setun_package_operation(package, e, i, &operation), SETUN_OK);
+      for (const char *text : {operation.kind, operation.detail, operation.name, operation.shape})
+        read(text);
+      if (operation.rows_symbol)
+        read(operation.rows_symbol);
+    }
   for (uint32_t i = 0; i < setun_package_num_layers(package); ++i) {
     setun_layer_info layer;
     EXPECT_EQ(setun_package_layer(package, i, &layer), SETUN_OK);

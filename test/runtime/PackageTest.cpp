@@ -211,6 +211,18 @@ TEST(Writer, RefusesInconsistentManifests) {
   expectUnwritable(changed, "never advances");
 
   changed = parts();
+  changed.codes[0].entries[0].operations[1].kind.clear();
+  expectUnwritable(changed, "entry 'forward', operation 1: a name is empty");
+
+  changed = parts();
+  changed.codes[0].entries[1].operations[2].rowsSymbol = 2;
+  expectUnwritable(changed, "entry 'step', operation 2: dimension symbol 2 of 2");
+
+  changed = parts();
+  changed.codes[0].entries[1].operations[0].rowBytes = -1;
+  expectUnwritable(changed, "operation 0: has the negative count -1");
+
+  changed = parts();
   changed.manifest.selfTests[0].inputs[0].pop_back();
   expectUnwritable(changed, "records 15 bytes");
 

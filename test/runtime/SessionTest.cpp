@@ -272,3 +272,114 @@ TEST_F(SessionTest, TooManyThreads) {
   expectError(setun_session_create(package.get(), &options, &none), SETUN_ERROR_INVALID_ARGUMENT,
               "expects at most 1024 threads, got 100000");
 }
+
+//===----------------------------------------------------------------------===//
+// Profile
+//===----------------------------------------------------------------------===//
+
+TEST_F(SessionTest, OperationsOfAnEntry) {
+  EXPECT_EQ(setun_package_num_operations(package.get(), forward), 3u);
+  EXPECT_EQ(setun_package_num_operations(package.get(), fence), 0u);
+  EXPECT_EQ(setun_package_num_operations(package.get(), 99), 0u);
+  EXPECT_EQ(setun_package_num_operations(nullptr, 0), 0u);
+  setun_operation_info info;
+  ASSERT_EQ(setun_package_operation(package.get(), step, 0, &info), SETUN_OK);
+  EXPECT_STREQ(info.kind, "embed");
+  EXPECT_STREQ(info.detail, "f32");
+  EXPECT_STREQ(info.name, "table");
+  EXPECT_STREQ(info.shape, "? x 3");
+  EXPECT_STREQ(info.rows_symbol, "T");
+  EXPECT_EQ(info.row_bytes, kWidth * 4);
+  ASSERT_EQ(setun_package_operation(package.get(), step, 2, &info), SETUN_OK);
+  EXPECT_STREQ(info.name, "");
+  EXPECT_EQ(info.rows_symbol, nullptr);
+  EXPECT_EQ(info.rows, 1);
+  EXPECT_EQ(info.float_macs, kVocab);
+  EXPECT_EQ(info.weight_bytes, 0);
+  expectError(setun_package_operation(package.get(), step, 3, &info), SETUN_ERROR_INVALID_ARGUMENT,
+              "expects an operation below 3, got 3");
+  expectError(setun_package_operation(package.get(), 4, 0, &info), SETUN_ERROR_INVALID_ARGUMENT,
+              "expects an entry below 4, got 4");
+  EXPECT_EQ(setun_package_operation(package.get(), step, 0, nullptr), SETUN_ERROR_INVALID_ARGUMENT);
+}
+
+TEST_F(SessionTest, ProfileCountsOperationsAndChangesNothing) {
+  for (uint32_t threads : {1u, 3u}) {
+    SessionPointer session = createSession(package, threads);
+    auto operation = [&](uint32_t entry, uint32_t index, uint32_t thread) {
+      setun_profile_time time = {99, 99};
+      EXPECT_EQ(setun_session_operation_time(session.get(), entry, index, thread, &time), SETUN_OK);
+      return time;
+    };
+    auto whole = [&](uint32_t entry) {
+      setun_profile_time time = {99, 99};
+      EXPECT_EQ(setun_session_entry_time(session.get(), entry, &time), SETUN_OK);
+      return time;
+    };
+    // Never on: zeros.
+    runModel(session, forward, {1, 2}, false);
+    EXPECT_EQ(whole(forward).count, 0u);
+    EXPECT_EQ(operation(forward, 0, threads - 1).count, 0u);
+
+    ASSERT_EQ(setun_session_profile(session.get(), 1), SETUN_OK);
+    EXPECT_EQ(runModel(session, forward, {1, 5, 2}, false), expectedLogits({}, {1, 5, 2}));
+    EXPECT_EQ(runModel(session, step, {4}, true), expectedLogits({1, 5, 2}, {4}));
+    EXPECT_EQ(runModel(session, step, {6}, true), expectedLogits({1, 5, 2, 4}, {6}));
+    EXPECT_EQ(whole(forward).count, 1u);
+    EXPECT_EQ(whole(step).count, 2u);
+    EXPECT_EQ(whole(mlp).count, 0u);
+    EXPECT_EQ(whole(mlp).nanoseconds, 0u);
+    for (uint32_t thread = 0; thread < threads; ++thread) {
+      uint64_t sum = 0;
+      for (uint32_t index = 0; index < 3; ++index) {
+        EXPECT_EQ(operation(forward, index, thread).count, 1u);
+        EXPECT_EQ(operation(step, index, thread).count, 2u);
+        sum += operation(step, index, thread).nanoseconds;
+      }
+      EXPECT_LE(sum, whole(step).nanoseconds) << "operations happen within their run";
+    }
+    EXPECT_GT(whole(step).nanoseconds, 0u);
+
+    // Off: the figures stay. On again: from zero.
+    ASSERT_EQ(setun_session_profile(session.get(), 0), SETUN_OK);
+    runModel(session, step, {1}, true);
+    EXPECT_EQ(whole(step).count, 2u);
+    EXPECT_EQ(operation(step, 1, 0).count, 2u);
+    ASSERT_EQ(setun_session_profile(session.get(), 1), SETUN_OK);
+    EXPECT_EQ(whole(step).count, 0u);
+    EXPECT_EQ(operation(step, 1, 0).count, 0u);
+
+    setun_profile_time time;
+    expectError(setun_session_operation_time(session.get(), step, 3, 0, &time), SETUN_ERROR_INVALID_ARGUMENT,
+                "entry 'step' expects an operation below 3, got 3");
+    expectError(setun_session_operation_time(session.get(), step, 0, threads, &time), SETUN_ERROR_INVALID_ARGUMENT,
+                "expects a thread below " + std::to_string(threads) + ", got " + std::to_string(threads));
+    expectError(setun_session_entry_time(session.get(), 4, &time), SETUN_ERROR_INVALID_ARGUMENT,
+                "expects an entry below 4, got 4");
+    EXPECT_EQ(setun_session_entry_time(session.get(), step, nullptr), SETUN_ERROR_INVALID_ARGUMENT);
+    EXPECT_EQ(setun_session_profile(nullptr, 1), SETUN_ERROR_INVALID_ARGUMENT);
+  }
+}
+
+TEST_F(SessionTest, ProfileSurvivesCodeThatMarksNothingOrTooMuch) {
+  Parts changed = parts();
+  changed.codes[0].entries[0].operations.resize(1); // its code marks three
+  changed.codes[0].entries[2].operations.resize(1);
+  changed.codes[0].entries[2].operations[0].kind = "silent"; // its code marks none
+  const std::string path = temporaryFolder() + "/marks.setun";
+  auto error = write(changed, path);
+  ASSERT_FALSE(error) << *error;
+  const std::vector<uint8_t> bytes = readFile(path); // outlives its package
+  PackagePointer odd = open(bytes);
+  SessionPointer session = createSession(odd, 2);
+  ASSERT_EQ(setun_session_profile(session.get(), 1), SETUN_OK);
+  EXPECT_EQ(runModel(session, forward, {1, 5, 2}, false), expectedLogits({}, {1, 5, 2}));
+  Owned<float> x(SETUN_F32, {2, kRow}), y(SETUN_F32, {2, kRow});
+  setun_tensor in = x.tensor(), out = y.tensor();
+  ASSERT_EQ(setun_session_run(session.get(), mlp, &in, 1, &out, 1), SETUN_OK);
+  setun_profile_time time;
+  ASSERT_EQ(setun_session_operation_time(session.get(), forward, 0, 1, &time), SETUN_OK);
+  EXPECT_EQ(time.count, 1u);
+  ASSERT_EQ(setun_session_operation_time(session.get(), mlp, 0, 1, &time), SETUN_OK);
+  EXPECT_EQ(time.count, 0u);
+}

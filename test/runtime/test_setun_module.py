@@ -128,3 +128,25 @@ def test_run_releases_the_interpreter(package: _setun.Package) -> None:
 
 def test_cpu_features() -> None:
     assert {"sse2", "neon"} & set(_setun.cpu_features())
+
+
+def test_profile(package: _setun.Package) -> None:
+    operations = package.operations("step")
+    assert [item["kind"] for item in operations] == ["embed", "total", "head"]
+    assert operations[0]["rows"] == "T" and operations[2]["rows"] == 1
+    assert operations[0]["row_bytes"] == operations[1]["context_bytes"] == 12 and operations[2]["float_macs"] == 5
+    assert package.operations("fence") == []
+    with pytest.raises(LookupError, match="no entry 'x'"):
+        package.operations("x")
+    session = _setun.Session(package, threads=2)
+    session.profile(True)
+    session.run("step", {"tokens": np.array([1, 2])})
+    session.run("step", {"tokens": np.array([3])})
+    times = session.times("step")
+    assert times["runs"] == 2 and times["seconds"] > 0
+    assert [[count for count, _ in threads] for threads in times["operations"]] == [[2, 2]] * 3
+    for thread in range(2):
+        assert sum(threads[thread][1] for threads in times["operations"]) <= times["seconds"]
+    assert session.times("forward")["runs"] == 0
+    with pytest.raises(LookupError, match="no entry 'x'"):
+        session.times("x")

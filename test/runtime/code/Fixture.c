@@ -3,6 +3,11 @@
 
 enum { kWidth = 3, kVocab = 5, kTokens = 7, kRow = 8, kBiasOffset = 128 };
 
+static void mark(const setun_invocation *inv, uint32_t thread, uint32_t operation) {
+  if (inv->mark)
+    inv->mark(inv->mark_data, thread, operation);
+}
+
 static int64_t shareBegin(int64_t count, uint32_t part, uint32_t parts) { return count * part / parts; }
 
 static float half(float x) { return x * 0.5f; }
@@ -23,10 +28,13 @@ static void model(const setun_invocation *inv, uint32_t thread, int lastOnly) {
   const int64_t begin = shareBegin(count, thread, inv->num_threads);
   const int64_t end = shareBegin(count, thread + 1, inv->num_threads);
 
+  mark(inv, thread, SETUN_MARK_BEGIN);
   for (int64_t t = begin; t < end; ++t)
     for (int64_t j = 0; j < kWidth; ++j)
       cache[(position + t) * kWidth + j] += 2.0f * table[(uint64_t)tokens[t] % kTokens * kWidth + j];
+  mark(inv, thread, 0);
   inv->barrier(inv->barrier_data, thread);
+  mark(inv, thread, SETUN_MARK_WAIT);
   for (int64_t t = begin; t < end; ++t) {
     float total = 0.0f;
     for (int64_t p = 0; p <= position + t; ++p)
@@ -34,12 +42,15 @@ static void model(const setun_invocation *inv, uint32_t thread, int lastOnly) {
         total += cache[p * kWidth + j];
     totals[t] = total;
   }
+  mark(inv, thread, 1);
   inv->barrier(inv->barrier_data, thread);
+  mark(inv, thread, SETUN_MARK_WAIT);
   const int64_t first = lastOnly ? count - 1 : 0;
   for (int64_t v = shareBegin(kVocab, thread, inv->num_threads); v < shareBegin(kVocab, thread + 1, inv->num_threads);
        ++v)
     for (int64_t t = first; t < count; ++t)
       logits[(t - first) * kVocab + v] = kHeads[v](totals[t]);
+  mark(inv, thread, 2);
 }
 
 void fixture_forward(const setun_invocation *inv, uint32_t thread) { model(inv, thread, 0); }
