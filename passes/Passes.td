@@ -92,14 +92,23 @@ def TernaryAddProbes : Pass<"ternary-add-probes", "::mlir::ModuleOp"> {
 }
 
 def TernarySelectKernels : Pass<"ternary-select-kernels", "::mlir::func::FuncOp"> {
-  let summary = "chooses the kernel row and tile of every matmul";
+  let summary = "chooses the kernel row, layout and tile of every matmul";
   let description = [{
-    Writes `kernel = #ternary.kernel<row, tokens = n>` on every `ternary.matmul`: the first row of
-    `lib/Target/Kernels.def` that the features allow and that is exact for the matrix. Later passes only obey.
+    Writes `kernel = #ternary.kernel<row, tokens = n>` on every `ternary.matmul`: of the rows of `lib/Target/Kernels.def`
+    that the features allow and the layouts of `include/setun/Packing.h`, those that are exact for the matrix and that
+    the cost model (`lib/Target/CostModel.h`) predicts to be fastest. Where the layout is another than that of the
+    `ternary.pack` and `ternary.pack_scales`, these are replaced. Later passes only obey.
+
+    Limits: weights that are bytes already keep their layout.
   }];
   let options = [ListOption<"features", "features", "std::string", "CPU features, LLVM names (default: none)">,
+                 Option<"cpu", "cpu", "std::string", "\"\"", "LLVM's name of the CPU, for the cost model (default: any)">,
+                 Option<"threads", "threads", "unsigned", "0",
+                        "cores that will run the code at once, for the cost model (default: 0, a few)">,
+                 Option<"format", "format", "std::string", "\"auto\"",
+                        "layout of ternary weights: auto, r16k4f4 or r16k4t5 (default: auto)">,
                  Option<"row", "row", "std::string", "\"\"", "row to use wherever it is exact (default: the best)">];
-  let dependentDialects = ["::mlir::ternary::TernaryDialect"];
+  let dependentDialects = ["::mlir::ternary::TernaryDialect", "::mlir::arith::ArithDialect"];
 }
 
 def TernaryPackWeights : Pass<"ternary-pack-weights", "::mlir::ModuleOp"> {
@@ -191,10 +200,10 @@ def TernaryTile : Pass<"ternary-tile", "::mlir::func::FuncOp"> {
 }
 
 def TernaryLowerVectors : Pass<"ternary-lower-vectors", "::mlir::func::FuncOp"> {
-  let summary = "ternary.unpack, dot and dot_pairs ==> vector arithmetic and target intrinsics";
+  let summary = "operations on packed bytes and dots ==> vector arithmetic and target intrinsics";
   let description = [{
-    By the kernel row that the function carries (`ternary.kernel_row`): `vpdpbusd`, `vpmaddubsw` + `vpmaddwd` on 512 or
-    256 bits, or 16-bit products in plain vector arithmetic.
+    By the kernel row that the function carries (`ternary.kernel_row`): `vpdpbusd`, `vpmaddubsw` and `vpmaddwd` on 512 or
+    256 bits, `vpermi2b`, or plain vector arithmetic.
   }];
   let dependentDialects = ["::mlir::vector::VectorDialect", "::mlir::arith::ArithDialect", "::mlir::LLVM::LLVMDialect"];
 }

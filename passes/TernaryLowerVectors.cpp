@@ -1,6 +1,6 @@
 //===- TernaryLowerVectors.cpp - unpack and dot into target instructions ---------===//
 //
-// One lowering of ternary.dot and ternary.dot_pairs for each row of lib/Target/Kernels.def. All are exact: u is at most
+// One lowering of ternary.dot, dot_pairs and add_pairs for each row of lib/Target/Kernels.def. All are exact: u is at most
 // max_code, s is any int8, and 16-bit partial sums are used only where their bound is proved from max_code.
 //
 //===----------------------------------------------------------------------===//
@@ -31,35 +31,59 @@ Value part(OpBuilder &b, Location loc, Value value, int64_t from, int64_t lanes)
                                                ArrayRef<int64_t>{1});
 }
 
-/// vpdpbusd: four products a lane, added to i32 without saturation.
-Value dotVnni(OpBuilder &b, Location loc, DotOp op) {
-  return call(b, loc, "llvm.x86.avx512.vpdpbusd.512", vec(b, 16, 32), {op.getAcc(), op.getU(), op.getS()});
-}
-
-/// vpmaddubsw, then vpmaddwd with ones, on `bits`-wide vectors. Pairs are at most 2 * max_code * 128.
-Value dotMadd(OpBuilder &b, Location loc, DotOp op, unsigned width) {
-  int64_t bytes = width / 8;
-  StringRef maddubs = width == 512 ? "llvm.x86.avx512.pmaddubs.w.512" : "llvm.x86.avx2.pmadd.ub.sw";
-  StringRef maddwd = width == 512 ? "llvm.x86.avx512.pmaddw.d.512" : "llvm.x86.avx2.pmadd.wd";
-  Value ones = splat(b, loc, vec(b, bytes / 2, 16), 1);
+/// `op` on pieces of at most `bytes` bytes; `one` makes a piece from its accumulator, unsigned and signed bytes, of which
+/// `perLane` make a lane.
+template <typename Op, typename One>
+Value inPieces(OpBuilder &b, Location loc, Op op, int64_t bytes, int64_t perLane, One one) {
+  int64_t total = cast<VectorType>(op.getU().getType()).getNumElements();
+  if (total <= bytes)
+    return one(total, op.getAcc(), op.getU(), op.getS());
   Value result = op.getAcc();
-  for (int64_t at = 0; at < 64; at += bytes) {
-    Value u = bytes == 64 ? op.getU() : part(b, loc, op.getU(), at, bytes);
-    Value s = bytes == 64 ? op.getS() : part(b, loc, op.getS(), at, bytes);
-    Value pairs = call(b, loc, maddubs, vec(b, bytes / 2, 16), {u, s});
-    Value sums = call(b, loc, maddwd, vec(b, bytes / 4, 32), {pairs, ones});
-    Value old = bytes == 64 ? op.getAcc() : part(b, loc, op.getAcc(), at / 4, bytes / 4);
-    Value sum = arith::AddIOp::create(b, loc, old, sums);
-    result = bytes == 64 ? sum
-                         : Value(vector::InsertStridedSliceOp::create(b, loc, sum, result, ArrayRef<int64_t>{at / 4},
-                                                                      ArrayRef<int64_t>{1}));
+  for (int64_t at = 0; at < total; at += bytes) {
+    Value piece = one(bytes, part(b, loc, op.getAcc(), at / perLane, bytes / perLane),
+                      part(b, loc, op.getU(), at, bytes), part(b, loc, op.getS(), at, bytes));
+    result = vector::InsertStridedSliceOp::create(b, loc, piece, result, ArrayRef<int64_t>{at / perLane},
+                                                  ArrayRef<int64_t>{1});
   }
   return result;
 }
 
+/// vpdpbusd: four products a lane, added to i32 without saturation; on vectors of at most `width` bits.
+Value dotVnni(OpBuilder &b, Location loc, DotOp op, int64_t width) {
+  return inPieces(b, loc, op, width / 8, 4, [&](int64_t bytes, Value acc, Value u, Value s) {
+    std::string name = "llvm.x86.avx512.vpdpbusd." + std::to_string(8 * bytes);
+    return call(b, loc, name, vec(b, bytes / 4, 32), {acc, u, s});
+  });
+}
+
+StringRef maddubs(int64_t bytes) {
+  return bytes == 64   ? "llvm.x86.avx512.pmaddubs.w.512"
+         : bytes == 32 ? "llvm.x86.avx2.pmadd.ub.sw"
+                       : "llvm.x86.ssse3.pmadd.ub.sw.128";
+}
+StringRef maddwd(int64_t bytes) {
+  return bytes == 64   ? "llvm.x86.avx512.pmaddw.d.512"
+         : bytes == 32 ? "llvm.x86.avx2.pmadd.wd"
+                       : "llvm.x86.sse2.pmadd.wd";
+}
+/// Pairs of 16-bit sums as 32-bit lanes: vpmaddwd with ones.
+Value widenMadd(OpBuilder &b, Location loc, Value pairs) {
+  int64_t lanes = cast<VectorType>(pairs.getType()).getNumElements() / 2;
+  return call(b, loc, maddwd(4 * lanes), vec(b, lanes, 32), {pairs, splat(b, loc, vec(b, 2 * lanes, 16), 1)});
+}
+
+/// vpmaddubsw, then vpmaddwd with ones. Pairs are at most 2 * max_code * 128.
+Value dotMadd(OpBuilder &b, Location loc, DotOp op, int64_t width) {
+  return inPieces(b, loc, op, width / 8, 4, [&](int64_t bytes, Value acc, Value u, Value s) -> Value {
+    Value pairs = call(b, loc, maddubs(bytes), vec(b, bytes / 2, 16), {u, s});
+    return arith::AddIOp::create(b, loc, acc, widenMadd(b, loc, pairs));
+  });
+}
+
 /// Plain vector arithmetic: even and odd bytes as 16-bit lanes, two products a lane, then the two halves of 32 bits.
 Value dotGeneric(OpBuilder &b, Location loc, DotOp op) {
-  VectorType words = vec(b, 32, 16), lanes = vec(b, 16, 32);
+  auto lanes = cast<VectorType>(op.getAcc().getType());
+  VectorType words = vec(b, 2 * lanes.getNumElements(), 16);
   Value u = vector::BitCastOp::create(b, loc, words, op.getU());
   Value s = vector::BitCastOp::create(b, loc, words, op.getS());
   Value eight = splat(b, loc, words, 8);
@@ -81,8 +105,8 @@ struct LowerDot : public OpRewritePattern<DotOp> {
 
   LogicalResult matchAndRewrite(DotOp op, PatternRewriter &rewriter) const override {
     Location loc = op.getLoc();
-    if (row == "avx512vnni") {
-      rewriter.replaceOp(op, dotVnni(rewriter, loc, op));
+    if (row == "avx512vbmi" || row == "avx512vnni" || row == "avxvnni") {
+      rewriter.replaceOp(op, dotVnni(rewriter, loc, op, row == "avxvnni" ? 256 : 512));
       return success();
     }
     if (2 * static_cast<int64_t>(op.getMaxCode()) * 128 > 32767)
@@ -101,23 +125,10 @@ struct LowerDot : public OpRewritePattern<DotOp> {
 };
 
 /// vpmaddubsw and an addition, on vectors of at most `width` bits. The op's verifier bounds the sums.
-Value pairsMadd(OpBuilder &b, Location loc, DotPairsOp op, unsigned width) {
-  int64_t total = cast<VectorType>(op.getU().getType()).getNumElements();
-  int64_t bytes = std::min<int64_t>(total, width / 8);
-  StringRef maddubs = bytes == 64   ? "llvm.x86.avx512.pmaddubs.w.512"
-                      : bytes == 32 ? "llvm.x86.avx2.pmadd.ub.sw"
-                                    : "llvm.x86.ssse3.pmadd.ub.sw.128";
-  if (bytes == total)
-    return arith::AddIOp::create(b, loc, op.getAcc(),
-                                 call(b, loc, maddubs, vec(b, bytes / 2, 16), {op.getU(), op.getS()}));
-  Value result = op.getAcc();
-  for (int64_t at = 0; at < total; at += bytes) {
-    Value pairs = call(b, loc, maddubs, vec(b, bytes / 2, 16),
-                       {part(b, loc, op.getU(), at, bytes), part(b, loc, op.getS(), at, bytes)});
-    Value sum = arith::AddIOp::create(b, loc, part(b, loc, op.getAcc(), at / 2, bytes / 2), pairs);
-    result = vector::InsertStridedSliceOp::create(b, loc, sum, result, ArrayRef<int64_t>{at / 2}, ArrayRef<int64_t>{1});
-  }
-  return result;
+Value pairsMadd(OpBuilder &b, Location loc, DotPairsOp op, int64_t width) {
+  return inPieces(b, loc, op, width / 8, 2, [&](int64_t bytes, Value acc, Value u, Value s) -> Value {
+    return arith::AddIOp::create(b, loc, acc, call(b, loc, maddubs(bytes), vec(b, bytes / 2, 16), {u, s}));
+  });
 }
 
 /// Plain vector arithmetic: even and odd bytes as 16-bit lanes.
@@ -139,9 +150,9 @@ struct LowerDotPairs : public OpRewritePattern<DotPairsOp> {
 
   LogicalResult matchAndRewrite(DotPairsOp op, PatternRewriter &rewriter) const override {
     Location loc = op.getLoc();
-    if (row == "avx512vnni" || row == "avx512bw")
+    if (row.starts_with("avx512"))
       rewriter.replaceOp(op, pairsMadd(rewriter, loc, op, 512));
-    else if (row == "avx2")
+    else if (row == "avx2" || row == "avxvnni")
       rewriter.replaceOp(op, pairsMadd(rewriter, loc, op, 256));
     else
       rewriter.replaceOp(op, pairsGeneric(rewriter, loc, op));
@@ -149,6 +160,107 @@ struct LowerDotPairs : public OpRewritePattern<DotPairsOp> {
   }
 
   StringRef row;
+};
+
+struct LowerAddPairs : public OpRewritePattern<AddPairsOp> {
+  LowerAddPairs(MLIRContext *context, StringRef row) : OpRewritePattern(context), row(row) {}
+
+  LogicalResult matchAndRewrite(AddPairsOp op, PatternRewriter &rewriter) const override {
+    Location loc = op.getLoc();
+    auto lanes = cast<VectorType>(op.getAcc().getType());
+    int64_t count = lanes.getNumElements();
+    int64_t most = row == "generic" ? 0 : row.starts_with("avx512") ? 16 : 8;
+    Value sums;
+    if (most == 0) {
+      Value both = vector::BitCastOp::create(rewriter, loc, lanes, op.getPairs());
+      Value half = splat(rewriter, loc, lanes, 16);
+      Value low = arith::ShRSIOp::create(rewriter, loc, arith::ShLIOp::create(rewriter, loc, both, half), half);
+      sums = arith::AddIOp::create(rewriter, loc, low, arith::ShRSIOp::create(rewriter, loc, both, half));
+    } else if (count <= most) {
+      sums = widenMadd(rewriter, loc, op.getPairs());
+    } else {
+      sums = splat(rewriter, loc, lanes, 0);
+      for (int64_t at = 0; at < count; at += most)
+        sums = vector::InsertStridedSliceOp::create(
+            rewriter, loc, widenMadd(rewriter, loc, part(rewriter, loc, op.getPairs(), 2 * at, 2 * most)), sums,
+            ArrayRef<int64_t>{at}, ArrayRef<int64_t>{1});
+    }
+    rewriter.replaceOpWithNewOp<arith::AddIOp>(op, op.getAcc(), sums);
+    return success();
+  }
+
+  StringRef row;
+};
+
+struct LowerTritsBelow : public OpRewritePattern<TritsBelowOp> {
+  using OpRewritePattern::OpRewritePattern;
+
+  LogicalResult matchAndRewrite(TritsBelowOp op, PatternRewriter &rewriter) const override {
+    Location loc = op.getLoc();
+    // What is below the divisor wraps round to something larger.
+    Value rest = op.getBytes(), divisor = splat(rewriter, loc, cast<VectorType>(rest.getType()), op.getDivisor());
+    for (int i = 0; i < 2; ++i)
+      rest = arith::MinUIOp::create(rewriter, loc, rest, arith::SubIOp::create(rewriter, loc, rest, divisor));
+    rewriter.replaceOp(op, rest);
+    return success();
+  }
+};
+
+/// bytes / divisor for bytes below three times the divisor.
+Value topTrit(OpBuilder &b, Location loc, Value bytes, int64_t divisor) {
+  auto type = cast<VectorType>(bytes.getType());
+  auto atLeast = [&](int64_t bound) -> Value {
+    Value is = arith::CmpIOp::create(b, loc, arith::CmpIPredicate::uge, bytes, splat(b, loc, type, bound));
+    return arith::ExtUIOp::create(b, loc, type, is);
+  };
+  return arith::AddIOp::create(b, loc, atLeast(divisor), atLeast(2 * divisor));
+}
+
+struct LowerTopTrit : public OpRewritePattern<TopTritOp> {
+  using OpRewritePattern::OpRewritePattern;
+
+  LogicalResult matchAndRewrite(TopTritOp op, PatternRewriter &rewriter) const override {
+    rewriter.replaceOp(op, topTrit(rewriter, op.getLoc(), op.getBytes(), op.getDivisor()));
+    return success();
+  }
+};
+
+struct LowerTritsToFields : public OpRewritePattern<TritsToFieldsOp> {
+  LowerTritsToFields(MLIRContext *context, bool looksUp) : OpRewritePattern(context), looksUp(looksUp) {}
+
+  LogicalResult matchAndRewrite(TritsToFieldsOp op, PatternRewriter &rewriter) const override {
+    Location loc = op.getLoc();
+    auto type = cast<VectorType>(op.getBytes().getType());
+    if (looksUp && type.getNumElements() == 64) {
+      // vpermi2b: the index's low 7 bits choose of 128 bytes.
+      auto table = [&](int first) -> Value {
+        SmallVector<int8_t> entries;
+        for (int i = first; i < first + 64; ++i) {
+          int fields = 0;
+          for (int f = 0, rest = i; f < 4; ++f, rest /= 3)
+            fields |= rest % 3 << (2 * f);
+          entries.push_back(i < 81 ? static_cast<int8_t>(fields) : 0);
+        }
+        return arith::ConstantOp::create(rewriter, loc, DenseElementsAttr::get(type, ArrayRef<int8_t>(entries)));
+      };
+      rewriter.replaceOp(op, call(rewriter, loc, "llvm.x86.avx512.vpermi2var.qi.512", type,
+                                  {table(0), op.getBytes(), table(64)}));
+      return success();
+    }
+    Value rest = op.getBytes(), fields = splat(rewriter, loc, type, 0);
+    for (int64_t divisor = 27, shift = 6; divisor >= 1; divisor /= 3, shift -= 2) {
+      Value trit = divisor > 1 ? topTrit(rewriter, loc, rest, divisor) : rest;
+      if (shift)
+        trit = arith::ShLIOp::create(rewriter, loc, trit, splat(rewriter, loc, type, shift));
+      fields = arith::AddIOp::create(rewriter, loc, fields, trit);
+      if (divisor > 1)
+        rest = TritsBelowOp::create(rewriter, loc, type, rest, divisor);
+    }
+    rewriter.replaceOp(op, fields);
+    return success();
+  }
+
+  bool looksUp;
 };
 
 struct LowerUnpack : public OpRewritePattern<UnpackOp> {
@@ -180,12 +292,13 @@ struct TernaryLowerVectors : public setun::impl::TernaryLowerVectorsBase<Ternary
       return signalPassFailure();
     }
     RewritePatternSet patterns(&getContext());
-    patterns.add<LowerUnpack>(&getContext());
-    patterns.add<LowerDot, LowerDotPairs>(&getContext(), row);
+    patterns.add<LowerUnpack, LowerTritsBelow, LowerTopTrit>(&getContext());
+    patterns.add<LowerTritsToFields>(&getContext(), setun::findKernelRow(row)->looksUpBytes());
+    patterns.add<LowerDot, LowerDotPairs, LowerAddPairs>(&getContext(), row);
     if (failed(applyPatternsGreedily(func, std::move(patterns))))
       return signalPassFailure();
     bool left = false;
-    func.walk([&](Operation *op) { left |= isa<DotOp, DotPairsOp, UnpackOp>(op); });
+    func.walk([&](Operation *op) { left |= isa<DotOp, DotPairsOp, AddPairsOp, UnpackOp, TritsBelowOp, TopTritOp, TritsToFieldsOp>(op); });
     if (left)
       signalPassFailure();
   }

@@ -1,5 +1,10 @@
-//===- TernarySelectKernels.cpp - kernel row and tile of every matmul ------------===//
-#include "lib/Target/Kernels.h"
+//===- TernarySelectKernels.cpp - kernel row, layout and tile of every matmul -----===//
+//
+// Asks the cost model (lib/Target/CostModel.h) for each matrix, lays its weights out anew where another layout is
+// cheaper, and writes the choice into an attribute.
+//
+//===----------------------------------------------------------------------===//
+#include "lib/Target/CostModel.h"
 #include "passes/Passes.h"
 
 namespace setun {
@@ -8,33 +13,96 @@ namespace setun {
 } // namespace setun
 
 using namespace mlir;
+using namespace mlir::ternary;
+using setun::packing::WeightKind;
 
 namespace {
+Packing packingOf(WeightKind kind) {
+  switch (kind) {
+  case WeightKind::Ternary:
+    return Packing::R16K4F4;
+  case WeightKind::Binary:
+    return Packing::R16K4F8;
+  case WeightKind::TernaryBase3:
+    return Packing::R16K4T5;
+  }
+  llvm_unreachable("all kinds are handled");
+}
+
+/// Whether the weights are not in bytes yet, so that their layout can change.
+bool isFree(MatmulOp op) {
+  return op.getPacked().getDefiningOp<PackOp>() && (op.getRowScales().getDefiningOp<PackScalesOp>() ||
+                                                    matchPattern(op.getRowScales(), m_Constant()));
+}
+
+/// Lays the weights and scales of `op` out as `packing`.
+void relayout(MatmulOp op, Packing packing) {
+  OpBuilder b(op);
+  LayoutAttr old = op.getLayout();
+  auto layout = LayoutAttr::get(b.getContext(), packing, old.getRows(), old.getCols(), old.getOrder());
+  auto pack = op.getPacked().getDefiningOp<PackOp>();
+  Value packed = PackOp::create(b, pack.getLoc(), RankedTensorType::get({layout.getBytes()}, b.getI8Type()),
+                                pack.getWeights(), layout);
+  auto type = RankedTensorType::get({layout.getPanels(), op.getGroups(), layout.getPanelRows()}, b.getF32Type());
+  Value scales;
+  if (auto packScales = op.getRowScales().getDefiningOp<PackScalesOp>())
+    scales =
+        PackScalesOp::create(b, packScales.getLoc(), type, packScales.getInputs(), layout,
+                             packScales.getRowCountsAttr(), packScales.getScalesAttr(), packScales.getDirectionsAttr());
+  else // no scales: accumulators are used as they are
+    scales = arith::ConstantOp::create(b, op.getLoc(), DenseElementsAttr::get(type, 0.0f));
+  SmallVector<Operation *> before = {pack, op.getRowScales().getDefiningOp()};
+  op.getPackedMutable().assign(packed);
+  op.getRowScalesMutable().assign(scales);
+  op.setLayoutAttr(layout);
+  for (Operation *user : before)
+    if (user->use_empty())
+      user->erase();
+}
+
 struct TernarySelectKernels : public setun::impl::TernarySelectKernelsBase<TernarySelectKernels> {
   using TernarySelectKernelsBase::TernarySelectKernelsBase;
 
   void runOnOperation() override {
-    llvm::StringSet<> available;
+    setun::CostQuery query;
     for (const std::string &feature : features)
-      available.insert(feature);
-    const setun::KernelRow *forced = nullptr;
+      query.features.insert(feature);
+    query.cpu = cpu;
+    query.threads = threads;
+    std::optional<WeightKind> ternary;
+    if (format == "r16k4f4" || format == "r16k4t5") {
+      ternary = format == "r16k4t5" ? WeightKind::TernaryBase3 : WeightKind::Ternary;
+    } else if (format != "auto") {
+      getOperation().emitError() << "expects a format of auto, r16k4f4 or r16k4t5, got " << format;
+      return signalPassFailure();
+    }
     if (!row.empty()) {
-      forced = setun::findKernelRow(row);
-      if (!forced || !forced->supportedBy(available)) {
+      query.row = setun::findKernelRow(row);
+      if (!query.row || !query.row->supportedBy(query.features)) {
         getOperation().emitError() << "expects a kernel row that the target supports, got " << row;
         return signalPassFailure();
       }
     }
-    getOperation().walk([&](ternary::MatmulOp op) {
+    SmallVector<MatmulOp> ops;
+    getOperation().walk([&](MatmulOp op) { ops.push_back(op); });
+    for (MatmulOp op : ops) {
       if (op.getKernel())
-        return;
-      bool binary = op.getLayout().isBinary();
-      int64_t cols = op.getLayout().getCols();
-      const setun::KernelRow *chosen =
-          forced && cols <= forced->maxColumns(binary) ? forced : setun::selectKernelRow(available, binary, cols);
+        continue;
+      query.binary = op.getLayout().isBinary();
+      query.columns = op.getLayout().getCols();
+      query.kinds.clear();
+      if (!isFree(op))
+        query.kinds = {packedShape(op.getLayout()).kind};
+      else if (!query.binary && ternary)
+        query.kinds = {*ternary};
+      setun::KernelChoice choice = setun::chooseKernel(query);
+      // Groups add up after each group, which staging would do too often; full-precision inputs have no dots.
+      bool stage = !op.getGroup() && op.getSums();
+      if (packingOf(choice.kind) != op.getLayout().getPacking())
+        relayout(op, packingOf(choice.kind));
       op.setKernelAttr(
-          ternary::KernelAttr::get(&getContext(), chosen->name, binary ? chosen->binaryTokens : chosen->ternaryTokens));
-    });
+          KernelAttr::get(&getContext(), choice.row->name, choice.tokens, stage ? choice.staged : int64_t(0)));
+    }
   }
 };
 } // namespace

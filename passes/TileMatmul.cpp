@@ -1,7 +1,24 @@
 //===- TileMatmul.cpp - loops of the packed matmul --------------------------------===//
 //
-// for each panel of this thread, for each tile of tokens: one pass over K with fields x tokens accumulators of 16 lanes
-// (16 rows of weights), then the epilogue. Threads split the panels, so that each reads its weights once and in order.
+// Threads split the units of output rows (a panel, or a gate and an up panel), so that each reads its weights once and in
+// order. For each unit and each tile of tokens: one pass over K with one accumulator of 16 lanes (16 rows of weights) for
+// each field and token, then the epilogue.
+//
+// A row of the kernel table with four-way dots does not take the fields of a byte apart. It sums dots of functions of
+// the byte that are linear in its fields, one for each field, and solves for the fields' own dots at the end:
+//
+//   bits   f_i = b & (4^(i+1) - 1), the fields up to i: a triangular system. D_i - D_(i-1) = 4^i * dot_i, a shift.
+//   base 3, by look-up   b, r = b mod 81, c = t0 + 4 t1 + 16 t2 + 64 t3 and its fields c & 15 and c & 3:
+//       dot_0 = D(c & 3),  dot_1 = (D(c & 15) - dot_0) / 4,  dot_4 = (D(b) - D(r)) / 81,
+//       A = (D(r) - dot_0 - 3 dot_1) / 9 = dot_2 + 3 dot_3,  B = (D(c) - D(c & 15)) / 16 = dot_2 + 4 dot_3,
+//       dot_3 = B - A,  dot_2 = A - 3 dot_3.
+//   base 3, by remainders   b mod 3^(i+1): triangular again, D_i - D_(i-1) = 3^i * dot_i.
+//
+// All of these divide exactly. Sums are exact in i32 for the K that Kernels.def allows; a division by a power of 3 is then
+// a multiplication by its inverse modulo 2^32.
+//
+// A row with two-way dots isolates the fields. That costs as much as the dots of two tokens, so for many tokens the
+// operands of a piece of a panel are unpacked once, into the first cache ("staged").
 //
 //===----------------------------------------------------------------------===//
 #include "lib/Target/Kernels.h"
@@ -12,36 +29,74 @@ using namespace mlir::ternary;
 using namespace setun;
 
 namespace {
+/// Tokens that share a staged piece of a panel, and steps of K of a piece: both lie in the first cache together.
+constexpr int64_t kStagedTokens = 64, kStagedSteps = 63;
+
 class MatmulTiler {
 public:
   MatmulTiler(MatmulOp op, TileContext &c)
       : op(op), c(c), v(c.v), b(c.v.b), loc(c.v.loc), layout(op.getLayout()), fields(layout.getFields()),
-        bits(8 / fields), coded(static_cast<bool>(op.getSums())),
-        row(findKernelRow(op.getKernel() ? op.getKernel()->getRow() : StringRef("generic"))) {}
+        panelsPerUnit(layout.getPanelsPerUnit()), coded(static_cast<bool>(op.getSums())),
+        gated(layout.getOrder() == RowOrder::Gated),
+        row(findKernelRow(op.getKernel() ? op.getKernel()->getRow() : StringRef("generic"))),
+        fourWay(row->method == DotMethod::FourWay) {}
   void run();
 
 private:
-  void tokenTile(Value panel, Value token, int64_t tokens);
-  /// i32 accumulators [token][field] over k steps [from, to).
+  /// An unsigned operand of the dots and the largest value that it takes.
+  struct Operand {
+    Value bytes;
+    int64_t maxCode;
+  };
+
+  // Packed bytes.
+  Value packedAt(Value panel, Value step, int64_t offset, int64_t bytes);
+  SmallVector<Operand> operandsOf(Value packed);
+  /// The fields of packed bytes, one by one.
+  SmallVector<Value> isolate(Value packed);
+  /// Dots of the fields from those of the operands.
+  SmallVector<Value> solve(ArrayRef<Value> dots);
+  Value exactDivide(Value value, int64_t power);
+
+  // Dots: i32 lanes [token][field], and the sum of the activations after the fields if `withSums`.
   SmallVector<Value> dots(Value panel, Value token, int64_t tokens, Value from, Value to, bool withSums);
+  SmallVector<Value> dotsOfPart(Value panel, Value token, int64_t tokens, Value from, Value to, bool withSums,
+                                int64_t offset, int64_t bytes);
+  /// One step: `state` plus the dots of `operands` with the activations of `tokens` tokens.
+  SmallVector<Value> addDots(ArrayRef<Operand> operands, Value token, int64_t tokens, Value step, ValueRange state,
+                             int64_t bytes);
   SmallVector<Value> floatDots(Value panel, Value token, int64_t tokens, Value from, Value to, int64_t lastColumns,
                                ValueRange init);
-  SmallVector<Value> triangularDots(Value panel, Value token, int64_t tokens, Value from, Value to, bool withSums);
-  /// The same for the lanes whose bytes are [offset, offset + bytes) of each step.
-  SmallVector<Value> pairDots(Value panel, Value token, int64_t tokens, Value from, Value to, bool withSums,
-                              int64_t offset, int64_t bytes);
-  Value bytesAt(Value panel, Value step, int64_t offset, int64_t bytes);
   Value activations(Value token, Value step, int64_t bytes);
-  Value ones(int64_t bytes);
-  /// Largest code of a field, alone or with all lower ones.
-  int64_t maxCode(int64_t field, bool cumulative);
+  Operand ones(int64_t bytes);
   Value correct(Value dot, Value sum);
-  void writeAcc(ArrayRef<Value> acc, Value panel, Value token, int64_t tokens, Value group);
-  void epilogue(ArrayRef<Value> values, Value panel, Value token, int64_t tokens);
-  Value scaleAt(Value panel, Value group, int64_t field);
+  Value zeros(int64_t lanes, unsigned bits) {
+    return arith::ConstantOp::create(b, loc, b.getZeroAttr(VectorType::get({lanes}, b.getIntegerType(bits))));
+  }
+
+  // Results.
+  using PanelDots = llvm::function_ref<SmallVector<Value>(Value panel, int64_t index)>;
+  /// Accumulators, scales and epilogue of a tile, from the dots of each panel of the unit.
+  void finish(Value unit, Value token, int64_t tokens, PanelDots dotsOf);
+  void finishGroups(Value unit, Value token, int64_t tokens);
+  void writeAcc(ArrayRef<Value> acc, Value unit, int64_t panel, Value token, int64_t tokens, Value group);
+  void epilogue(ArrayRef<Value> values, Value unit, Value token, int64_t tokens);
+  Value asFloat(Value acc) { return coded ? Value(arith::SIToFPOp::create(b, loc, v.f32Lanes(), acc)) : acc; }
+  Value scaleAt(Value panel, Value group, int64_t field) {
+    return v.load(op.getRowScales(), {panel, group, v.index(field * kLanes)});
+  }
   Value actScale(Value token);
-  /// First output row of a field of a panel, and the mask of the rows that exist (null if all do).
-  std::pair<Value, Value> outputRows(Value panel, int64_t field);
+  /// First output row of a field of a unit, and the mask of the rows that exist (null if all do).
+  std::pair<Value, Value> outputRows(Value unit, int64_t field);
+  /// Whether a field of a panel of a unit belongs to the second matrix of a gated layout.
+  bool isUp(int64_t panel, int64_t field) const {
+    return gated && (layout.alternates() ? panel == 1 : field >= fields / 2);
+  }
+  Value panelOf(Value unit, int64_t index) { return v.add(v.mul(unit, panelsPerUnit), index); }
+
+  void tokenTile(Value unit, Value token, int64_t tokens);
+  void directTokens(Value unit, Value tokens);
+  void stagedTokens(Value unit, Value tokens, Value operands, Value sums);
 
   MatmulOp op;
   TileContext &c;
@@ -49,15 +104,110 @@ private:
   OpBuilder &b;
   Location loc;
   LayoutAttr layout;
-  int64_t fields, bits;
-  bool coded;
+  int64_t fields, panelsPerUnit;
+  bool coded, gated;
   const KernelRow *row;
+  bool fourWay;
 };
 
-Value MatmulTiler::bytesAt(Value panel, Value step, int64_t offset, int64_t bytes) {
+//===----------------------------------------------------------------------===//
+// Packed bytes
+//===----------------------------------------------------------------------===//
+
+Value MatmulTiler::packedAt(Value panel, Value step, int64_t offset, int64_t bytes) {
   Value at = v.add(v.mul(v.add(v.mul(panel, layout.getSteps()), step), 64), offset);
   return vector::LoadOp::create(b, loc, VectorType::get({bytes}, b.getI8Type()), op.getPacked(), ValueRange{at});
 }
+
+SmallVector<MatmulTiler::Operand> MatmulTiler::operandsOf(Value packed) {
+  SmallVector<Operand> operands;
+  if (!fourWay) {
+    for (Value field : isolate(packed))
+      operands.push_back({field, layout.isBinary() ? 1 : 2});
+    return operands;
+  }
+  if (!layout.isBase3()) {
+    int64_t bits = 8 / fields;
+    for (int64_t f = 0; f < fields; ++f) {
+      int64_t mask = (1 << bits * (f + 1)) - 1;
+      operands.push_back({UnpackOp::create(b, loc, packed.getType(), packed, f, bits, /*cumulative=*/true),
+                          layout.isBinary() ? mask : mask / 3 * 2}); // code 3 does not occur
+    }
+    return operands;
+  }
+  if (row->looksUpBytes()) {
+    Value low = TritsBelowOp::create(b, loc, packed.getType(), packed, 81);
+    Value codes = TritsToFieldsOp::create(b, loc, low.getType(), low);
+    for (int64_t f = 0; f < 2; ++f)
+      operands.push_back({UnpackOp::create(b, loc, codes.getType(), codes, f, 2, /*cumulative=*/true), f ? 10 : 2});
+    operands.push_back({codes, 170});
+    operands.push_back({low, 80});
+    operands.push_back({packed, 242});
+    return operands;
+  }
+  Value rest = packed;
+  operands.push_back({packed, 242});
+  for (int64_t divisor = 81; divisor >= 3; divisor /= 3) {
+    rest = TritsBelowOp::create(b, loc, rest.getType(), rest, divisor);
+    operands.insert(operands.begin(), {rest, divisor - 1});
+  }
+  return operands;
+}
+
+SmallVector<Value> MatmulTiler::isolate(Value packed) {
+  SmallVector<Value> codes;
+  if (layout.isBase3()) {
+    Value rest = packed;
+    for (int64_t divisor = 81; divisor >= 3; divisor /= 3) {
+      codes.insert(codes.begin(), TopTritOp::create(b, loc, rest.getType(), rest, divisor));
+      rest = TritsBelowOp::create(b, loc, rest.getType(), rest, divisor);
+    }
+    codes.insert(codes.begin(), rest);
+    return codes;
+  }
+  for (int64_t f = 0; f < fields; ++f)
+    codes.push_back(UnpackOp::create(b, loc, packed.getType(), packed, f, 8 / fields, /*cumulative=*/false));
+  return codes;
+}
+
+/// value / 3^power where that leaves no rest.
+Value MatmulTiler::exactDivide(Value value, int64_t power) {
+  uint32_t divisor = packing::powerOf3(power), inverse = divisor; // right to 3 bits: the square of odd numbers is 1 mod 8
+  for (int i = 0; i < 4; ++i)
+    inverse *= 2 - divisor * inverse; // Newton: each step doubles the bits
+  return power ? Value(arith::MulIOp::create(b, loc, value, v.splatI32(static_cast<int32_t>(inverse)))) : value;
+}
+
+SmallVector<Value> MatmulTiler::solve(ArrayRef<Value> d) {
+  auto sub = [&](Value x, Value y) -> Value { return arith::SubIOp::create(b, loc, x, y); };
+  auto shift = [&](Value x, int64_t bits) -> Value {
+    return arith::ShRSIOp::create(b, loc, x, v.splatI32(static_cast<int32_t>(bits)));
+  };
+  SmallVector<Value> dots(d.begin(), d.end());
+  if (!fourWay)
+    return dots;
+  if (!layout.isBase3()) {
+    for (int64_t f = fields - 1; f > 0; --f)
+      dots[f] = shift(sub(d[f], d[f - 1]), 8 / fields * f);
+    return dots;
+  }
+  if (!row->looksUpBytes()) {
+    for (int64_t f = fields - 1; f > 0; --f)
+      dots[f] = exactDivide(sub(d[f], d[f - 1]), f);
+    return dots;
+  }
+  auto times3 = [&](Value x) -> Value { return arith::MulIOp::create(b, loc, x, v.splatI32(3)); };
+  dots[1] = shift(sub(d[1], d[0]), 2);
+  dots[4] = exactDivide(sub(d[4], d[3]), 4);
+  Value base3 = exactDivide(sub(sub(d[3], d[0]), times3(dots[1])), 2), base4 = shift(sub(d[2], d[1]), 4);
+  dots[3] = sub(base4, base3);
+  dots[2] = sub(base3, times3(dots[3]));
+  return dots;
+}
+
+//===----------------------------------------------------------------------===//
+// Dots
+//===----------------------------------------------------------------------===//
 
 Value MatmulTiler::activations(Value token, Value step, int64_t bytes) {
   Value four =
@@ -68,103 +218,71 @@ Value MatmulTiler::activations(Value token, Value step, int64_t bytes) {
   return vector::BitCastOp::create(b, loc, VectorType::get({bytes}, b.getI8Type()), all);
 }
 
-Value MatmulTiler::ones(int64_t bytes) {
-  return arith::ConstantOp::create(
-      b, loc, DenseElementsAttr::get(VectorType::get({bytes}, b.getI8Type()), static_cast<int8_t>(1)));
+MatmulTiler::Operand MatmulTiler::ones(int64_t bytes) {
+  auto type = VectorType::get({bytes}, b.getI8Type());
+  return {arith::ConstantOp::create(b, loc, DenseElementsAttr::get(type, static_cast<int8_t>(1))), 1};
 }
 
-int64_t MatmulTiler::maxCode(int64_t field, bool cumulative) {
-  int64_t mask = (1 << (cumulative ? bits * (field + 1) : bits)) - 1;
-  // Code 3 does not occur in ternary fields.
-  return layout.isBinary() ? mask : mask / 3 * 2;
+SmallVector<Value> MatmulTiler::addDots(ArrayRef<Operand> operands, Value token, int64_t tokens, Value step,
+                                        ValueRange state, int64_t bytes) {
+  SmallVector<Value> next;
+  int64_t steps = KernelRow::maxPairSteps(layout.isBinary() ? 1 : 2);
+  for (int64_t m = 0; m < tokens; ++m) {
+    Value x = activations(v.add(token, m), step, bytes);
+    for (const Operand &operand : operands) {
+      Value acc = state[next.size()];
+      next.push_back(
+          fourWay ? Value(DotOp::create(b, loc, acc.getType(), acc, operand.bytes, x, operand.maxCode))
+                  : Value(DotPairsOp::create(b, loc, acc.getType(), acc, operand.bytes, x, operand.maxCode, steps)));
+    }
+  }
+  return next;
 }
 
 SmallVector<Value> MatmulTiler::dots(Value panel, Value token, int64_t tokens, Value from, Value to, bool withSums) {
-  if (row->method == DotMethod::Triangular)
-    return triangularDots(panel, token, tokens, from, to, withSums);
   // A vector holds the whole step where one token uses it once, from memory; several tokens use a narrower part, whose
   // accumulators all stay in registers, and pass over the panel (which is in cache by then) once for each part.
-  int64_t bytes = row->bytes;
-  if (tokens == 1 && row->bytes >= 32)
-    bytes = 64;
+  int64_t bytes = tokens == 1 && row->bytes >= 32 ? 64 : row->bytes;
   SmallVector<SmallVector<Value>> parts;
   for (int64_t offset = 0; offset < 64; offset += bytes)
-    parts.push_back(pairDots(panel, token, tokens, from, to, withSums, offset, bytes));
-  if (parts.size() == 1)
-    return parts.front();
+    parts.push_back(dotsOfPart(panel, token, tokens, from, to, withSums, offset, bytes));
   SmallVector<Value> acc;
   for (size_t i = 0; i < parts.front().size(); ++i) {
-    Value all = v.splatI32(0);
+    Value all = parts.size() == 1 ? parts[0][i] : v.splatI32(0);
     for (auto [part, values] : llvm::enumerate(parts))
-      all = vector::InsertStridedSliceOp::create(
-          b, loc, values[i], all, ArrayRef<int64_t>{static_cast<int64_t>(part) * bytes / 4}, ArrayRef<int64_t>{1});
+      if (parts.size() > 1)
+        all = vector::InsertStridedSliceOp::create(
+            b, loc, values[i], all, ArrayRef<int64_t>{static_cast<int64_t>(part) * bytes / 4}, ArrayRef<int64_t>{1});
     acc.push_back(all);
   }
-  return acc;
-}
-
-SmallVector<Value> MatmulTiler::pairDots(Value panel, Value token, int64_t tokens, Value from, Value to, bool withSums,
-                                         int64_t offset, int64_t bytes) {
   int64_t perToken = fields + (withSums ? 1 : 0);
-  auto narrow = VectorType::get({bytes / 2}, b.getI16Type()), wide = VectorType::get({bytes / 4}, b.getI32Type());
-  int64_t steps = KernelRow::maxPairSteps(maxCode(0, false));
-  SmallVector<Value> init(tokens * perToken, arith::ConstantOp::create(b, loc, b.getZeroAttr(wide)));
-  return v.loop(from, to, steps, init, [&](Value first, ValueRange sums) {
-    SmallVector<Value> zero(tokens * perToken, arith::ConstantOp::create(b, loc, b.getZeroAttr(narrow)));
-    Value last = v.min(v.add(first, steps), to);
-    SmallVector<Value> pairs = v.loop(first, last, 1, zero, [&](Value step, ValueRange state) {
-      Value packed = bytesAt(panel, step, offset, bytes);
-      SmallVector<Value> codes, next;
-      for (int64_t f = 0; f < fields; ++f)
-        codes.push_back(UnpackOp::create(b, loc, packed.getType(), packed, f, bits, /*cumulative=*/false));
-      if (withSums)
-        codes.push_back(ones(bytes));
-      for (int64_t m = 0; m < tokens; ++m) {
-        Value x = activations(v.add(token, m), step, bytes);
-        for (int64_t f = 0; f < perToken; ++f)
-          next.push_back(
-              DotPairsOp::create(b, loc, narrow, state[m * perToken + f], codes[f], x, maxCode(0, false), steps));
-      }
-      return next;
-    });
-    SmallVector<Value> next;
-    Value half = arith::ConstantOp::create(b, loc, DenseElementsAttr::get(wide, 16));
-    for (auto [sum, pair] : llvm::zip(sums, pairs)) {
-      Value both = vector::BitCastOp::create(b, loc, wide, pair);
-      Value low = arith::ShRSIOp::create(b, loc, arith::ShLIOp::create(b, loc, both, half), half);
-      Value high = arith::ShRSIOp::create(b, loc, both, half);
-      next.push_back(arith::AddIOp::create(b, loc, sum, arith::AddIOp::create(b, loc, low, high)));
-    }
-    return next;
-  });
-}
-
-SmallVector<Value> MatmulTiler::triangularDots(Value panel, Value token, int64_t tokens, Value from, Value to,
-                                               bool withSums) {
-  int64_t perToken = fields + (withSums ? 1 : 0);
-  SmallVector<Value> init(tokens * perToken, v.splatI32(0));
-  SmallVector<Value> acc = v.loop(from, to, 1, init, [&](Value step, ValueRange state) {
-    Value packed = bytesAt(panel, step, 0, 64);
-    SmallVector<Value> codes, next;
-    for (int64_t f = 0; f < fields; ++f)
-      codes.push_back(UnpackOp::create(b, loc, packed.getType(), packed, f, bits, /*cumulative=*/true));
-    for (int64_t m = 0; m < tokens; ++m) {
-      Value x = activations(v.add(token, m), step, 64);
-      for (int64_t f = 0; f < fields; ++f)
-        next.push_back(DotOp::create(b, loc, v.i32Lanes(), state[m * perToken + f], codes[f], x, maxCode(f, true)));
-      if (withSums)
-        next.push_back(DotOp::create(b, loc, v.i32Lanes(), state[m * perToken + fields], ones(64), x, int64_t(1)));
-    }
-    return next;
-  });
   for (int64_t m = 0; m < tokens; ++m)
-    for (int64_t f = fields - 1; f > 0; --f) {
-      // The triangular system, from the top: field f alone is the difference, exactly divisible.
-      Value &high = acc[m * perToken + f];
-      Value difference = arith::SubIOp::create(b, loc, high, acc[m * perToken + f - 1]);
-      high = arith::ShRSIOp::create(b, loc, difference, v.splatI32(bits * f));
-    }
+    for (auto [f, dot] : llvm::enumerate(solve(ArrayRef<Value>(acc).slice(m * perToken, fields))))
+      acc[m * perToken + f] = dot;
   return acc;
+}
+
+SmallVector<Value> MatmulTiler::dotsOfPart(Value panel, Value token, int64_t tokens, Value from, Value to,
+                                           bool withSums, int64_t offset, int64_t bytes) {
+  int64_t count = tokens * (fields + (withSums ? 1 : 0));
+  auto oneStep = [&](Value step, ValueRange state) {
+    SmallVector<Operand> operands = operandsOf(packedAt(panel, step, offset, bytes));
+    if (withSums)
+      operands.push_back(ones(bytes));
+    return addDots(operands, token, tokens, step, state, bytes);
+  };
+  SmallVector<Value> init(count, zeros(bytes / 4, 32));
+  if (fourWay)
+    return v.loop(from, to, 1, init, oneStep);
+  int64_t steps = KernelRow::maxPairSteps(layout.isBinary() ? 1 : 2);
+  return v.loop(from, to, steps, init, [&](Value first, ValueRange sums) {
+    SmallVector<Value> zero(count, zeros(bytes / 2, 16));
+    SmallVector<Value> pairs = v.loop(first, v.min(v.add(first, steps), to), 1, zero, oneStep);
+    SmallVector<Value> next;
+    for (auto [sum, pair] : llvm::zip(sums, pairs))
+      next.push_back(AddPairsOp::create(b, loc, sum.getType(), sum, pair));
+    return next;
+  });
 }
 
 Value MatmulTiler::correct(Value dot, Value sum) {
@@ -177,15 +295,17 @@ Value MatmulTiler::correct(Value dot, Value sum) {
 SmallVector<Value> MatmulTiler::floatDots(Value panel, Value token, int64_t tokens, Value from, Value to,
                                           int64_t lastColumns, ValueRange init) {
   auto step = [&](Value at, int64_t columns, ValueRange state) {
-    Value words = vector::BitCastOp::create(b, loc, v.i32Lanes(), bytesAt(panel, at, 0, 64));
+    SmallVector<Value> words;
+    for (Value field : isolate(packedAt(panel, at, 0, 64)))
+      words.push_back(vector::BitCastOp::create(b, loc, v.i32Lanes(), field));
     SmallVector<Value> acc(state.begin(), state.end());
     for (int64_t kk = 0; kk < columns; ++kk) {
       SmallVector<Value> x;
       for (int64_t m = 0; m < tokens; ++m)
         x.push_back(v.broadcast(v.loadScalar(op.getX(), {v.add(token, m), v.add(v.mul(at, 4), kk)})));
       for (int64_t f = 0; f < fields; ++f) {
-        Value code = arith::ShRUIOp::create(b, loc, words, v.splatI32(8 * kk + bits * f));
-        code = arith::AndIOp::create(b, loc, code, v.splatI32((1 << bits) - 1));
+        Value code = arith::ShRUIOp::create(b, loc, words[f], v.splatI32(8 * kk));
+        code = arith::AndIOp::create(b, loc, code, v.splatI32(255));
         if (layout.isBinary())
           code = arith::AddIOp::create(b, loc, code, code);
         code = arith::SubIOp::create(b, loc, code, v.splatI32(1));
@@ -202,9 +322,9 @@ SmallVector<Value> MatmulTiler::floatDots(Value panel, Value token, int64_t toke
   return acc;
 }
 
-Value MatmulTiler::scaleAt(Value panel, Value group, int64_t field) {
-  return v.load(op.getRowScales(), {panel, group, v.index(field * kLanes)});
-}
+//===----------------------------------------------------------------------===//
+// Results
+//===----------------------------------------------------------------------===//
 
 Value MatmulTiler::actScale(Value token) {
   bool perTensor = cast<MemRefType>(op.getActScale().getType()).getShape()[0] == 1 &&
@@ -212,36 +332,33 @@ Value MatmulTiler::actScale(Value token) {
   return v.broadcast(v.loadScalar(op.getActScale(), {perTensor ? v.index(0) : token}));
 }
 
-std::pair<Value, Value> MatmulTiler::outputRows(Value panel, int64_t field) {
-  int64_t perPanel = layout.getOutputRowsPerPanel();
-  Value first = v.add(v.mul(panel, perPanel), field * kLanes);
-  if (layout.getOutputRows() % perPanel == 0)
+std::pair<Value, Value> MatmulTiler::outputRows(Value unit, int64_t field) {
+  int64_t perUnit = layout.getOutputRowsPerUnit();
+  Value first = v.add(v.mul(unit, perUnit), field * kLanes);
+  if (layout.getOutputRows() % perUnit == 0)
     return {first, Value()};
   return {first, v.prefixMask(v.sub(v.index(layout.getOutputRows()), first))};
 }
 
-void MatmulTiler::writeAcc(ArrayRef<Value> acc, Value panel, Value token, int64_t tokens, Value group) {
-  bool gated = layout.getOrder() == RowOrder::Gated;
-  int64_t half = fields / 2;
+void MatmulTiler::writeAcc(ArrayRef<Value> acc, Value unit, int64_t panel, Value token, int64_t tokens, Value group) {
   for (int64_t m = 0; m < tokens; ++m)
     for (int64_t f = 0; f < fields; ++f) {
-      Value first, mask;
-      std::tie(first, mask) = outputRows(panel, gated ? f % half : f);
+      bool up = isUp(panel, f);
+      auto [first, mask] = outputRows(unit, up && !layout.alternates() ? f - fields / 2 : f);
       Value value = acc[m * fields + f];
       // Accumulators are in the order of the source: all gate rows, then all up rows.
-      if (gated && f >= half)
-        first = v.add(first, layout.getOutputRows());
+      Value at = up ? v.add(first, layout.getOutputRows()) : first;
       Value t = v.add(token, m);
       if (!group) {
         if (mask)
-          v.storeMasked(value, op.getAcc(), {t, first}, mask);
+          v.storeMasked(value, op.getAcc(), {t, at}, mask);
         else
-          v.store(value, op.getAcc(), {t, first});
+          v.store(value, op.getAcc(), {t, at});
         continue;
       }
-      int64_t end = gated ? (f < half ? layout.getOutputRows() : layout.getRows()) : layout.getRows();
+      int64_t end = up || !gated ? layout.getRows() : layout.getOutputRows();
       for (int64_t lane = 0; lane < kLanes; ++lane) {
-        Value r = v.add(first, lane);
+        Value r = v.add(at, lane);
         Value exists = arith::CmpIOp::create(b, loc, arith::CmpIPredicate::slt, r, v.index(end));
         v.onlyIf(exists, [&] {
           v.storeScalar(vector::ExtractOp::create(b, loc, value, ArrayRef<int64_t>{lane}), op.getAcc(), {t, r, group});
@@ -250,20 +367,19 @@ void MatmulTiler::writeAcc(ArrayRef<Value> acc, Value panel, Value token, int64_
     }
 }
 
-void MatmulTiler::epilogue(ArrayRef<Value> values, Value panel, Value token, int64_t tokens) {
-  bool gated = layout.getOrder() == RowOrder::Gated;
-  int64_t outputs = gated ? fields / 2 : fields;
+/// `values` are those of all fields of the unit's panels, token by token.
+void MatmulTiler::epilogue(ArrayRef<Value> values, Value unit, Value token, int64_t tokens) {
+  int64_t perToken = fields * panelsPerUnit, outputs = gated ? perToken / 2 : perToken;
   for (int64_t m = 0; m < tokens; ++m) {
     Value t = v.add(token, m);
     for (int64_t f = 0; f < outputs; ++f) {
-      Value first, mask;
-      std::tie(first, mask) = outputRows(panel, f);
-      auto load = [&](Value memref, ValueRange indices) {
+      auto [first, mask] = outputRows(unit, f);
+      auto load = [&, mask = mask](Value memref, ValueRange indices) {
         return mask ? v.loadMasked(memref, indices, mask) : v.load(memref, indices);
       };
-      Value value = values[m * fields + f];
+      Value value = values[m * perToken + f];
       if (gated)
-        value = gate(v, op.getEpilogue(), value, values[m * fields + f + outputs]);
+        value = gate(v, op.getEpilogue(), value, values[m * perToken + f + outputs]);
       else if (op.getBias() && op.getBiasPlace() == bitnet::BiasPlace::AfterScale)
         value = v.addf(value, load(op.getBias(), {first}));
       if (op.getResidual())
@@ -276,103 +392,191 @@ void MatmulTiler::epilogue(ArrayRef<Value> values, Value panel, Value token, int
   }
 }
 
-void MatmulTiler::tokenTile(Value panel, Value token, int64_t tokens) {
-  int64_t steps = layout.getSteps();
-  bool grouped = op.getGroup().has_value();
-  SmallVector<Value> scaled(tokens * fields);
-  Value zero = v.index(0);
-
-  // acc of one group -> f32, with the correction for stored codes.
-  auto finish = [&](SmallVector<Value> dot, bool withSums) {
-    SmallVector<Value> acc;
-    for (int64_t m = 0; m < tokens; ++m) {
-      Value sum =
-          withSums ? dot[m * (fields + 1) + fields] : v.broadcast(v.loadScalar(op.getSums(), {v.add(token, m)}));
-      for (int64_t f = 0; f < fields; ++f)
-        acc.push_back(correct(dot[m * (fields + (withSums ? 1 : 0)) + f], sum));
-    }
-    return acc;
-  };
-  auto asFloat = [&](Value acc) -> Value {
-    return coded ? Value(arith::SIToFPOp::create(b, loc, v.f32Lanes(), acc)) : acc;
-  };
-
-  if (!grouped) {
-    SmallVector<Value> acc;
-    if (coded) {
-      acc = finish(dots(panel, token, tokens, zero, v.index(steps), false), false);
-    } else {
-      SmallVector<Value> init(tokens * fields, v.splat(0.0f));
-      acc = floatDots(panel, token, tokens, zero, v.index(layout.getCols() / 4), layout.getCols() % 4, init);
-    }
+void MatmulTiler::finish(Value unit, Value token, int64_t tokens, PanelDots dotsOf) {
+  int64_t perToken = fields * panelsPerUnit;
+  SmallVector<Value> scaled(tokens * perToken);
+  for (int64_t p = 0; p < panelsPerUnit; ++p) {
+    Value panel = panelOf(unit, p);
+    SmallVector<Value> acc = dotsOf(panel, p);
+    if (coded)
+      for (int64_t m = 0; m < tokens; ++m) {
+        Value sum = v.broadcast(v.loadScalar(op.getSums(), {v.add(token, m)}));
+        for (int64_t f = 0; f < fields; ++f)
+          acc[m * fields + f] = correct(acc[m * fields + f], sum);
+      }
     if (op.getAcc())
-      writeAcc(acc, panel, token, tokens, Value());
+      writeAcc(acc, unit, p, token, tokens, Value());
     if (!op.getY())
-      return;
+      continue;
     for (int64_t m = 0; m < tokens; ++m) {
       Value act = op.getActScale() ? actScale(v.add(token, m)) : Value();
       for (int64_t f = 0; f < fields; ++f) {
         Value value = asFloat(acc[m * fields + f]);
         if (op.getBias() && op.getBiasPlace() == bitnet::BiasPlace::BeforeScale) {
-          auto [first, mask] = outputRows(panel, f);
+          auto [first, mask] = outputRows(unit, f);
           value = v.addf(value, mask ? v.loadMasked(op.getBias(), {first}, mask) : v.load(op.getBias(), {first}));
         }
-        Value factor = scaleAt(panel, zero, f);
+        Value factor = scaleAt(panel, v.index(0), f);
         if (act)
           factor = v.mulf(act, factor);
-        scaled[m * fields + f] = v.mulf(value, factor);
+        scaled[m * perToken + p * fields + f] = v.mulf(value, factor);
       }
     }
-    epilogue(scaled, panel, token, tokens);
-    return;
   }
+  if (op.getY())
+    epilogue(scaled, unit, token, tokens);
+}
 
-  int64_t groups = op.getGroups(), stepsPerGroup = *op.getGroup() / 4;
-  int64_t fullGroups = layout.getCols() / *op.getGroup();
-  SmallVector<Value> init(tokens * fields, v.splat(0.0f));
-  auto oneGroup = [&](Value group, Value from, Value to, int64_t lastColumns, ValueRange state) {
-    SmallVector<Value> acc;
-    if (coded) {
-      acc = finish(dots(panel, token, tokens, from, to, true), true);
-    } else {
-      SmallVector<Value> start(tokens * fields, v.splat(0.0f));
-      acc = floatDots(panel, token, tokens, from, to, lastColumns, start);
+void MatmulTiler::finishGroups(Value unit, Value token, int64_t tokens) {
+  int64_t perToken = fields * panelsPerUnit, steps = layout.getSteps();
+  int64_t groups = op.getGroups(), stepsPerGroup = *op.getGroup() / 4, fullGroups = layout.getCols() / *op.getGroup();
+  SmallVector<Value> scaled(tokens * perToken);
+  for (int64_t p = 0; p < panelsPerUnit; ++p) {
+    Value panel = panelOf(unit, p);
+    SmallVector<Value> init(tokens * fields, v.splat(0.0f));
+    auto oneGroup = [&](Value group, Value from, Value to, int64_t lastColumns, ValueRange state) {
+      SmallVector<Value> acc;
+      if (coded) {
+        SmallVector<Value> all = dots(panel, token, tokens, from, to, /*withSums=*/true);
+        for (int64_t m = 0; m < tokens; ++m)
+          for (int64_t f = 0; f < fields; ++f)
+            acc.push_back(correct(all[m * (fields + 1) + f], all[m * (fields + 1) + fields]));
+      } else {
+        acc = floatDots(panel, token, tokens, from, to, lastColumns, init);
+      }
+      if (op.getAcc())
+        writeAcc(acc, unit, p, token, tokens, group);
+      SmallVector<Value> next;
+      for (int64_t i = 0; i < tokens * fields; ++i)
+        next.push_back(v.addf(state[i], v.mulf(asFloat(acc[i]), scaleAt(panel, group, i % fields))));
+      return next;
+    };
+    SmallVector<Value> sum = v.loop(v.index(0), v.index(fullGroups), 1, init, [&](Value group, ValueRange state) {
+      Value from = v.mul(group, stepsPerGroup);
+      return oneGroup(group, from, v.add(from, stepsPerGroup), 0, state);
+    });
+    if (groups > fullGroups) {
+      Value from = v.index(fullGroups * stepsPerGroup);
+      Value to = v.index(coded ? steps : layout.getCols() / 4);
+      sum = oneGroup(v.index(fullGroups), from, to, coded ? 0 : layout.getCols() % 4, sum);
     }
-    if (op.getAcc())
-      writeAcc(acc, panel, token, tokens, group);
-    SmallVector<Value> next;
-    for (int64_t i = 0; i < tokens * fields; ++i)
-      next.push_back(v.addf(state[i], v.mulf(asFloat(acc[i]), scaleAt(panel, group, i % fields))));
-    return next;
-  };
-  SmallVector<Value> sum = v.loop(zero, v.index(fullGroups), 1, init, [&](Value group, ValueRange state) {
-    Value from = v.mul(group, stepsPerGroup);
-    return oneGroup(group, from, v.add(from, stepsPerGroup), 0, state);
+    for (int64_t m = 0; m < tokens; ++m) {
+      Value act = op.getActScale() ? actScale(v.add(token, m)) : Value();
+      for (int64_t f = 0; f < fields; ++f)
+        scaled[m * perToken + p * fields + f] = act ? v.mulf(sum[m * fields + f], act) : sum[m * fields + f];
+    }
+  }
+  if (op.getY())
+    epilogue(scaled, unit, token, tokens);
+}
+
+//===----------------------------------------------------------------------===//
+// Loops
+//===----------------------------------------------------------------------===//
+
+void MatmulTiler::tokenTile(Value unit, Value token, int64_t tokens) {
+  if (op.getGroup())
+    return finishGroups(unit, token, tokens);
+  finish(unit, token, tokens, [&](Value panel, int64_t) {
+    if (coded)
+      return dots(panel, token, tokens, v.index(0), v.index(layout.getSteps()), /*withSums=*/false);
+    SmallVector<Value> init(tokens * fields, v.splat(0.0f));
+    return floatDots(panel, token, tokens, v.index(0), v.index(layout.getCols() / 4), layout.getCols() % 4, init);
   });
-  if (groups > fullGroups) {
-    Value from = v.index(fullGroups * stepsPerGroup);
-    Value to = v.index(coded ? steps : layout.getCols() / 4);
-    sum = oneGroup(v.index(fullGroups), from, to, coded ? 0 : layout.getCols() % 4, sum);
-  }
-  if (!op.getY())
-    return;
-  for (int64_t m = 0; m < tokens; ++m) {
-    Value act = op.getActScale() ? actScale(v.add(token, m)) : Value();
-    for (int64_t f = 0; f < fields; ++f)
-      scaled[m * fields + f] = act ? v.mulf(sum[m * fields + f], act) : sum[m * fields + f];
-  }
-  epilogue(scaled, panel, token, tokens);
+}
+
+void MatmulTiler::directTokens(Value unit, Value tokens) {
+  int64_t tile = op.getKernel() ? op.getKernel()->getTokens() : 1;
+  Value whole = v.mul(v.div(tokens, tile), tile);
+  if (tile > 1)
+    v.loop(v.index(0), whole, tile, [&](Value token) { tokenTile(unit, token, tile); });
+  v.loop(tile > 1 ? whole : v.index(0), tokens, 1, [&](Value token) { tokenTile(unit, token, 1); });
+}
+
+/// operands: [field][step][64] bytes; sums: [token][panel of the unit][field][16] of i32.
+void MatmulTiler::stagedTokens(Value unit, Value tokens, Value operands, Value sums) {
+  int64_t tile = op.getKernel()->getTokens(), bytes = row->bytes, lanes = bytes / 4;
+  auto laneType = VectorType::get({lanes}, b.getI32Type());
+  v.loop(v.index(0), tokens, kStagedTokens, [&](Value block) {
+    Value count = v.min(v.sub(tokens, block), v.index(kStagedTokens));
+    for (int64_t p = 0; p < panelsPerUnit; ++p) {
+      Value panel = panelOf(unit, p), panelIndex = v.index(p);
+      v.loop(v.index(0), count, 1, [&](Value t) {
+        for (int64_t f = 0; f < fields; ++f)
+          v.store(v.splatI32(0), sums, {t, panelIndex, v.index(f), v.index(0)});
+      });
+      v.loop(v.index(0), v.index(layout.getSteps()), kStagedSteps, [&](Value first) {
+        Value size = v.min(v.sub(v.index(layout.getSteps()), first), v.index(kStagedSteps));
+        v.loop(v.index(0), size, 1, [&](Value step) {
+          for (int64_t offset = 0; offset < 64; offset += bytes)
+            for (auto [f, operand] : llvm::enumerate(operandsOf(packedAt(panel, v.add(first, step), offset, bytes))))
+              vector::StoreOp::create(b, loc, operand.bytes, operands,
+                                      ValueRange{v.index(f), step, v.index(offset)});
+        });
+        SmallVector<int64_t> maxCodes;
+        auto someTokens = [&](Value t, int64_t n) {
+          for (int64_t offset = 0; offset < 64; offset += bytes) {
+            SmallVector<Value> init;
+            for (int64_t m = 0; m < n; ++m)
+              for (int64_t f = 0; f < fields; ++f)
+                init.push_back(vector::LoadOp::create(
+                    b, loc, laneType, sums, ValueRange{v.add(t, m), panelIndex, v.index(f), v.index(offset / 4)}));
+            auto oneStep = [&](Value step, ValueRange state) {
+              SmallVector<Operand> loaded;
+              for (int64_t f = 0; f < fields; ++f)
+                loaded.push_back({vector::LoadOp::create(b, loc, VectorType::get({bytes}, b.getI8Type()), operands,
+                                                         ValueRange{v.index(f), step, v.index(offset)}),
+                                  row->maxOperand(packedShape(layout).kind)});
+              return addDots(loaded, v.add(block, t), n, v.add(first, step), state, bytes);
+            };
+            SmallVector<Value> result;
+            if (fourWay) {
+              result = v.loop(v.index(0), size, 1, init, oneStep);
+            } else {
+              SmallVector<Value> zero(init.size(), zeros(bytes / 2, 16));
+              for (auto [sum, pair] : llvm::zip(init, v.loop(v.index(0), size, 1, zero, oneStep)))
+                result.push_back(AddPairsOp::create(b, loc, sum.getType(), sum, pair));
+            }
+            for (int64_t m = 0; m < n; ++m)
+              for (int64_t f = 0; f < fields; ++f)
+                vector::StoreOp::create(b, loc, result[m * fields + f], sums,
+                                        ValueRange{v.add(t, m), panelIndex, v.index(f), v.index(offset / 4)});
+          }
+        };
+        Value whole = v.mul(v.div(count, tile), tile);
+        v.loop(v.index(0), whole, tile, [&](Value t) { someTokens(t, tile); });
+        if (tile > 1)
+          v.loop(whole, count, 1, [&](Value t) { someTokens(t, 1); });
+      });
+    }
+    v.loop(v.index(0), count, 1, [&](Value t) {
+      finish(unit, v.add(block, t), 1, [&](Value, int64_t p) {
+        SmallVector<Value> dots;
+        for (int64_t f = 0; f < fields; ++f)
+          dots.push_back(v.load(sums, {t, v.index(p), v.index(f), v.index(0)}));
+        return solve(dots);
+      });
+    });
+  });
 }
 
 void MatmulTiler::run() {
-  int64_t tile = op.getKernel() ? op.getKernel()->getTokens() : 1;
-  auto [begin, end] = v.share(v.index(layout.getPanels()), c.thread, c.threads);
+  int64_t staged = op.getKernel() && coded && !op.getGroup() ? op.getKernel()->getStaged() : 0;
+  Value operands, sums;
+  if (staged) {
+    auto scratch = [&](ArrayRef<int64_t> shape, Type element) -> Value {
+      return memref::AllocaOp::create(b, loc, MemRefType::get(shape, element), b.getI64IntegerAttr(64));
+    };
+    operands = scratch({fields, kStagedSteps, 64}, b.getI8Type());
+    sums = scratch({kStagedTokens, panelsPerUnit, fields, kLanes}, b.getI32Type());
+  }
+  auto [begin, end] = v.share(v.index(layout.getUnits()), c.thread, c.threads);
   Value tokens = v.dim(op.getX(), 0);
-  v.loop(begin, end, 1, [&](Value panel) {
-    Value whole = v.mul(v.div(tokens, tile), tile);
-    if (tile > 1)
-      v.loop(v.index(0), whole, tile, [&](Value token) { tokenTile(panel, token, tile); });
-    v.loop(tile > 1 ? whole : v.index(0), tokens, 1, [&](Value token) { tokenTile(panel, token, 1); });
+  v.loop(begin, end, 1, [&](Value unit) {
+    if (!staged)
+      return directTokens(unit, tokens);
+    Value many = arith::CmpIOp::create(b, loc, arith::CmpIPredicate::sge, tokens, v.index(staged));
+    v.choose(many, [&] { stagedTokens(unit, tokens, operands, sums); }, [&] { directTokens(unit, tokens); });
   });
 }
 } // namespace

@@ -131,6 +131,15 @@ void VectorBuilder::onlyIf(Value condition, function_ref<void()> body) {
   body();
 }
 
+void VectorBuilder::choose(Value condition, function_ref<void()> then, function_ref<void()> otherwise) {
+  auto op = scf::IfOp::create(b, loc, condition, /*withElseRegion=*/true);
+  OpBuilder::InsertionGuard guard(b);
+  b.setInsertionPointToStart(&op.getThenRegion().front());
+  then();
+  b.setInsertionPointToStart(&op.getElseRegion().front());
+  otherwise();
+}
+
 std::pair<Value, Value> VectorBuilder::share(Value total, Value thread, Value threads) {
   Value chunk = arith::CeilDivUIOp::create(b, loc, total, threads);
   Value begin = min(arith::MulIOp::create(b, loc, thread, chunk), total);

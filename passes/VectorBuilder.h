@@ -85,6 +85,7 @@ public:
   llvm::SmallVector<mlir::Value> chunks(int64_t size, mlir::ValueRange init, ChunkBody body);
   void chunks(int64_t size, llvm::function_ref<void(mlir::Value k, int64_t lanes)> body);
   void onlyIf(mlir::Value condition, llvm::function_ref<void()> body);
+  void choose(mlir::Value condition, llvm::function_ref<void()> then, llvm::function_ref<void()> otherwise);
 
   /// This thread's contiguous share [first, second) of `total` items.
   std::pair<mlir::Value, mlir::Value> share(mlir::Value total, mlir::Value thread, mlir::Value threads);

@@ -31,7 +31,8 @@ LogicalResult LayoutAttr::verify(function_ref<InFlightDiagnostic()> emitError, P
   return success();
 }
 
-LogicalResult KernelAttr::verify(function_ref<InFlightDiagnostic()> emitError, StringRef row, int64_t tokens) {
+LogicalResult KernelAttr::verify(function_ref<InFlightDiagnostic()> emitError, StringRef row, int64_t tokens,
+                                 int64_t staged) {
   if (!setun::findKernelRow(row)) {
     auto diag = emitError() << "expects a row of the kernel table (";
     llvm::interleaveComma(setun::kernelRows(), diag, [&](const setun::KernelRow &r) { diag << r.name; });
@@ -39,12 +40,16 @@ LogicalResult KernelAttr::verify(function_ref<InFlightDiagnostic()> emitError, S
   }
   if (tokens < 1)
     return emitError() << "expects at least one token, got " << tokens;
+  if (staged < 0)
+    return emitError() << "expects a number of tokens that is not negative for staging, got " << staged;
   return success();
 }
 
 setun::packing::PackedShape ternary::packedShape(LayoutAttr layout) {
   setun::packing::PackedShape shape;
-  shape.kind = layout.isBinary() ? setun::packing::WeightKind::Binary : setun::packing::WeightKind::Ternary;
+  shape.kind = layout.isBinary()  ? setun::packing::WeightKind::Binary
+               : layout.isBase3() ? setun::packing::WeightKind::TernaryBase3
+                                  : setun::packing::WeightKind::Ternary;
   bool gated = layout.getOrder() == RowOrder::Gated;
   shape.order = gated ? setun::packing::RowOrder::Gated : setun::packing::RowOrder::Linear;
   shape.rows = gated ? layout.getRows() / 2 : layout.getRows();

@@ -310,5 +310,25 @@ LogicalResult DotPairsOp::verify() {
 LogicalResult DotOp::verify() {
   if (getMaxCode() < 1 || getMaxCode() > 255) // C1
     return emitOpError() << "expects max_code in [1, 255], got " << getMaxCode();
+  if (cast<VectorType>(getAcc().getType()).getNumElements() * 4 !=
+      cast<VectorType>(getU().getType()).getNumElements()) // C2
+    return emitOpError() << "expects a quarter as many lanes as bytes, got " << getAcc().getType() << " and "
+                         << getU().getType();
+  return success();
+}
+
+static LogicalResult verifyDivisor(Operation *op, int64_t divisor) {
+  if (divisor != 3 && divisor != 9 && divisor != 27 && divisor != 81) // C1
+    return op->emitOpError() << "expects a divisor of 3, 9, 27 or 81, got " << divisor;
+  return success();
+}
+LogicalResult TritsBelowOp::verify() { return verifyDivisor(getOperation(), getDivisor()); }
+LogicalResult TopTritOp::verify() { return verifyDivisor(getOperation(), getDivisor()); }
+
+LogicalResult AddPairsOp::verify() {
+  if (cast<VectorType>(getAcc().getType()).getNumElements() * 2 !=
+      cast<VectorType>(getPairs().getType()).getNumElements()) // C1
+    return emitOpError() << "expects twice as many pairs as lanes, got " << getPairs().getType() << " and "
+                         << getAcc().getType();
   return success();
 }

@@ -365,13 +365,66 @@ def Ternary_UnpackOp : Ternary_Op<"unpack", [Pure, AllTypesMatch<["bytes", "code
   let hasVerifier = 1;
 }
 
+class Ternary_TritOp<string mnemonic> : Ternary_Op<mnemonic, [Pure, AllTypesMatch<["bytes", "result"]>]> {
+  let arguments = (ins VectorOfLengthAndType<[16, 32, 64], [I8]>:$bytes, I64Attr:$divisor);
+  let results = (outs VectorOfLengthAndType<[16, 32, 64], [I8]>:$result);
+  let assemblyFormat = "$bytes attr-dict `:` type($bytes)";
+  let hasVerifier = 1;
+}
+
+def Ternary_TritsBelowOp : Ternary_TritOp<"trits_below"> {
+  let summary = "the trits of a byte below a power of three";
+  let description = [{
+    `result = bytes mod divisor` for unsigned bytes below `3 * divisor`.
+
+    C1: the divisor is 3, 9, 27 or 81.
+
+    Example:
+
+    ```mlir
+    %low = ternary.trits_below %b {divisor = 81} : vector<64xi8>
+    ```
+  }];
+}
+
+def Ternary_TopTritOp : Ternary_TritOp<"top_trit"> {
+  let summary = "the highest trit of a byte";
+  let description = [{
+    `result = bytes / divisor` for unsigned bytes below `3 * divisor`: 0, 1 or 2.
+
+    C1: the divisor is 3, 9, 27 or 81.
+
+    Example:
+
+    ```mlir
+    %t4 = ternary.top_trit %b {divisor = 81} : vector<64xi8>
+    ```
+  }];
+}
+
+def Ternary_TritsToFieldsOp : Ternary_Op<"trits_to_fields", [Pure, AllTypesMatch<["bytes", "fields"]>]> {
+  let summary = "four trits in base 3 to four fields of two bits";
+  let description = [{
+    `t0 + 3 t1 + 9 t2 + 27 t3` (0 to 80) becomes `t0 + 4 t1 + 16 t2 + 64 t3`.
+
+    Example:
+
+    ```mlir
+    %f = ternary.trits_to_fields %low : vector<64xi8>
+    ```
+  }];
+  let arguments = (ins VectorOfLengthAndType<[16, 32, 64], [I8]>:$bytes);
+  let results = (outs VectorOfLengthAndType<[16, 32, 64], [I8]>:$fields);
+  let assemblyFormat = "$bytes attr-dict `:` type($bytes)";
+}
+
 def Ternary_DotOp : Ternary_Op<"dot", [Pure, AllTypesMatch<["acc", "result"]>, AllTypesMatch<["u", "s"]>]> {
-  let summary = "16 four-way dot products of unsigned and signed bytes";
+  let summary = "four-way dot products of unsigned and signed bytes";
   let description = [{
     `result[i] = acc[i] + sum_{j<4} zext(u[4i+j]) * sext(s[4i+j])` in i32, exact. `max_code` bounds every `u`, so that a
     target with 16-bit partial sums can prove that none wraps: it lowers this op only if `2 * max_code * 128 <= 32767`.
 
-    C1: `max_code` is in [1, 255].
+    C1: `max_code` is in [1, 255]. C2: the accumulator has a quarter as many lanes as there are bytes.
 
     Example:
 
@@ -379,9 +432,9 @@ def Ternary_DotOp : Ternary_Op<"dot", [Pure, AllTypesMatch<["acc", "result"]>, A
     %r = ternary.dot %acc, %u, %s {max_code = 3} : vector<16xi32>, vector<64xi8>
     ```
   }];
-  let arguments = (ins VectorOfLengthAndType<[16], [I32]>:$acc, VectorOfLengthAndType<[64], [I8]>:$u,
-                       VectorOfLengthAndType<[64], [I8]>:$s, I64Attr:$max_code);
-  let results = (outs VectorOfLengthAndType<[16], [I32]>:$result);
+  let arguments = (ins VectorOfLengthAndType<[4, 8, 16], [I32]>:$acc, VectorOfLengthAndType<[16, 32, 64], [I8]>:$u,
+                       VectorOfLengthAndType<[16, 32, 64], [I8]>:$s, I64Attr:$max_code);
+  let results = (outs VectorOfLengthAndType<[4, 8, 16], [I32]>:$result);
   let assemblyFormat = "$acc `,` $u `,` $s attr-dict `:` type($acc) `,` type($u)";
   let hasVerifier = 1;
 }
@@ -406,6 +459,25 @@ def Ternary_DotPairsOp : Ternary_Op<"dot_pairs",
                        VectorOfLengthAndType<[16, 32, 64], [I8]>:$s, I64Attr:$max_code, I64Attr:$steps);
   let results = (outs VectorOfLengthAndType<[8, 16, 32], [I16]>:$result);
   let assemblyFormat = "$acc `,` $u `,` $s attr-dict `:` type($acc) `,` type($u)";
+  let hasVerifier = 1;
+}
+
+def Ternary_AddPairsOp : Ternary_Op<"add_pairs", [Pure, AllTypesMatch<["acc", "result"]>]> {
+  let summary = "widens pairs of 16-bit sums into 32 bits";
+  let description = [{
+    `result[i] = acc[i] + sext(pairs[2i]) + sext(pairs[2i+1])` in i32: what ends a run of `ternary.dot_pairs`.
+
+    C1: there are twice as many pairs as lanes.
+
+    Example:
+
+    ```mlir
+    %r = ternary.add_pairs %acc, %pairs : vector<16xi32>, vector<32xi16>
+    ```
+  }];
+  let arguments = (ins VectorOfLengthAndType<[4, 8, 16], [I32]>:$acc, VectorOfLengthAndType<[8, 16, 32], [I16]>:$pairs);
+  let results = (outs VectorOfLengthAndType<[4, 8, 16], [I32]>:$result);
+  let assemblyFormat = "$acc `,` $pairs attr-dict `:` type($acc) `,` type($pairs)";
   let hasVerifier = 1;
 }
 

@@ -6,7 +6,7 @@
 // All positions are counted in "packed rows" 0 .. paddedRows-1, cut into panels of panelRows rows. Which row of the
 // source matrix stands at a packed row is the row order's business (see RowOrder). All values are little-endian.
 //
-// Ternary, layout name "r16k4f4": a panel is 64 rows = 4 fields x 16 lanes; K runs in steps of 4.
+// Ternary in two bits, layout name "r16k4f4": a panel is 64 rows = 4 fields x 16 lanes; K runs in steps of 4.
 //
 //     KB = ceil(K / 4),  P = ceil(N / 64)
 //     byte((p*KB + kb)*64 + lane*4 + kk), bits 2f and 2f+1  =  code(row p*64 + f*16 + lane, k = kb*4 + kk) + 1
@@ -22,6 +22,14 @@
 //     byte((p*KB + kb)*64 + lane*4 + kk), bit f  =  weight(row p*128 + f*16 + lane, k = kb*4 + kk) > 0
 //
 // with weights -1, +1. Padding bits are 0.
+//
+// Ternary in base 3, layout name "r16k4t5": 1.6 bits a weight. A panel is 80 rows = 5 trits x 16 lanes.
+//
+//     KB = ceil(K / 4),  P = ceil(N / 80)
+//     byte((p*KB + kb)*64 + lane*4 + kk)  =  sum over f < 5 of 3^f * (code(row p*80 + f*16 + lane, k = kb*4 + kk) + 1)
+//
+// so bytes are 0 .. 242. Padding holds code 0. A byte b mixes the trits of five rows at the same k; kernels do not take
+// it apart but sum five linear functions of its trits, and solve for the rows once at the end (passes/TileMatmul.cpp).
 //
 // Scales: float32 [P][G][panelRows] in packed row order, G = number of groups along K (1 when not grouped); padding 0.
 //
@@ -46,8 +54,9 @@ constexpr int64_t kStep = 4;
 constexpr int64_t kBlockBytes = kLanes * kStep;
 
 enum class WeightKind : uint8_t {
-  Ternary, ///< codes -1, 0, +1 in two bits ("r16k4f4")
-  Binary,  ///< codes -1, +1 in one bit ("r16k4f8")
+  Ternary,      ///< codes -1, 0, +1 in two bits ("r16k4f4")
+  Binary,       ///< codes -1, +1 in one bit ("r16k4f8")
+  TernaryBase3, ///< codes -1, 0, +1, five in a byte in base 3 ("r16k4t5")
 };
 
 enum class RowOrder : uint8_t {
@@ -55,18 +64,28 @@ enum class RowOrder : uint8_t {
   Linear,
   /// Two matrices gate[F x K] and up[F x K], taken as one source of 2F rows (gate's first): with H = panelRows / 2, the
   /// first H rows of panel p are gate rows p*H .. p*H+H-1 and the last H rows are up rows of the same numbers. A gate
-  /// row and its up row share a lane and differ only in the field, so act(gate) * up needs no shuffle.
+  /// row and its up row share a lane and differ only in the field, so act(gate) * up needs no shuffle. Where a panel has
+  /// an odd number of fields, panels take turns: panel 2p holds panelRows gate rows, panel 2p + 1 the up rows of the
+  /// same numbers.
   Gated,
 };
 
-/// Bit fields in a byte.
-constexpr int64_t fieldsPerByte(WeightKind kind) { return kind == WeightKind::Ternary ? 4 : 8; }
-/// Bits of a field.
-constexpr int64_t bitsPerField(WeightKind kind) { return 8 / fieldsPerByte(kind); }
-/// Rows of a panel: 64 (ternary) or 128 (binary).
+/// Rows that share a byte.
+constexpr int64_t fieldsPerByte(WeightKind kind) {
+  return kind == WeightKind::Ternary ? 4 : kind == WeightKind::Binary ? 8 : 5;
+}
+/// Bits of a field; 0 where fields are trits and not bits.
+constexpr int64_t bitsPerField(WeightKind kind) {
+  return kind == WeightKind::TernaryBase3 ? 0 : 8 / fieldsPerByte(kind);
+}
+/// Rows of a panel: 64 (ternary), 128 (binary), 80 (base 3).
 constexpr int64_t panelRowsOf(WeightKind kind) { return kLanes * fieldsPerByte(kind); }
 /// Name used in attributes and manifests.
-constexpr const char *layoutName(WeightKind kind) { return kind == WeightKind::Ternary ? "r16k4f4" : "r16k4f8"; }
+constexpr const char *layoutName(WeightKind kind) {
+  return kind == WeightKind::Ternary ? "r16k4f4" : kind == WeightKind::Binary ? "r16k4f8" : "r16k4t5";
+}
+/// 3^i.
+constexpr unsigned powerOf3(int64_t i) { return i <= 0 ? 1u : 3u * powerOf3(i - 1); }
 
 constexpr int64_t ceilDiv(int64_t a, int64_t b) { return a / b + (a % b != 0); }
 
@@ -87,10 +106,16 @@ struct PackedShape {
 
   constexpr int64_t fields() const { return fieldsPerByte(kind); }
   constexpr int64_t panelRows() const { return panelRowsOf(kind); }
-  /// Source rows of each matrix that one panel takes.
-  constexpr int64_t rowsPerPanel() const { return order == RowOrder::Gated ? panelRows() / 2 : panelRows(); }
+  /// Gated, with gate and up in panels of their own.
+  constexpr bool alternates() const { return order == RowOrder::Gated && fields() % 2 != 0; }
+  /// Panels that belong together: those which one piece of output comes from.
+  constexpr int64_t panelsPerUnit() const { return alternates() ? 2 : 1; }
+  /// Rows of each source matrix that one unit takes.
+  constexpr int64_t rowsPerUnit() const {
+    return order == RowOrder::Gated && !alternates() ? panelRows() / 2 : panelRows();
+  }
   /// P.
-  constexpr int64_t panels() const { return ceilDiv(rows, rowsPerPanel()); }
+  constexpr int64_t panels() const { return ceilDiv(rows, rowsPerUnit()) * panelsPerUnit(); }
   /// KB.
   constexpr int64_t kBlocks() const { return ceilDiv(cols, kStep); }
   constexpr int64_t panelBytes() const { return kBlocks() * kBlockBytes; }
@@ -104,30 +129,32 @@ struct PackedShape {
   constexpr int64_t sourceRow(int64_t packedRow) const {
     if (order == RowOrder::Linear)
       return packedRow < rows ? packedRow : -1;
-    const int64_t half = panelRows() / 2;
-    const int64_t inPanel = packedRow % panelRows();
-    const int64_t row = packedRow / panelRows() * half + inPanel % half;
+    const int64_t part = rowsPerUnit(); // gate's rows of a unit, then up's
+    const int64_t inUnit = packedRow % (2 * part);
+    const int64_t row = packedRow / (2 * part) * part + inUnit % part;
     if (row >= rows)
       return -1;
-    return inPanel < half ? row : rows + row;
+    return inUnit < part ? row : rows + row;
   }
 
   /// Packed row of a source row; inverse of sourceRow.
   constexpr int64_t packedRow(int64_t sourceRow) const {
     if (order == RowOrder::Linear)
       return sourceRow;
-    const int64_t half = panelRows() / 2;
+    const int64_t part = rowsPerUnit();
     const bool up = sourceRow >= rows;
     const int64_t row = up ? sourceRow - rows : sourceRow;
-    return row / half * panelRows() + (up ? half : 0) + row % half;
+    return row / part * (2 * part) + (up ? part : 0) + row % part;
   }
 
   /// Offset of the byte that holds (packedRow, k); k may be any column below kBlocks()*4.
   constexpr int64_t byteOffset(int64_t packedRow, int64_t k) const {
     return (packedRow / panelRows() * kBlocks() + k / kStep) * kBlockBytes + packedRow % kLanes * kStep + k % kStep;
   }
-  /// Lowest bit of the field of a packed row in that byte.
-  constexpr int64_t bitOffset(int64_t packedRow) const { return packedRow % panelRows() / kLanes * bitsPerField(kind); }
+  /// Field of a packed row in that byte.
+  constexpr int64_t fieldOf(int64_t packedRow) const { return packedRow % panelRows() / kLanes; }
+  /// Lowest bit of that field; 0 where fields are trits.
+  constexpr int64_t bitOffset(int64_t packedRow) const { return fieldOf(packedRow) * bitsPerField(kind); }
 
   /// Elements of the scales array for `groups` groups along K.
   constexpr int64_t scaleCount(int64_t groups) const { return panels() * groups * panelRows(); }
@@ -139,7 +166,10 @@ struct PackedShape {
 
 /// Code at (packedRow, k) of a packed matrix: -1, 0, +1 (ternary; the invalid bits 11 read as 2) or -1, +1 (binary).
 inline int8_t readCode(const PackedShape &shape, const uint8_t *packed, int64_t packedRow, int64_t k) {
-  const unsigned bits = packed[shape.byteOffset(packedRow, k)] >> shape.bitOffset(packedRow);
+  const unsigned byte = packed[shape.byteOffset(packedRow, k)];
+  if (shape.kind == WeightKind::TernaryBase3)
+    return static_cast<int8_t>(static_cast<int>(byte / powerOf3(shape.fieldOf(packedRow)) % 3) - 1);
+  const unsigned bits = byte >> shape.bitOffset(packedRow);
   if (shape.kind == WeightKind::Ternary)
     return static_cast<int8_t>(static_cast<int>(bits & 3u) - 1);
   return (bits & 1u) ? int8_t(1) : int8_t(-1);
@@ -147,6 +177,12 @@ inline int8_t readCode(const PackedShape &shape, const uint8_t *packed, int64_t 
 
 /// Replaces the code at (packedRow, k).
 inline void writeCode(const PackedShape &shape, uint8_t *packed, int64_t packedRow, int64_t k, int8_t code) {
+  if (shape.kind == WeightKind::TernaryBase3) {
+    const int change = code - readCode(shape, packed, packedRow, k);
+    uint8_t &byte = packed[shape.byteOffset(packedRow, k)];
+    byte = static_cast<uint8_t>(byte + change * static_cast<int>(powerOf3(shape.fieldOf(packedRow))));
+    return;
+  }
   const int64_t shift = shape.bitOffset(packedRow);
   const unsigned mask = shape.kind == WeightKind::Ternary ? 3u : 1u;
   const unsigned value = shape.kind == WeightKind::Ternary ? static_cast<unsigned>(code + 1) & 3u : code > 0;
@@ -167,7 +203,7 @@ public:
   /// -1, +1, or 0 for -1) and returns false to give up. Rows are asked for field by field for each lane, each row once;
   /// padding rows are not asked for. Returns false if a fetch did; out is then unspecified.
   template <typename Fetch> bool packPanel(int64_t panel, Fetch &&fetch, uint8_t *out) {
-    const bool ternary = theShape.kind == WeightKind::Ternary;
+    const WeightKind kind = theShape.kind;
     const int64_t fields = theShape.fields();
     for (int64_t lane = 0; lane < kLanes; ++lane) {
       uint8_t *acc = lanes.data() + lane * paddedCols;
@@ -177,15 +213,18 @@ public:
         const int64_t source = theShape.sourceRow(panel * theShape.panelRows() + field * kLanes + lane);
         if (source >= 0 && !fetch(source, row.data()))
           return false;
-        if (ternary)
+        if (kind == WeightKind::Ternary)
           accumulate<4>(acc, source >= 0);
+        else if (kind == WeightKind::TernaryBase3)
+          accumulate<3>(acc, source >= 0);
         else
           accumulate<2>(acc, source >= 0);
       }
-      if (ternary) {
-        // Adds the 1 of "code + 1" to all four fields at once. Bytes were taken modulo 256 until here.
+      if (kind != WeightKind::Binary) {
+        // Adds the 1 of "code + 1" to all fields at once. Bytes were taken modulo 256 until here.
+        const unsigned ones = kind == WeightKind::Ternary ? 0x55u : 1u + 3u + 9u + 27u + 81u;
         for (int64_t k = 0; k < paddedCols; ++k)
-          acc[k] = static_cast<uint8_t>(acc[k] + 0x55u);
+          acc[k] = static_cast<uint8_t>(acc[k] + ones);
       }
     }
     const int64_t kBlocks = theShape.kBlocks();
@@ -213,9 +252,9 @@ private:
     const int8_t *codes = row.data();
     int64_t k = 0;
     if (present) {
-      if (Radix == 4) {
+      if (Radix != 2) {
         for (; k < cols; ++k)
-          acc[k] = static_cast<uint8_t>(acc[k] * 4u + static_cast<uint8_t>(codes[k]));
+          acc[k] = static_cast<uint8_t>(acc[k] * Radix + static_cast<uint8_t>(codes[k]));
       } else {
         for (; k < cols; ++k)
           acc[k] = static_cast<uint8_t>(acc[k] * 2u + (codes[k] > 0 ? 1u : 0u));

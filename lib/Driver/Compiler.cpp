@@ -10,7 +10,7 @@
 #include "lib/Driver/Diagnostics.h"
 #include "lib/Driver/SelfTests.h"
 #include "lib/Driver/Stages.h"
-#include "lib/Target/Kernels.h"
+#include "lib/Target/CostModel.h"
 #include "lib/Target/Targets.h"
 #include "lib/Translation/CodeGenerator.h"
 #include "lib/Translation/Link.h"
@@ -118,6 +118,12 @@ private:
     return false;
   }
   bool fail(llvm::Error error) { return fail(llvm::toString(std::move(error))); }
+  /// What the pipelines are told of the layout.
+  std::string format() const {
+    if (options.format == "auto" && targets.size() > 1)
+      return "r16k4f4";
+    return options.format == "best" ? "auto" : options.format;
+  }
   bool cancelled() { return options.cancelled && options.cancelled() && !fail("cancelled"); }
   /// Appends an operation to the output text.
   void print(ModuleOp module);
@@ -164,6 +170,8 @@ bool Compilation::checkOptions() {
         return fail("kernel '" + options.forceKernel + "' needs " + row->features + ", which target '" + target.name +
                     "' does not have");
   }
+  if (options.format != "auto" && options.format != "best" && options.format != "r16k4f4" && options.format != "r16k4t5")
+    return fail("unknown format '" + options.format + "', expects auto, best, r16k4f4 or r16k4t5");
   if (options.emit == EmitStage::Object && targets.size() > 1)
     return fail("object code expects one target, got " + Twine(targets.size()) + " (" + list + ")");
   if (options.emit == EmitStage::Package && outputPath.empty())
@@ -245,7 +253,9 @@ bool Compilation::makeSelfTests() {
 //===----------------------------------------------------------------------===//
 
 std::string Compilation::reproducer(const TargetSpec &target, StringRef pipeline) const {
-  std::string flags = "features=" + llvm::join(target.required, ",");
+  std::string flags = "features=" + llvm::join(target.required, ",") + " cpu=" + target.cpu + " format=" + format();
+  if (options.runThreads)
+    flags += " threads=" + std::to_string(options.runThreads);
   if (!options.forceKernel.empty())
     flags += " row=" + options.forceKernel;
   if (options.probe)
@@ -260,6 +270,9 @@ bool Compilation::runPasses(ModuleOp clone, const TargetSpec &target, StringRef 
   for (StringRef feature : target.enabled.keys())
     pipelineOptions.features.insert(feature);
   pipelineOptions.forceKernel = options.forceKernel;
+  pipelineOptions.cpu = target.cpu;
+  pipelineOptions.runThreads = options.runThreads;
+  pipelineOptions.format = format();
   pipelineOptions.probe = options.probe;
   pipelineOptions.store = store;
 
@@ -414,6 +427,9 @@ bool Compilation::finishPackage() {
     manifest.provenance["compiler.probe"] = "true";
   if (!options.forceKernel.empty())
     manifest.provenance["compiler.force-kernel"] = options.forceKernel;
+  manifest.provenance["compiler.format"] = options.format;
+  if (options.runThreads)
+    manifest.provenance["compiler.run-threads"] = std::to_string(options.runThreads);
   for (const std::string &path : options.weightFiles) {
     auto described = describeWeightFile(path);
     if (!described)
@@ -540,8 +556,11 @@ std::vector<TargetInfo> setun::describeTargets(const std::string &list, std::str
     error = llvm::toString(targets.takeError());
     return infos;
   }
-  for (const TargetSpec &target : *targets)
-    infos.push_back({target.name, target.arch, target.required,
-                     selectKernelRow(target.enabled, /*binary=*/false, /*columns=*/1)->name.str()});
+  for (const TargetSpec &target : *targets) {
+    CostQuery query;
+    query.features = target.enabled;
+    query.cpu = target.cpu;
+    infos.push_back({target.name, target.arch, target.required, chooseKernel(query).row->name.str()});
+  }
   return infos;
 }

@@ -302,6 +302,49 @@ static LogicalResult evaluateUnpack(UnpackOp op, Frame &frame) {
   return success();
 }
 
+/// result[i] = f(bytes[i]) for unsigned bytes below `limit`.
+template <typename Op, typename Function>
+static LogicalResult mapBytes(Op op, int64_t limit, Frame &frame, Function f) {
+  const Tensor &bytes = frame.get(op.getBytes());
+  Tensor result(bytes.elementType(), bytes.shape());
+  for (int64_t i = 0; i < bytes.size(); ++i) {
+    int64_t byte = bytes.intAt(i) & 255;
+    if (byte >= limit)
+      return op.emitOpError() << "expects bytes below " << limit << ", got " << byte;
+    result.setInt(i, f(byte));
+  }
+  frame.set(op->getResult(0), result);
+  return success();
+}
+
+static LogicalResult evaluateTritsBelow(TritsBelowOp op, Frame &frame) {
+  int64_t divisor = op.getDivisor();
+  return mapBytes(op, 3 * divisor, frame, [&](int64_t byte) { return byte % divisor; });
+}
+
+static LogicalResult evaluateTopTrit(TopTritOp op, Frame &frame) {
+  int64_t divisor = op.getDivisor();
+  return mapBytes(op, 3 * divisor, frame, [&](int64_t byte) { return byte / divisor; });
+}
+
+static LogicalResult evaluateTritsToFields(TritsToFieldsOp op, Frame &frame) {
+  return mapBytes(op, 81, frame, [](int64_t byte) {
+    int64_t fields = 0;
+    for (int64_t f = 0; f < 4; ++f, byte /= 3)
+      fields |= byte % 3 << (2 * f);
+    return fields;
+  });
+}
+
+static LogicalResult evaluateAddPairs(AddPairsOp op, Frame &frame) {
+  const Tensor &acc = frame.get(op.getAcc()), &pairs = frame.get(op.getPairs());
+  Tensor result = acc.clone();
+  for (int64_t i = 0; i < pairs.size(); ++i)
+    result.setInt(i / 2, result.intAt(i / 2) + pairs.intAt(i));
+  frame.set(op.getResult(), result);
+  return success();
+}
+
 static LogicalResult evaluateDot(DotOp op, Frame &frame) {
   const Tensor &acc = frame.get(op.getAcc()), &u = frame.get(op.getU()), &s = frame.get(op.getS());
   Tensor result = acc.clone();
@@ -345,6 +388,10 @@ void reference::addTernaryEvaluators(EvaluatorTable &table) {
   table.add<EmbeddingOp>(evaluateEmbedding);
   table.add<HadamardOp>(evaluateHadamard);
   table.add<UnpackOp>(evaluateUnpack);
+  table.add<TritsBelowOp>(evaluateTritsBelow);
+  table.add<TopTritOp>(evaluateTopTrit);
+  table.add<TritsToFieldsOp>(evaluateTritsToFields);
+  table.add<AddPairsOp>(evaluateAddPairs);
   table.add<DotOp>(evaluateDot);
   table.add<DotPairsOp>(evaluateDotPairs);
   // One thread interprets, and it is always at the barrier that it reaches.

@@ -5,17 +5,29 @@
 
 using namespace llvm;
 using namespace setun;
+using packing::WeightKind;
 
 static constexpr KernelRow rows[] = {
-#define SETUN_KERNEL(name, features, method, bytes, ternaryTokens, binaryTokens, description)                          \
-  {name, features, DotMethod::method, bytes, ternaryTokens, binaryTokens, description},
+#define SETUN_KERNEL(name, features, method, bytes, description)                                                       \
+  {name, features, DotMethod::method, bytes, description},
 #include "lib/Target/Kernels.def"
 };
 
-int64_t KernelRow::maxColumns(bool binary) const {
-  int64_t maxCode = method == DotMethod::Triangular ? (binary ? 255 : 170) : (binary ? 1 : 2);
-  return ((int64_t(1) << 31) - 1) / (maxCode * 128);
+int64_t KernelRow::maxOperand(WeightKind kind) const {
+  if (method == DotMethod::Pairs)
+    return kind == WeightKind::Binary ? 1 : 2;
+  switch (kind) {
+  case WeightKind::Ternary:
+    return 170;
+  case WeightKind::Binary:
+    return 255;
+  case WeightKind::TernaryBase3:
+    return 242;
+  }
+  return 255;
 }
+
+int64_t KernelRow::maxColumns(WeightKind kind) const { return ((int64_t(1) << 31) - 1) / (maxOperand(kind) * 128); }
 
 bool KernelRow::supportedBy(const StringSet<> &available) const {
   SmallVector<StringRef> needed;
@@ -30,11 +42,4 @@ const KernelRow *setun::findKernelRow(StringRef name) {
     if (row.name == name)
       return &row;
   return nullptr;
-}
-
-const KernelRow *setun::selectKernelRow(const StringSet<> &features, bool binary, int64_t columns) {
-  for (const KernelRow &row : rows)
-    if (row.supportedBy(features) && columns <= row.maxColumns(binary))
-      return &row;
-  return &rows[std::size(rows) - 1];
 }

@@ -2,6 +2,8 @@
 #ifndef SETUN_LIB_TARGET_KERNELS_H
 #define SETUN_LIB_TARGET_KERNELS_H
 
+#include "setun/Packing.h"
+
 #include "llvm/ADT/ArrayRef.h"
 #include "llvm/ADT/StringRef.h"
 #include "llvm/ADT/StringSet.h"
@@ -9,7 +11,7 @@
 namespace setun {
 
 /// How a row sums products; see Kernels.def.
-enum class DotMethod { Triangular, Pairs };
+enum class DotMethod { FourWay, Pairs };
 
 /// One row of Kernels.def.
 struct KernelRow {
@@ -17,13 +19,16 @@ struct KernelRow {
   llvm::StringLiteral features;
   DotMethod method;
   int bytes;
-  int ternaryTokens, binaryTokens;
   llvm::StringLiteral description;
 
+  /// Largest unsigned operand of the row's dots.
+  int64_t maxOperand(packing::WeightKind kind) const;
   /// Largest K for which no accumulator can wrap, from the code range (see Kernels.def).
-  int64_t maxColumns(bool binary) const;
+  int64_t maxColumns(packing::WeightKind kind) const;
   /// Steps of `maxCode` that 16 bits hold.
   static int64_t maxPairSteps(int64_t maxCode) { return 32767 / (2 * maxCode * 128); }
+  /// Has vpermi2b, a look-up of any byte in 128.
+  bool looksUpBytes() const { return features.contains("avx512vbmi"); }
   bool supportedBy(const llvm::StringSet<> &features) const;
 };
 
@@ -31,8 +36,6 @@ struct KernelRow {
 llvm::ArrayRef<KernelRow> kernelRows();
 /// The row of that name, or null.
 const KernelRow *findKernelRow(llvm::StringRef name);
-/// The first row that the features support and that is exact for K columns. Never null: the last row always matches.
-const KernelRow *selectKernelRow(const llvm::StringSet<> &features, bool binary, int64_t columns);
 
 } // namespace setun
 

@@ -35,6 +35,9 @@ Compiles a module of the bitnet dialect (MLIR text or bytecode; '-' is standard 
   --emit STAGE            what to write: bitnet, ternary, llvm-dialect, llvm, asm, obj or package (default: package)
   --probe                 adds activation codes and accumulators of every layer to the outputs, and no self-tests
   --force-kernel NAME     uses this row of the kernel table wherever it is exact
+  --format NAME           layout of ternary weights: r16k4f4 (2 bits), r16k4t5 (1.6 bits), best (the fastest for each
+                          target) or auto (best for one target; r16k4f4, which they share, for several) (default: auto)
+  --run-threads N         cores that will run the model at once, for the choice of kernels (default: a few)
   --no-self-test          records no self-tests
   --threads N             threads of the compiler (default: one for each CPU)
   --timing                prints the time of each stage
@@ -174,13 +177,15 @@ CommandLine parse(int argc, char **argv) {
         Arguments::fail("option '--emit' expects one of " + names + "; got '" + stage + "'");
     } else if (arguments.is("--force-kernel")) {
       line.options.forceKernel = arguments.take();
-    } else if (arguments.is("--threads")) {
-      std::string text = arguments.take();
+    } else if (arguments.is("--format")) {
+      line.options.format = arguments.take();
+    } else if (arguments.is("--threads") || arguments.is("--run-threads")) {
+      std::string option = name, text = arguments.take();
       char *end = nullptr;
       unsigned long threads = std::strtoul(text.c_str(), &end, 10);
       if (text.empty() || *end || threads > 1024)
-        Arguments::fail("option '--threads' expects a number from 0 to 1024, got '" + text + "'");
-      line.options.threads = static_cast<unsigned>(threads);
+        Arguments::fail("option '" + option + "' expects a number from 0 to 1024, got '" + text + "'");
+      (option == "--threads" ? line.options.threads : line.options.runThreads) = static_cast<unsigned>(threads);
     } else if (arguments.isFlag("--probe")) {
       line.options.probe = true;
     } else if (arguments.isFlag("--no-self-test")) {

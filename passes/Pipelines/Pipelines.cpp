@@ -36,6 +36,9 @@ void setun::buildBitnetToTernaryPipeline(OpPassManager &pm, const CpuPipelineOpt
     select.features.push_back(feature.getKey().str());
   llvm::sort(select.features);
   select.row = options.forceKernel;
+  select.cpu = options.cpu;
+  select.threads = options.runThreads;
+  select.format = options.format;
   pm.nest<func::FuncOp>().addPass(createTernarySelectKernels(select));
 }
 
@@ -90,6 +93,13 @@ namespace {
 struct CpuPipelineCliOptions : public PassPipelineOptions<CpuPipelineCliOptions> {
   ListOption<std::string> features{*this, "features", llvm::cl::desc("CPU features, LLVM names (default: none)")};
   Option<std::string> row{*this, "row", llvm::cl::desc("kernel row to use wherever it is exact (default: the best)")};
+  Option<std::string> cpu{*this, "cpu", llvm::cl::desc("LLVM's name of the CPU, for the cost model (default: any)")};
+  Option<unsigned> threads{*this, "threads",
+                           llvm::cl::desc("cores that will run the code, for the cost model (default: 0, a few)"),
+                           llvm::cl::init(0)};
+  Option<std::string> format{*this, "format",
+                             llvm::cl::desc("layout of ternary weights: auto, r16k4f4 or r16k4t5 (default: auto)"),
+                             llvm::cl::init("auto")};
   Option<bool> probe{*this, "probe", llvm::cl::desc("codes and accumulators as outputs (default: false)")};
 
   CpuPipelineOptions get() const {
@@ -97,6 +107,9 @@ struct CpuPipelineCliOptions : public PassPipelineOptions<CpuPipelineCliOptions>
     for (const std::string &feature : features)
       options.features.insert(feature);
     options.forceKernel = row;
+    options.cpu = cpu;
+    options.runThreads = threads;
+    options.format = format;
     options.probe = probe;
     options.store = std::make_shared<MemoryWeightStore>();
     return options;

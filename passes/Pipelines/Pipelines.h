@@ -19,6 +19,11 @@ struct CpuPipelineOptions {
   llvm::StringSet<> features;
   /// Name of a kernel row that must be used wherever it is exact; empty: the best one. For tests.
   std::string forceKernel;
+  /// LLVM's name of the CPU and the number of cores that will run the code (0: a few), for the cost model.
+  std::string cpu;
+  unsigned runThreads = 0;
+  /// Layout of ternary weights: "auto" (what the cost model finds best), "r16k4f4" or "r16k4t5".
+  std::string format = "auto";
   /// Adds the outputs probe.<layer>.codes and probe.<layer>.acc to every entry point.
   bool probe = false;
   /// Receives packed weights; required.

@@ -1,4 +1,4 @@
-"""The kernel matrix: every row of Kernels.def at every shape, ternary and binary, on random and extreme codes.
+"""The kernel matrix: every row of Kernels.def, packed layout and shape, on random and extreme codes.
 
 Accumulators are compared with exact integer products. A row is compiled for the least target that has its features.
 """
@@ -19,7 +19,8 @@ COLUMNS = (4, 5, 31, 32, 33, 516, 4096, 14336)
 SPLIT = (1, 9, 33)
 
 KERNELS = kernel_rows()
-KINDS = {"ternary": "i2", "binary": "i1"}
+# Element type of the weights, and --format, of each packed layout.
+KINDS = {"ternary": ("i2", "r16k4f4"), "base3": ("i2", "r16k4t5"), "binary": ("i1", "auto")}
 
 
 def entry_name(n: int, k: int, fill: str) -> str:
@@ -48,8 +49,8 @@ class Matrix:
     """Weights, codes and exact products of one kind, and a module with an entry for each shape and filling."""
 
     def __init__(self, kind: str, folder: Path) -> None:
-        bits = KINDS[kind]
-        values = [-1, 0, 1] if kind == "ternary" else [-1, 1]
+        bits, self.format = KINDS[kind]
+        values = [-1, 0, 1] if bits == "i2" else [-1, 1]
         rng = np.random.default_rng(1958)
         shapes = [(n, k) for n in ROWS for k in COLUMNS]
         weights = {f"n{n}k{k}": rng.choice(np.array(values, np.int8), (n, k)) for n, k in shapes}
@@ -97,7 +98,7 @@ def row(request: pytest.FixtureRequest) -> tuple[str, str]:
 @pytest.fixture(scope="module")
 def compiled(matrix: Matrix, row: tuple[str, str]) -> Matrix:
     name, target = row
-    matrix.module.compile(target, f"--force-kernel={name}", "--no-self-test")
+    matrix.module.compile(target, f"--force-kernel={name}", f"--format={matrix.format}", "--no-self-test")
     return matrix
 
 
@@ -143,3 +144,5 @@ def test_the_forced_row_is_what_runs(compiled: Matrix, row: tuple[str, str]):
     layers = _setun.Package(str(compiled.module.package)).layers
     assert len(layers) == len(ROWS) * len(COLUMNS)
     assert {kernel["kernel"] for layer in layers for kernel in layer["kernels"]} == {row[0]}
+    layout = {"auto": "r16k4f8"}.get(compiled.format, compiled.format)
+    assert {layer["format"] for layer in layers} == {layout}

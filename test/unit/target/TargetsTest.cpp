@@ -1,6 +1,6 @@
 //===- TargetsTest.cpp - what `--target` may say ----------------------------------===//
 #include "lib/Target/Targets.h"
-#include "lib/Target/Kernels.h"
+#include "lib/Target/CostModel.h"
 
 #include "llvm/TargetParser/Host.h"
 
@@ -122,8 +122,12 @@ TEST(Targets, bareX86IsThePortableSet) {
                               targets[i - 1].required.end()));
   }
   std::vector<std::string> kernels;
-  for (const TargetSpec &target : targets)
-    kernels.push_back(selectKernelRow(target.enabled, false, 1)->name.str());
+  for (const TargetSpec &target : targets) {
+    CostQuery query;
+    query.features = target.enabled;
+    query.cpu = target.cpu;
+    kernels.push_back(chooseKernel(query).row->name.str());
+  }
   EXPECT_EQ(kernels, (std::vector<std::string>{"generic", "generic", "avx2", "avx512bw", "avx512vnni"}));
   // Beside others it is the baseline alone, and so is any spelling with a feature.
   EXPECT_EQ(names(parse("x86-64,x86-64-v3")), (std::vector<std::string>{"x86-64", "x86-64-v3"}));

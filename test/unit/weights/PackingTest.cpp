@@ -113,17 +113,21 @@ TEST_P(PackingShapes, RoundTripAndFormula) {
       EXPECT_EQ(back, codes);
 
       // The formula of the layout, written out again.
-      const bool ternary = kind == WeightKind::Ternary;
-      const int64_t panelRows = ternary ? 64 : 128, half = panelRows / 2,
-                    perPanel = order == RowOrder::Gated ? half : panelRows;
-      const int64_t panels = (rows + perPanel - 1) / perPanel, blocks = (cols + 3) / 4;
+      const bool ternary = kind != WeightKind::Binary, base3 = kind == WeightKind::TernaryBase3;
+      const bool gated = order == RowOrder::Gated;
+      const int64_t panelRows = base3 ? 80 : ternary ? 64 : 128, half = panelRows / 2;
+      const int64_t perPanel = gated && !base3 ? half : panelRows;
+      const int64_t panels = (rows + perPanel - 1) / perPanel * (gated && base3 ? 2 : 1), blocks = (cols + 3) / 4;
       ASSERT_EQ(shape.bytes(), panels * blocks * 64);
       std::vector<uint8_t> expected(packed.size());
       for (int64_t p = 0; p < panels; ++p)
         for (int64_t k = 0; k < blocks * 4; ++k)
           for (int64_t i = 0; i < panelRows; ++i) {
             int64_t matrix = 0, row = p * panelRows + i;
-            if (order == RowOrder::Gated) {
+            if (gated && base3) { // panels of gate and up in turn
+              matrix = p % 2;
+              row = p / 2 * 80 + i;
+            } else if (gated) {
               matrix = i >= half;
               row = p * half + i % half;
             }
@@ -133,13 +137,14 @@ TEST_P(PackingShapes, RoundTripAndFormula) {
               value = ternary ? code + 1 : code > 0;
             }
             const int64_t field = i / 16, lane = i % 16;
-            expected[(p * blocks + k / 4) * 64 + lane * 4 + k % 4] |=
-                static_cast<uint8_t>(value << (ternary ? 2 * field : field));
+            const int power[5] = {1, 3, 9, 27, 81};
+            expected[(p * blocks + k / 4) * 64 + lane * 4 + k % 4] += static_cast<uint8_t>(
+                base3 ? value * power[field] : value << (ternary ? 2 * field : field));
           }
       EXPECT_EQ(packed, expected);
 
       // One element at a time.
-      std::vector<uint8_t> written(packed.size(), ternary ? 0x55 : 0x00);
+      std::vector<uint8_t> written(packed.size(), base3 ? 121 : ternary ? 0x55 : 0x00);
       for (int64_t source = 0; source < shape.sourceRows(); ++source) {
         EXPECT_EQ(shape.sourceRow(shape.packedRow(source)), source);
         for (int64_t k = 0; k < cols; ++k)
@@ -154,8 +159,38 @@ TEST_P(PackingShapes, RoundTripAndFormula) {
 }
 
 INSTANTIATE_TEST_SUITE_P(All, PackingShapes,
-                         testing::Combine(testing::Values(WeightKind::Ternary, WeightKind::Binary),
+                         testing::Combine(testing::Values(WeightKind::Ternary, WeightKind::Binary,
+                                                           WeightKind::TernaryBase3),
                                           testing::Values(RowOrder::Linear, RowOrder::Gated)));
+
+TEST(Packing, Base3BytesByHand) {
+  // Rows 0, 16 and 64 share lane 0 with two padding rows; 81 rows need a second panel.
+  const PackedShape shape{WeightKind::TernaryBase3, RowOrder::Linear, 81, 2};
+  EXPECT_EQ(shape.panels(), 2);
+  EXPECT_EQ(shape.bytes(), 128);
+  std::vector<int8_t> codes(81 * 2, 0);
+  codes[0] = 1, codes[1] = -1;                     // row 0
+  codes[16 * 2] = -1, codes[16 * 2 + 1] = 1;       // row 16
+  codes[64 * 2] = 1, codes[64 * 2 + 1] = -1;       // row 64
+  codes[80 * 2] = -1;                              // row 80, alone in the second panel
+  const std::vector<uint8_t> packed = pack(shape, codes);
+  std::vector<uint8_t> expected(128, 121); // 1 + 3 + 9 + 27 + 81
+  expected[0] = 121 + 1 - 3 + 81;
+  expected[1] = 121 - 1 + 3 - 81;
+  expected[64] = 120;
+  EXPECT_EQ(packed, expected);
+}
+
+TEST(Packing, GatedPanelsTakeTurnsInBase3) {
+  const PackedShape shape{WeightKind::TernaryBase3, RowOrder::Gated, 100, 4};
+  EXPECT_EQ(shape.panels(), 4);
+  EXPECT_EQ(shape.panelsPerUnit(), 2);
+  EXPECT_EQ(shape.sourceRow(79), 79);
+  EXPECT_EQ(shape.sourceRow(80), 100);      // up row 0
+  EXPECT_EQ(shape.sourceRow(160), 80);      // gate row 80
+  EXPECT_EQ(shape.sourceRow(160 + 20), -1); // past gate's last row
+  EXPECT_EQ(shape.sourceRow(240 + 19), 100 + 99);
+}
 
 TEST(Packing, GatedRowsShareALane) {
   for (WeightKind kind : {WeightKind::Ternary, WeightKind::Binary}) {
@@ -247,6 +282,7 @@ TEST(Packing, InvalidShapes) {
 TEST(Packing, Names) {
   EXPECT_STREQ(layoutName(WeightKind::Ternary), "r16k4f4");
   EXPECT_STREQ(layoutName(WeightKind::Binary), "r16k4f8");
+  EXPECT_STREQ(layoutName(WeightKind::TernaryBase3), "r16k4t5");
 }
 
 } // namespace

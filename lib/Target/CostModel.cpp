@@ -1,0 +1,150 @@
+//===- CostModel.cpp - which kernel, layout and tile for a matrix ------------------===//
+#include "lib/Target/CostModel.h"
+
+#include "llvm/ADT/STLExtras.h"
+#include "llvm/ADT/SmallVector.h"
+
+#include <algorithm>
+
+using namespace llvm;
+using namespace setun;
+using packing::WeightKind;
+
+static constexpr CpuModel models[] = {
+#define SETUN_CPU(names, vectorBits, alu, dot, pairs, permute, load, firstCache, secondCache, coreBytes, socketBytes)  \
+  {names, vectorBits, alu, dot, pairs, permute, load, firstCache, secondCache, coreBytes, socketBytes},
+#include "lib/Target/Cpus.def"
+};
+
+const CpuModel &setun::cpuModel(StringRef cpu) {
+  for (const CpuModel &model : models) {
+    SmallVector<StringRef> names;
+    model.names.split(names, ',');
+    if (is_contained(names, cpu))
+      return model;
+  }
+  return models[std::size(models) - 1];
+}
+
+namespace {
+/// Vector operations by the unit that limits them.
+struct Operations {
+  double alu = 0, dot = 0, pairs = 0, permute = 0, load = 0;
+
+  Operations &operator+=(const Operations &other) {
+    alu += other.alu;
+    dot += other.dot;
+    pairs += other.pairs;
+    permute += other.permute;
+    load += other.load;
+    return *this;
+  }
+  Operations times(double n) const { return {alu * n, dot * n, pairs * n, permute * n, load * n}; }
+
+  /// Cycles if they overlap perfectly, for vectors of `bits`.
+  double cycles(const CpuModel &cpu, double bits) const {
+    double parts = std::max(1.0, bits / cpu.vectorBits);
+    auto through = [](double count, double rate) { return count == 0 ? 0 : rate == 0 ? 1e9 : count / rate; };
+    double all = through(alu + dot + pairs + permute, cpu.alu);
+    return parts * std::max({all, through(dot, cpu.dot), through(pairs, cpu.pairs), through(permute, cpu.permute),
+                             through(load, cpu.load)});
+  }
+};
+
+/// What turns one vector of packed bytes into the operands of dots; as passes/TileMatmul.cpp emits it.
+Operations unpacking(const KernelRow &row, WeightKind kind) {
+  const bool fourWay = row.method == DotMethod::FourWay;
+  if (kind == WeightKind::TernaryBase3) {
+    if (fourWay && row.looksUpBytes())
+      return {4 + 2, 0, 0, 1, 0};
+    // A chain of remainders, two differences and two minima each; isolated trits take two comparisons each more.
+    return {fourWay ? 16.0 : 16.0 + 16.0, 0, 0, 0, 0};
+  }
+  double fields = static_cast<double>(packing::fieldsPerByte(kind));
+  return {fourWay ? fields - 1 : 2 * (fields - 1), 0, 0, 0, 0};
+}
+} // namespace
+
+KernelChoice setun::costOf(const KernelRow &row, WeightKind kind, const CpuModel &cpu, unsigned threads) {
+  const bool fourWay = row.method == DotMethod::FourWay;
+  const double fields = static_cast<double>(packing::fieldsPerByte(kind));
+  const double bits = row.bytes * 8, weights = fields * row.bytes;
+  const int64_t registers = row.bytes == 64 ? 32 : 16;
+  const Operations unpack = unpacking(row, kind);
+  Operations dots; // of one token
+  if (row.features.empty()) {
+    dots.alu = 8 * fields; // plain 16-bit products
+  } else {
+    (fourWay ? dots.dot : dots.pairs) = fields;
+    dots.alu = fourWay ? 0 : fields;
+  }
+  dots.load = 1;
+
+  // Registers: accumulators, the token's activations, a product on its way; where operands are unpacked in the loop, they
+  // and the constants that unpack them, of which memory operands can stand in for about half.
+  const int64_t constants = (static_cast<int64_t>(unpack.alu + unpack.permute) + 1) / 2;
+  auto tokensFor = [&](int64_t others) {
+    return std::clamp<int64_t>((registers - others) / static_cast<int64_t>(fields), 1, 6);
+  };
+  const int64_t inLoop = tokensFor(static_cast<int64_t>(fields) + 1 + (fourWay ? 0 : 1) + std::min<int64_t>(constants, 6));
+  const int64_t onStage = tokensFor(3);
+
+  // A vector of weights for `tokens` tokens, loads of the packed bytes included.
+  auto direct = [&](int64_t tokens) {
+    Operations all = unpack;
+    all.load += 1;
+    all += dots.times(static_cast<double>(tokens));
+    return all.cycles(cpu, bits) / static_cast<double>(tokens);
+  };
+  auto staged = [&](int64_t tokens) {
+    constexpr double reuse = 64; // tokens that a piece of a panel serves while it is in the first cache
+    Operations all = dots.times(static_cast<double>(tokens));
+    all.load += fields;
+    Operations once = unpack;
+    once.load += 1 + fields; // stores take about as long
+    return all.cycles(cpu, bits) / static_cast<double>(tokens) + once.cycles(cpu, bits) / reuse;
+  };
+
+  KernelChoice choice;
+  choice.row = &row;
+  choice.kind = kind;
+  choice.tokens = inLoop;
+  double many = direct(inLoop);
+  if (double onceUnpacked = staged(onStage); onceUnpacked < 0.97 * many) {
+    many = onceUnpacked;
+    choice.tokens = onStage;
+    choice.staged = 16;
+  }
+  const double fromMemory = threads == 1 ? cpu.coreBytes : threads == 0 ? (cpu.coreBytes + cpu.socketBytes) / 2
+                                                          : std::max(cpu.socketBytes, cpu.coreBytes / threads);
+  choice.decode = 1000 / weights * std::max(direct(1), row.bytes / fromMemory);
+  choice.prefill = 1000 / weights * many;
+  return choice;
+}
+
+std::vector<KernelChoice> setun::rankKernels(const CostQuery &query) {
+  const CpuModel &cpu = cpuModel(query.cpu);
+  std::vector<WeightKind> kinds = query.kinds;
+  if (kinds.empty())
+    kinds = query.binary ? std::vector<WeightKind>{WeightKind::Binary}
+                         : std::vector<WeightKind>{WeightKind::Ternary, WeightKind::TernaryBase3};
+  auto candidates = [&](const KernelRow *only) {
+    std::vector<KernelChoice> found;
+    for (const KernelRow &row : kernelRows())
+      if (row.supportedBy(query.features) && (!only || &row == only))
+        for (WeightKind kind : kinds)
+          if (query.columns <= row.maxColumns(kind))
+            found.push_back(costOf(row, kind, cpu, query.threads));
+    return found;
+  };
+  std::vector<KernelChoice> found = candidates(query.row);
+  if (found.empty())
+    found = candidates(nullptr);
+  if (found.empty()) // beyond every row's bound; the verifier of the operation refuses such matrices
+    found.push_back(costOf(kernelRows().back(), kinds.front(), cpu, query.threads));
+  // A decoded token and one of a prompt count the same. Rows stand best first, so ties go to the earlier.
+  llvm::sort(found, [](const KernelChoice &x, const KernelChoice &y) {
+    return std::make_tuple(x.decode + x.prefill, x.row, x.kind) < std::make_tuple(y.decode + y.prefill, y.row, y.kind);
+  });
+  return found;
+}
