@@ -91,7 +91,7 @@ struct TernarySelectKernels : public setun::impl::TernarySelectKernelsBase<Terna
       query.binary = op.getLayout().isBinary();
       query.columns = op.getLayout().getCols();
       query.kinds.clear();
-      if (!isFree(op))
+      if (!isFree(op) || !op.getSums()) // full-precision inputs have no dots to save
         query.kinds = {packedShape(op.getLayout()).kind};
       else if (!query.binary && ternary)
         query.kinds = {*ternary};

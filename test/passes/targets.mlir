@@ -4,12 +4,26 @@
 // RUN: setun-compile %s -o - --emit=asm --target=x86-64-v4 | FileCheck %s --check-prefix=BW
 // RUN: setun-compile %s -o - --emit=asm --target=x86-64-v3 | FileCheck %s --check-prefix=AVX2
 // RUN: setun-compile %s -o - --emit=asm --target=x86-64-v2 | FileCheck %s --check-prefix=SSE
+// RUN: setun-compile %s -o - --emit=asm --target=x86-64-v3+avxvnni | FileCheck %s --check-prefix=AVXVNNI
+// RUN: setun-compile %s -o - --emit=asm --target=znver4 | FileCheck %s --check-prefix=VBMI
 
 // Ternary and binary weights alike.
 // VNNI-LABEL: kernel_matmul_avx512vnni_{{[0-9]+}}:
 // VNNI: vpdpbusd {{.*}}zmm
 // VNNI-LABEL: kernel_matmul_avx512vnni_{{[0-9]+}}:
 // VNNI: vpdpbusd {{.*}}zmm
+
+// AVXVNNI-NOT: zmm
+// AVXVNNI-LABEL: kernel_matmul_avxvnni_{{[0-9]+}}:
+// AVXVNNI: {vex} vpdpbusd {{.*}}ymm
+// AVXVNNI-LABEL: kernel_matmul_avxvnni_{{[0-9]+}}:
+// AVXVNNI: {vex} vpdpbusd {{.*}}ymm
+// AVXVNNI-NOT: zmm
+
+// Base 3 is taken apart by one look-up in two registers.
+// VBMI-LABEL: kernel_matmul_avx512vbmi_{{[0-9]+}}:
+// VBMI: vper{{[mi]+}}2b {{.*}}zmm
+// VBMI: vpdpbusd {{.*}}zmm
 
 // BW-NOT: vpdpbusd
 // BW-LABEL: kernel_matmul_avx512bw_{{[0-9]+}}:

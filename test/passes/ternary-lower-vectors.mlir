@@ -93,3 +93,63 @@ func.func @unknown_row(%acc: vector<16xi32>, %u: vector<64xi8>, %s: vector<64xi8
   %r = ternary.dot %acc, %u, %s {max_code = 3} : vector<16xi32>, vector<64xi8>
   return %r : vector<16xi32>
 }
+
+// -----
+
+// CHECK-LABEL: func.func @avxvnni
+// CHECK-COUNT-2: llvm.call_intrinsic "llvm.x86.avx512.vpdpbusd.256"({{.*}}) : (vector<8xi32>, vector<32xi8>, vector<32xi8>) -> vector<8xi32>
+// CHECK-NOT: llvm.call_intrinsic
+func.func @avxvnni(%acc: vector<16xi32>, %u: vector<64xi8>, %s: vector<64xi8>) -> vector<16xi32>
+    attributes {ternary.kernel_row = "avxvnni"} {
+  %r = ternary.dot %acc, %u, %s {max_code = 255} : vector<16xi32>, vector<64xi8>
+  return %r : vector<16xi32>
+}
+
+// -----
+
+// A remainder is a minimum: what is below the divisor wraps round.
+// CHECK-LABEL: func.func @base3
+// CHECK-SAME: %[[B:.*]]: vector<64xi8>)
+// CHECK: %[[D:.*]] = arith.constant dense<81> : vector<64xi8>
+// CHECK: %[[S0:.*]] = arith.subi %[[B]], %[[D]]
+// CHECK: %[[M0:.*]] = arith.minui %[[B]], %[[S0]]
+// CHECK: %[[S1:.*]] = arith.subi %[[M0]], %[[D]]
+// CHECK: %[[LOW:.*]] = arith.minui %[[M0]], %[[S1]]
+// CHECK: %[[FIELDS:.*]] = llvm.call_intrinsic "llvm.x86.avx512.vpermi2var.qi.512"(%{{.*}}, %[[LOW]], %{{.*}})
+// CHECK: return %[[LOW]], %[[FIELDS]]
+func.func @base3(%b: vector<64xi8>) -> (vector<64xi8>, vector<64xi8>) attributes {ternary.kernel_row = "avx512vbmi"} {
+  %low = ternary.trits_below %b {divisor = 81} : vector<64xi8>
+  %fields = ternary.trits_to_fields %low : vector<64xi8>
+  return %low, %fields : vector<64xi8>, vector<64xi8>
+}
+
+// -----
+
+// CHECK-LABEL: func.func @top
+// CHECK-DAG: arith.cmpi uge, %{{.*}}, %{{.*}} : vector<32xi8>
+// CHECK-DAG: arith.cmpi uge, %{{.*}}, %{{.*}} : vector<32xi8>
+// CHECK: arith.addi
+func.func @top(%b: vector<32xi8>) -> vector<32xi8> attributes {ternary.kernel_row = "avx2"} {
+  %top = ternary.top_trit %b {divisor = 27} : vector<32xi8>
+  return %top : vector<32xi8>
+}
+
+// -----
+
+// CHECK-LABEL: func.func @widen
+// CHECK-COUNT-2: llvm.call_intrinsic "llvm.x86.avx2.pmadd.wd"
+// CHECK: arith.addi
+func.func @widen(%acc: vector<16xi32>, %pairs: vector<32xi16>) -> vector<16xi32> attributes {ternary.kernel_row = "avx2"} {
+  %r = ternary.add_pairs %acc, %pairs : vector<16xi32>, vector<32xi16>
+  return %r : vector<16xi32>
+}
+
+// -----
+
+// CHECK-LABEL: func.func @widen_generic
+// CHECK-NOT: llvm.call_intrinsic
+// CHECK: arith.shrsi
+func.func @widen_generic(%acc: vector<4xi32>, %pairs: vector<8xi16>) -> vector<4xi32> attributes {ternary.kernel_row = "generic"} {
+  %r = ternary.add_pairs %acc, %pairs : vector<4xi32>, vector<8xi16>
+  return %r : vector<4xi32>
+}

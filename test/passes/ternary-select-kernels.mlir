@@ -4,6 +4,31 @@
 // RUN: setun-opt %s --pass-pipeline='builtin.module(func.func(ternary-select-kernels{features=avx2,avx512f}))' | FileCheck %s -DROW=avx2
 // RUN: setun-opt %s --pass-pipeline='builtin.module(func.func(ternary-select-kernels))' | FileCheck %s -DROW=generic
 
+// RUN: setun-opt %s --pass-pipeline='builtin.module(func.func(ternary-select-kernels{features=avx2,avxvnni cpu=alderlake}))' | FileCheck %s -DROW=avxvnni
+// RUN: setun-opt %s --pass-pipeline='builtin.module(func.func(ternary-select-kernels{features=avx512f,avx512bw,avx512vl,avx512vnni,avx512vbmi cpu=znver4}))' | FileCheck %s -DROW=avx512vbmi
+
+// Bytes that are looked up make 1.6 bits a weight free where memory is slow; elsewhere two bits are cheaper to unpack. A
+// layout that is asked for is taken, and so are bytes as they are.
+// RUN: setun-opt %s --pass-pipeline='builtin.module(func.func(ternary-select-kernels{features=avx512f,avx512bw,avx512vl,avx512vnni,avx512vbmi cpu=znver4}))' | FileCheck %s --check-prefix=BASE3
+// RUN: setun-opt %s --pass-pipeline='builtin.module(func.func(ternary-select-kernels{features=avx2 cpu=x86-64-v3}))' | FileCheck %s --check-prefix=BITS
+// RUN: setun-opt %s --pass-pipeline='builtin.module(func.func(ternary-select-kernels{features=avx512f,avx512bw,avx512vl,avx512vnni,avx512vbmi cpu=znver4 format=r16k4f4}))' | FileCheck %s --check-prefix=BITS
+// RUN: setun-opt %s --pass-pipeline='builtin.module(func.func(ternary-select-kernels{features=avx2 cpu=x86-64-v3 format=r16k4t5}))' | FileCheck %s --check-prefix=BASE3
+// RUN: not setun-opt %s --pass-pipeline='builtin.module(func.func(ternary-select-kernels{format=dense}))' 2>&1 | FileCheck %s --check-prefix=FORMAT
+// BASE3-LABEL: func.func @free
+// BASE3: ternary.pack %{{.*}} {layout = #ternary.layout<r16k4t5, rows = 96, cols = 64>} : (tensor<96x64xi2>) -> tensor<2048xi8>
+// BASE3: ternary.pack_scales {{.*}} -> tensor<2x1x80xf32>
+// BASE3: ternary.matmul {{.*}} layout = #ternary.layout<r16k4t5, rows = 96, cols = 64>}
+// BASE3-LABEL: func.func @ternary
+// BASE3: layout = #ternary.layout<r16k4f4, rows = 2, cols = 4>
+// BITS-LABEL: func.func @free
+// BITS: ternary.matmul {{.*}} layout = #ternary.layout<r16k4f4, rows = 96, cols = 64>}
+// FORMAT: error: expects a format of auto, r16k4f4 or r16k4t5, got dense
+
+// Two-way dots isolate fields, which is worth doing once for many tokens; groups are not staged.
+// RUN: setun-opt %s --pass-pipeline='builtin.module(func.func(ternary-select-kernels{features=avx2 cpu=znver4}))' | FileCheck %s --check-prefix=STAGED
+// STAGED-LABEL: func.func @free
+// STAGED: kernel = #ternary.kernel<"avx2", tokens = 3, staged = 16>
+
 // A row that is asked for is taken if the features allow it.
 // RUN: setun-opt %s --pass-pipeline='builtin.module(func.func(ternary-select-kernels{features=avx2 row=generic}))' | FileCheck %s -DROW=generic
 // RUN: not setun-opt %s --pass-pipeline='builtin.module(func.func(ternary-select-kernels{features=avx2 row=avx512bw}))' 2>&1 | FileCheck %s --check-prefix=REFUSED
@@ -22,8 +47,19 @@
 // LONG-LABEL: func.func @too_long_binary
 // LONG: kernel = #ternary.kernel<"avx512bw"
 
+func.func @free(%x: tensor<?x64xi8>, %a: tensor<?xf32>, %c: tensor<?xi32>, %e: tensor<?x96xf32>) -> tensor<?x96xf32> {
+  %w = bitnet.weight "w" : tensor<96x64xi2>
+  %one = arith.constant dense<1.0> : tensor<1xf32>
+  %p = ternary.pack %w {layout = #ternary.layout<r16k4f4, rows = 96, cols = 64>} : (tensor<96x64xi2>) -> tensor<2048xi8>
+  %s = ternary.pack_scales %one {layout = #ternary.layout<r16k4f4, rows = 96, cols = 64>, row_counts = array<i64: 96>,
+    scales = [#bitnet.scales<tensor>], directions = [#bitnet.direction<multiply>]} : (tensor<1xf32>) -> tensor<2x1x64xf32>
+  %y = ternary.matmul %x, %p, %s act_scale(%a) sums(%c) outs(%e) {layout = #ternary.layout<r16k4f4, rows = 96, cols = 64>}
+    : (tensor<?x64xi8>, tensor<2048xi8>, tensor<2x1x64xf32>, tensor<?xf32>, tensor<?xi32>, tensor<?x96xf32>) -> tensor<?x96xf32>
+  return %y : tensor<?x96xf32>
+}
+
 // CHECK: func.func @ternary
-// CHECK: ternary.matmul {{.*}}kernel = #ternary.kernel<"[[ROW]]", tokens = {{[1-9][0-9]*}}>
+// CHECK: ternary.matmul {{.*}}kernel = #ternary.kernel<"[[ROW]]", tokens = {{[1-9][0-9]*}}
 func.func @ternary(%x: tensor<?x4xi8>, %p: tensor<64xi8>, %s: tensor<1x1x64xf32>, %c: tensor<?xi32>, %e: tensor<?x2xi32>)
     -> tensor<?x2xi32> {
   %y = ternary.matmul %x, %p, %s sums(%c) acc_outs(%e) {layout = #ternary.layout<r16k4f4, rows = 2, cols = 4>}
@@ -31,7 +67,7 @@ func.func @ternary(%x: tensor<?x4xi8>, %p: tensor<64xi8>, %s: tensor<1x1x64xf32>
   return %y : tensor<?x2xi32>
 }
 // CHECK: func.func @binary
-// CHECK: ternary.matmul {{.*}}kernel = #ternary.kernel<"[[ROW]]", tokens = {{[1-9][0-9]*}}>
+// CHECK: ternary.matmul {{.*}}kernel = #ternary.kernel<"[[ROW]]", tokens = {{[1-9][0-9]*}}
 func.func @binary(%x: tensor<?x4xi8>, %p: tensor<64xi8>, %s: tensor<1x1x128xf32>, %c: tensor<?xi32>, %e: tensor<?x2xi32>)
     -> tensor<?x2xi32> {
   %y = ternary.matmul %x, %p, %s sums(%c) acc_outs(%e) {layout = #ternary.layout<r16k4f8, rows = 2, cols = 4>}

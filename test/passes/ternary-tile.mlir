@@ -79,6 +79,52 @@ func.func @whole_panels(%x: memref<?x8xi8>, %p: memref<128xi8>, %s: memref<1x1x1
 
 // -----
 
+// Base 3: gate and up panels in turn make one unit; 130 rows are two units of 80. Five functions of a byte, solved.
+// CHECK-LABEL: func.func @base3_gated
+// CHECK: %[[UNITS:.*]] = arith.constant 2 : index
+// CHECK: arith.ceildivui %[[UNITS]],
+// CHECK: ternary.trits_below %{{.*}} {divisor = 81 : i64}
+// CHECK: ternary.trits_to_fields
+// CHECK-COUNT-5: ternary.dot
+// CHECK-NOT: ternary.dot
+// CHECK: ternary.trits_to_fields
+// CHECK: vector.maskedstore {{.*}} memref<?x130xf32>
+// CHECK: return
+func.func @base3_gated(%x: memref<?x8xi8>, %p: memref<512xi8>, %s: memref<4x1x80xf32>, %a: memref<?xf32>, %c: memref<?xi32>,
+                       %y: memref<?x130xf32>, %thread: index, %threads: index)
+    attributes {ternary.kernel, ternary.kernel_row = "avx512vbmi"} {
+  ternary.matmul %x, %p, %s act_scale(%a) sums(%c) outs(%y) {epilogue = #ternary.epilogue<relu2>,
+    layout = #ternary.layout<r16k4t5, rows = 260, cols = 8, order = gated>, kernel = #ternary.kernel<"avx512vbmi", tokens = 1>}
+    : (memref<?x8xi8>, memref<512xi8>, memref<4x1x80xf32>, memref<?xf32>, memref<?xi32>, memref<?x130xf32>) -> ()
+  return
+}
+
+// -----
+
+// Staged: from 16 tokens on the operands of a piece of a panel go to memory once, and two-way dots read them there.
+// CHECK-LABEL: func.func @staged
+// CHECK: memref.alloca() {alignment = 64 : i64} : memref<4x63x64xi8>
+// CHECK: memref.alloca() {alignment = 64 : i64} : memref<64x1x4x16xi32>
+// CHECK: arith.cmpi sge
+// CHECK: scf.if
+// CHECK: ternary.unpack
+// CHECK: vector.store {{.*}} memref<4x63x64xi8>
+// CHECK: vector.load {{.*}} memref<4x63x64xi8>
+// CHECK: ternary.dot_pairs
+// CHECK: ternary.add_pairs
+// CHECK: } else {
+// CHECK: ternary.unpack
+// CHECK: return
+func.func @staged(%x: memref<?x8xi8>, %p: memref<128xi8>, %s: memref<1x1x64xf32>, %c: memref<?xi32>, %y: memref<?x64xi32>,
+                  %thread: index, %threads: index) attributes {ternary.kernel, ternary.kernel_row = "avx2"} {
+  ternary.matmul %x, %p, %s sums(%c) acc_outs(%y)
+    {layout = #ternary.layout<r16k4f4, rows = 64, cols = 8>, kernel = #ternary.kernel<"avx2", tokens = 3, staged = 16>}
+    : (memref<?x8xi8>, memref<128xi8>, memref<1x1x64xf32>, memref<?xi32>, memref<?x64xi32>) -> ()
+  return
+}
+
+// -----
+
 // Linalg: the outermost loop is shared if it is parallel; otherwise the first thread does all.
 // CHECK-LABEL: func.func @parallel
 // CHECK-SAME: %{{[a-z0-9]*}}: memref<?x3xf32>, %[[T:[a-z0-9]*]]: index, %[[N:[a-z0-9]*]]: index)

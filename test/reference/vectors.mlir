@@ -86,3 +86,29 @@ func.func @dot_pairs() -> (vector<8xi16>, vector<8xi16>) {
   %1 = ternary.dot_pairs %acc, %u, %low {max_code = 2, steps = 63} : vector<8xi16>, vector<16xi8>
   return %0, %1 : vector<8xi16>, vector<8xi16>
 }
+
+// 2 + 3*0 + 9*1 + 27*2 + 81*1 = 146: below 81 are 65, two bits each 2 + 16 + 128, the top trit 1; 65 = 2*27 + 11.
+// CHECK-LABEL: @base3
+// CHECK-NEXT: [65, 65
+// CHECK-NEXT: [-110, -110
+// CHECK-NEXT: [1, 1
+// CHECK-NEXT: [11, 11
+// CHECK-NEXT: [2, 2
+func.func @base3() -> (vector<16xi8>, vector<16xi8>, vector<16xi8>, vector<16xi8>, vector<16xi8>) {
+  %b = arith.constant dense<146> : vector<16xi8>
+  %low = ternary.trits_below %b {divisor = 81} : vector<16xi8>
+  %fields = ternary.trits_to_fields %low : vector<16xi8>
+  %top = ternary.top_trit %b {divisor = 81} : vector<16xi8>
+  %rest = ternary.trits_below %low {divisor = 27} : vector<16xi8>
+  %third = ternary.top_trit %low {divisor = 27} : vector<16xi8>
+  return %low, %fields, %top, %rest, %third : vector<16xi8>, vector<16xi8>, vector<16xi8>, vector<16xi8>, vector<16xi8>
+}
+
+// CHECK-LABEL: @add_pairs
+// CHECK-NEXT: [-59998, -59998
+func.func @add_pairs() -> vector<4xi32> {
+  %acc = arith.constant dense<2> : vector<4xi32>
+  %pairs = arith.constant dense<-30000> : vector<8xi16>
+  %r = ternary.add_pairs %acc, %pairs : vector<4xi32>, vector<8xi16>
+  return %r : vector<4xi32>
+}

@@ -672,7 +672,7 @@ func.func private @layout_c2() attributes {a = #ternary.layout<r16k4f4, rows = 3
 
 // -----
 
-// expected-error @below {{expects a row of the kernel table (avx512vnni, avx512bw, avx2, generic), got fast}}
+// expected-error @below {{expects a row of the kernel table (avx512vbmi, avx512vnni, avx512bw, avxvnni, avx2, generic), got fast}}
 func.func private @kernel_c1() attributes {a = #ternary.kernel<"fast", tokens = 1>}
 
 // -----
@@ -693,5 +693,42 @@ func.func @dot_pairs_c1(%a: vector<32xi16>, %b: vector<64xi8>) {
 func.func @dot_pairs_c2(%a: vector<16xi16>, %b: vector<64xi8>) {
   // expected-error @below {{expects half as many lanes as bytes, got 'vector<16xi16>' and 'vector<64xi8>'}}
   %0 = ternary.dot_pairs %a, %b, %b {max_code = 2, steps = 1} : vector<16xi16>, vector<64xi8>
+  return
+}
+
+// -----
+
+// expected-error @below {{expects a number of tokens that is not negative for staging, got -1}}
+func.func private @kernel_c3() attributes {a = #ternary.kernel<"generic", tokens = 1, staged = -1>}
+
+// -----
+
+func.func @dot_c2(%a: vector<16xi32>, %b: vector<32xi8>) {
+  // expected-error @below {{expects a quarter as many lanes as bytes}}
+  %0 = ternary.dot %a, %b, %b {max_code = 2} : vector<16xi32>, vector<32xi8>
+  return
+}
+
+// -----
+
+func.func @trits_below_c1(%b: vector<64xi8>) {
+  // expected-error @below {{expects a divisor of 3, 9, 27 or 81, got 10}}
+  %0 = ternary.trits_below %b {divisor = 10} : vector<64xi8>
+  return
+}
+
+// -----
+
+func.func @top_trit_c1(%b: vector<64xi8>) {
+  // expected-error @below {{expects a divisor of 3, 9, 27 or 81, got 1}}
+  %0 = ternary.top_trit %b {divisor = 1} : vector<64xi8>
+  return
+}
+
+// -----
+
+func.func @add_pairs_c1(%a: vector<16xi32>, %b: vector<16xi16>) {
+  // expected-error @below {{expects twice as many pairs as lanes}}
+  %0 = ternary.add_pairs %a, %b : vector<16xi32>, vector<16xi16>
   return
 }
