@@ -1,7 +1,7 @@
 //===- TernaryLowerVectors.cpp - unpack and dot into target instructions ---------===//
 //
-// One lowering of ternary.dot, dot_pairs and add_pairs for each row of lib/Target/Kernels.def. All are exact: u is at most
-// max_code, s is any int8, and 16-bit partial sums are used only where their bound is proved from max_code.
+// One lowering of ternary.dot, dot_pairs and add_pairs for each row of lib/Target/Kernels.def. All are exact: u is at
+// most max_code, s is any int8, and 16-bit partial sums are used only where their bound is proved from max_code.
 //
 //===----------------------------------------------------------------------===//
 #include "lib/Target/Kernels.h"
@@ -31,8 +31,8 @@ Value part(OpBuilder &b, Location loc, Value value, int64_t from, int64_t lanes)
                                                ArrayRef<int64_t>{1});
 }
 
-/// `op` on pieces of at most `bytes` bytes; `one` makes a piece from its accumulator, unsigned and signed bytes, of which
-/// `perLane` make a lane.
+/// `op` on pieces of at most `bytes` bytes; `one` makes a piece from its accumulator, unsigned and signed bytes, of
+/// which `perLane` make a lane.
 template <typename Op, typename One>
 Value inPieces(OpBuilder &b, Location loc, Op op, int64_t bytes, int64_t perLane, One one) {
   int64_t total = cast<VectorType>(op.getU().getType()).getNumElements();
@@ -243,8 +243,8 @@ struct LowerTritsToFields : public OpRewritePattern<TritsToFieldsOp> {
         }
         return arith::ConstantOp::create(rewriter, loc, DenseElementsAttr::get(type, ArrayRef<int8_t>(entries)));
       };
-      rewriter.replaceOp(op, call(rewriter, loc, "llvm.x86.avx512.vpermi2var.qi.512", type,
-                                  {table(0), op.getBytes(), table(64)}));
+      rewriter.replaceOp(
+          op, call(rewriter, loc, "llvm.x86.avx512.vpermi2var.qi.512", type, {table(0), op.getBytes(), table(64)}));
       return success();
     }
     Value rest = op.getBytes(), fields = splat(rewriter, loc, type, 0);
@@ -298,7 +298,9 @@ struct TernaryLowerVectors : public setun::impl::TernaryLowerVectorsBase<Ternary
     if (failed(applyPatternsGreedily(func, std::move(patterns))))
       return signalPassFailure();
     bool left = false;
-    func.walk([&](Operation *op) { left |= isa<DotOp, DotPairsOp, AddPairsOp, UnpackOp, TritsBelowOp, TopTritOp, TritsToFieldsOp>(op); });
+    func.walk([&](Operation *op) {
+      left |= isa<DotOp, DotPairsOp, AddPairsOp, UnpackOp, TritsBelowOp, TopTritOp, TritsToFieldsOp>(op);
+    });
     if (left)
       signalPassFailure();
   }

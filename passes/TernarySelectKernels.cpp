@@ -31,8 +31,8 @@ Packing packingOf(WeightKind kind) {
 
 /// Whether the weights are not in bytes yet, so that their layout can change.
 bool isFree(MatmulOp op) {
-  return op.getPacked().getDefiningOp<PackOp>() && (op.getRowScales().getDefiningOp<PackScalesOp>() ||
-                                                    matchPattern(op.getRowScales(), m_Constant()));
+  return op.getPacked().getDefiningOp<PackOp>() &&
+         (op.getRowScales().getDefiningOp<PackScalesOp>() || matchPattern(op.getRowScales(), m_Constant()));
 }
 
 /// Lays the weights and scales of `op` out as `packing`.

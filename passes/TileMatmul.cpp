@@ -1,8 +1,8 @@
 //===- TileMatmul.cpp - loops of the packed matmul --------------------------------===//
 //
-// Threads split the units of output rows (a panel, or a gate and an up panel), so that each reads its weights once and in
-// order. For each unit and each tile of tokens: one pass over K with one accumulator of 16 lanes (16 rows of weights) for
-// each field and token, then the epilogue.
+// Threads split the units of output rows (a panel, or a gate and an up panel), so that each reads its weights once and
+// in order. For each unit and each tile of tokens: one pass over K with one accumulator of 16 lanes (16 rows of
+// weights) for each field and token, then the epilogue.
 //
 // A row of the kernel table with four-way dots does not take the fields of a byte apart. It sums dots of functions of
 // the byte that are linear in its fields, one for each field, and solves for the fields' own dots at the end:
@@ -14,8 +14,8 @@
 //       dot_3 = B - A,  dot_2 = A - 3 dot_3.
 //   base 3, by remainders   b mod 3^(i+1): triangular again, D_i - D_(i-1) = 3^i * dot_i.
 //
-// All of these divide exactly. Sums are exact in i32 for the K that Kernels.def allows; a division by a power of 3 is then
-// a multiplication by its inverse modulo 2^32.
+// All of these divide exactly. Sums are exact in i32 for the K that Kernels.def allows; a division by a power of 3 is
+// then a multiplication by its inverse modulo 2^32.
 //
 // A row with two-way dots isolates the fields. That costs as much as the dots of two tokens, so for many tokens the
 // operands of a piece of a panel are unpacked once, into the first cache ("staged").
@@ -172,7 +172,8 @@ SmallVector<Value> MatmulTiler::isolate(Value packed) {
 
 /// value / 3^power where that leaves no rest.
 Value MatmulTiler::exactDivide(Value value, int64_t power) {
-  uint32_t divisor = packing::powerOf3(power), inverse = divisor; // right to 3 bits: the square of odd numbers is 1 mod 8
+  uint32_t divisor = packing::powerOf3(power),
+           inverse = divisor; // right to 3 bits: the square of odd numbers is 1 mod 8
   for (int i = 0; i < 4; ++i)
     inverse *= 2 - divisor * inverse; // Newton: each step doubles the bits
   return power ? Value(arith::MulIOp::create(b, loc, value, v.splatI32(static_cast<int32_t>(inverse)))) : value;
@@ -510,8 +511,7 @@ void MatmulTiler::stagedTokens(Value unit, Value tokens, Value operands, Value s
         v.loop(v.index(0), size, 1, [&](Value step) {
           for (int64_t offset = 0; offset < 64; offset += bytes)
             for (auto [f, operand] : llvm::enumerate(operandsOf(packedAt(panel, v.add(first, step), offset, bytes))))
-              vector::StoreOp::create(b, loc, operand.bytes, operands,
-                                      ValueRange{v.index(f), step, v.index(offset)});
+              vector::StoreOp::create(b, loc, operand.bytes, operands, ValueRange{v.index(f), step, v.index(offset)});
         });
         SmallVector<int64_t> maxCodes;
         auto someTokens = [&](Value t, int64_t n) {

@@ -68,9 +68,9 @@ struct CompileOptions {
   bool probe = false;
   /// Row of the kernel table to use wherever it is exact; empty: the best. For tests.
   std::string forceKernel;
-  /// Layout of ternary weights (include/setun/Packing.h): "r16k4f4", "r16k4t5", "best" for what the cost model finds best
-  /// for each target, or "auto": the best for a single target, and for several the r16k4f4 that all share, for another
-  /// layout is another copy of the weights.
+  /// Layout of ternary weights (include/setun/Packing.h): "r16k4f4", "r16k4t5", "best" for what the cost model finds
+  /// best for each target, or "auto": the best for a single target, and for several the r16k4f4 that all share, for
+  /// another layout is another copy of the weights.
   std::string format = "auto";
   /// Cores that will run the model at once, for the cost model; 0: a few.
   unsigned runThreads = 0;

@@ -64,7 +64,8 @@ enum class RowOrder : uint8_t {
   Linear,
   /// Two matrices gate[F x K] and up[F x K], taken as one source of 2F rows (gate's first): with H = panelRows / 2, the
   /// first H rows of panel p are gate rows p*H .. p*H+H-1 and the last H rows are up rows of the same numbers. A gate
-  /// row and its up row share a lane and differ only in the field, so act(gate) * up needs no shuffle. Where a panel has
+  /// row and its up row share a lane and differ only in the field, so act(gate) * up needs no shuffle. Where a panel
+  /// has
   /// an odd number of fields, panels take turns: panel 2p holds panelRows gate rows, panel 2p + 1 the up rows of the
   /// same numbers.
   Gated,

@@ -170,7 +170,8 @@ bool Compilation::checkOptions() {
         return fail("kernel '" + options.forceKernel + "' needs " + row->features + ", which target '" + target.name +
                     "' does not have");
   }
-  if (options.format != "auto" && options.format != "best" && options.format != "r16k4f4" && options.format != "r16k4t5")
+  if (options.format != "auto" && options.format != "best" && options.format != "r16k4f4" &&
+      options.format != "r16k4t5")
     return fail("unknown format '" + options.format + "', expects auto, best, r16k4f4 or r16k4t5");
   if (options.emit == EmitStage::Object && targets.size() > 1)
     return fail("object code expects one target, got " + Twine(targets.size()) + " (" + list + ")");

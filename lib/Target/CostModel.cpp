@@ -80,13 +80,14 @@ KernelChoice setun::costOf(const KernelRow &row, WeightKind kind, const CpuModel
   }
   dots.load = 1;
 
-  // Registers: accumulators, the token's activations, a product on its way; where operands are unpacked in the loop, they
-  // and the constants that unpack them, of which memory operands can stand in for about half.
+  // Registers: accumulators, the token's activations, a product on its way; where operands are unpacked in the loop,
+  // they and the constants that unpack them, of which memory operands can stand in for about half.
   const int64_t constants = (static_cast<int64_t>(unpack.alu + unpack.permute) + 1) / 2;
   auto tokensFor = [&](int64_t others) {
     return std::clamp<int64_t>((registers - others) / static_cast<int64_t>(fields), 1, 6);
   };
-  const int64_t inLoop = tokensFor(static_cast<int64_t>(fields) + 1 + (fourWay ? 0 : 1) + std::min<int64_t>(constants, 6));
+  const int64_t inLoop =
+      tokensFor(static_cast<int64_t>(fields) + 1 + (fourWay ? 0 : 1) + std::min<int64_t>(constants, 6));
   const int64_t onStage = tokensFor(3);
 
   // A vector of weights for `tokens` tokens, loads of the packed bytes included.
@@ -115,8 +116,9 @@ KernelChoice setun::costOf(const KernelRow &row, WeightKind kind, const CpuModel
     choice.tokens = onStage;
     choice.staged = 16;
   }
-  const double fromMemory = threads == 1 ? cpu.coreBytes : threads == 0 ? (cpu.coreBytes + cpu.socketBytes) / 2
-                                                          : std::max(cpu.socketBytes, cpu.coreBytes / threads);
+  const double fromMemory = threads == 1   ? cpu.coreBytes
+                            : threads == 0 ? (cpu.coreBytes + cpu.socketBytes) / 2
+                                           : std::max(cpu.socketBytes, cpu.coreBytes / threads);
   choice.decode = 1000 / weights * std::max(direct(1), row.bytes / fromMemory);
   choice.prefill = 1000 / weights * many;
   return choice;

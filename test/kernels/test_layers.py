@@ -256,6 +256,9 @@ def inputs(name: str, tokens: int, columns: int) -> Arrays:
 
 
 FORMS = all_forms()
+# Rows that the widest target runs, with the layouts of ternary weights.
+WIDEST = "x86-64-v4+avx512vbmi+avx512vnni"
+WIDEST_ROWS = [(name, layout) for name in ROW_NAMES if name != "avxvnni" for layout in ("r16k4f4", "r16k4t5")]
 # For rows that the compiler would not choose on a target: some forms of each sort.
 SOME = tuple(name for i, name in enumerate(FORMS.columns) if i % 5 == 0)
 
@@ -267,9 +270,10 @@ def compiled(tmp_path_factory: pytest.TempPathFactory) -> Compiled:
 
 @pytest.fixture(scope="module")
 def forced(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> Compiled:
-    """The widest target with one kernel row throughout."""
-    flags = (f"--force-kernel={request.param}", "--no-self-test")
-    return FORMS.source.compiled(tmp_path_factory.mktemp("forced"), TARGETS[-1], *flags, only=SOME)
+    """The widest target with one kernel row and one layout throughout."""
+    row, layout = request.param
+    flags = (f"--force-kernel={row}", f"--format={layout}", "--no-self-test")
+    return FORMS.source.compiled(tmp_path_factory.mktemp("forced"), WIDEST, *flags, only=SOME)
 
 
 @pytest.fixture(scope="module")
@@ -308,11 +312,20 @@ def test_bits_of_the_interpreter(compiled: Compiled, reference: dict, target: st
     check(compiled, reference, target, threads, FORMS.columns)
 
 
-@pytest.mark.parametrize("forced", ROW_NAMES, indirect=True)
+@pytest.mark.parametrize("forced", WIDEST_ROWS, ids="-".join, indirect=True)
 def test_every_row_on_the_widest_target(forced: Compiled, reference: dict):
-    if not forced.targets()[TARGETS[-1]]:
-        pytest.skip(f"this CPU cannot run {TARGETS[-1]}")
-    check(forced, reference, TARGETS[-1], 2, SOME)
+    if not forced.targets()[WIDEST]:
+        pytest.skip(f"this CPU cannot run {WIDEST}")
+    check(forced, reference, WIDEST, 2, SOME)
+
+
+def test_all_forms_in_base_3(reference: dict, tmp_path: Path):
+    """The best row of the widest target in 1.6 bits, on one thread and on three."""
+    package = FORMS.source.compiled(tmp_path, WIDEST, "--format=r16k4t5", "--no-self-test")
+    if not package.targets()[WIDEST]:
+        pytest.skip(f"this CPU cannot run {WIDEST}")
+    check(package, reference, WIDEST, 1, FORMS.columns)
+    check(package, reference, WIDEST, 3, SOME)
 
 
 def test_a_token_does_not_depend_on_the_others(compiled: Compiled):

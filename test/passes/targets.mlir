@@ -22,7 +22,7 @@
 
 // Base 3 is taken apart by one look-up in two registers.
 // VBMI-LABEL: kernel_matmul_avx512vbmi_{{[0-9]+}}:
-// VBMI: vper{{[mi]+}}2b {{.*}}zmm
+// VBMI: vperm{{[it]}}2b {{.*}}zmm
 // VBMI: vpdpbusd {{.*}}zmm
 
 // BW-NOT: vpdpbusd

@@ -138,8 +138,8 @@ TEST_P(PackingShapes, RoundTripAndFormula) {
             }
             const int64_t field = i / 16, lane = i % 16;
             const int power[5] = {1, 3, 9, 27, 81};
-            expected[(p * blocks + k / 4) * 64 + lane * 4 + k % 4] += static_cast<uint8_t>(
-                base3 ? value * power[field] : value << (ternary ? 2 * field : field));
+            expected[(p * blocks + k / 4) * 64 + lane * 4 + k % 4] +=
+                static_cast<uint8_t>(base3 ? value * power[field] : value << (ternary ? 2 * field : field));
           }
       EXPECT_EQ(packed, expected);
 
@@ -160,7 +160,7 @@ TEST_P(PackingShapes, RoundTripAndFormula) {
 
 INSTANTIATE_TEST_SUITE_P(All, PackingShapes,
                          testing::Combine(testing::Values(WeightKind::Ternary, WeightKind::Binary,
-                                                           WeightKind::TernaryBase3),
+                                                          WeightKind::TernaryBase3),
                                           testing::Values(RowOrder::Linear, RowOrder::Gated)));
 
 TEST(Packing, Base3BytesByHand) {
@@ -169,10 +169,10 @@ TEST(Packing, Base3BytesByHand) {
   EXPECT_EQ(shape.panels(), 2);
   EXPECT_EQ(shape.bytes(), 128);
   std::vector<int8_t> codes(81 * 2, 0);
-  codes[0] = 1, codes[1] = -1;                     // row 0
-  codes[16 * 2] = -1, codes[16 * 2 + 1] = 1;       // row 16
-  codes[64 * 2] = 1, codes[64 * 2 + 1] = -1;       // row 64
-  codes[80 * 2] = -1;                              // row 80, alone in the second panel
+  codes[0] = 1, codes[1] = -1;               // row 0
+  codes[16 * 2] = -1, codes[16 * 2 + 1] = 1; // row 16
+  codes[64 * 2] = 1, codes[64 * 2 + 1] = -1; // row 64
+  codes[80 * 2] = -1;                        // row 80, alone in the second panel
   const std::vector<uint8_t> packed = pack(shape, codes);
   std::vector<uint8_t> expected(128, 121); // 1 + 3 + 9 + 27 + 81
   expected[0] = 121 + 1 - 3 + 81;
