@@ -133,6 +133,7 @@ typedef struct setun_tensor_info {
   int32_t rank;
   const int64_t *shape;       /* sizes; -1 where the dimension is a symbol */
   const char *const *symbols; /* symbols; NULL where the dimension is fixed */
+  int64_t below;              /* inputs of i64: elements must lie in [0, below); 0: no such limit */
 } setun_tensor_info;
 
 typedef struct setun_target_info {

@@ -67,4 +67,5 @@ PYBIND11_MODULE(_setun, module) {
       "Features of this CPU that the operating system supports too, by their LLVM names.");
   definePackage(module);
   defineSession(module);
+  defineLimits(module);
 }

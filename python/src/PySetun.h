@@ -46,6 +46,7 @@ struct Session {
 
 void definePackage(pybind11::module_ &module);
 void defineSession(pybind11::module_ &module);
+void defineLimits(pybind11::module_ &module);
 
 } // namespace python
 } // namespace setun

@@ -241,6 +241,7 @@ setun_status setun_package_tensor(const setun_package *package, uint32_t entry, 
     info->rank = static_cast<int32_t>(tensor.shape.size());
     info->shape = tensor.sizes.data();
     info->symbols = tensor.symbolNames.data();
+    info->below = tensor.below;
     return Status();
   });
 }
