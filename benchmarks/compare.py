@@ -40,6 +40,8 @@ from typing import Any
 ROOT = Path(__file__).resolve().parent.parent
 TESTS = ("prefill", "decode")
 STACK_BYTES = 64 << 20
+# Prints JSON with the GB/s that so many threads read.
+BANDWIDTH = [str(ROOT / "build" / "bin" / "setun-bench"), "--limits", "--rounds", "1", "--json", "--threads"]
 
 
 class Failure(Exception):
@@ -154,7 +156,7 @@ class Engine:
 
 
 class Setun(Engine):
-    """A package of ours, by benchmarks/decode.py."""
+    """A package of ours, by `setun bench`."""
 
     kind = "setun"
 
@@ -166,9 +168,9 @@ class Setun(Engine):
         require_file(self.model, "the package", "make it with: setun compile")
 
     def measure(self, test: Test, timeout: float) -> float:
-        prompt, generated = (test.tokens, 1) if test.name == "prefill" else (1, test.tokens)
+        prompt, generated = (test.tokens, 0) if test.name == "prefill" else (0, test.tokens)
         command = [*self.command, str(self.model), "--threads", str(test.threads), "--prompt-tokens", str(prompt)]
-        command += ["--gen-tokens", str(generated), "--rounds", "1", "--json"]
+        command += ["--gen-tokens", str(generated), "--rounds", "1", "--no-limits", "--json"]
         text = execute(command, timeout, dict(os.environ))
         speed, facts = read_setun(text, test)
         self.facts.update(facts)
@@ -176,7 +178,7 @@ class Setun(Engine):
 
 
 def read_setun(text: str, test: Test) -> tuple[float, dict[str, Any]]:
-    """Tokens/s of `test` from the JSON of benchmarks/decode.py."""
+    """Tokens/s of `test` from the JSON of `setun bench`, and what a decoded token needs."""
     try:
         runs = [run for run in json.loads(text)["runs"] if run["threads"] == test.threads]
         speed = float(runs[0][f"{test.name}_tok_s"])
@@ -184,7 +186,8 @@ def read_setun(text: str, test: Test) -> tuple[float, dict[str, Any]]:
         raise Failure(
             f"printed no figure for {test.name} on {test.threads} threads: {tail(text) or 'nothing'}"
         ) from None
-    return speed, {"model_bytes": runs[0]["bytes_per_token"]} if "bytes_per_token" in runs[0] else {}
+    known = test.name == "decode" and "bytes_per_token" in runs[0]
+    return speed, {"model_bytes": runs[0]["bytes_per_token"]} if known else {}
 
 
 class LlamaBench(Engine):
@@ -658,11 +661,16 @@ def cpu_name() -> str:
     return found.group(1).strip() if found else platform.machine()
 
 
-def bandwidth_by(program: Path) -> Callable[[int], float]:
+def bandwidth_by(command: list[str]) -> Callable[[int], float]:
     """Measures GB/s read from memory by so many threads."""
 
     def measure(threads: int) -> float:
-        return float(execute([str(program), str(threads)], 120.0, dict(os.environ)))
+        text = execute([*command, str(threads)], 120.0, dict(os.environ))
+        try:
+            found = json.loads(text)
+            return float(found["limits"][0]["dram_read_gb_s"] if isinstance(found, dict) else found)
+        except (ValueError, KeyError, IndexError, TypeError):
+            raise Failure(f"{command[0]} printed no bandwidth: {tail(text) or 'nothing'}") from None
 
     return measure
 
@@ -744,16 +752,15 @@ def parser() -> argparse.ArgumentParser:
     add("--output", type=Path, metavar="DIR", help="where to write compare.md, .json and .png (default: only print)")
     add(
         "--setun",
-        default=shlex.join([sys.executable, str(ROOT / "benchmarks" / "decode.py")]),
+        default=shlex.join([sys.executable, "-m", "setun", "bench"]),
         metavar="COMMAND",
-        help="the program that measures our packages (default: benchmarks/decode.py)",
+        help="the program that measures our packages (default: setun bench)",
     )
     add(
         "--bandwidth",
-        type=Path,
-        default=ROOT / "build" / "bin" / "read_bandwidth",
-        metavar="PROGRAM",
-        help="prints the GB/s that a number of threads reads (default: build/bin/read_bandwidth)",
+        default=shlex.join(BANDWIDTH),
+        metavar="COMMAND",
+        help="prints the GB/s that a number of threads, its last argument, reads (default: setun-bench --limits ...)",
     )
     return result
 
@@ -786,8 +793,9 @@ def main(argv: list[str] | None = None) -> int:
     arguments = parser().parse_args(argv)
     try:
         engines = make_engines(arguments)
-        if shutil.which(str(arguments.bandwidth)) is None:
-            raise Failure(f"{arguments.bandwidth} is missing; build it with: ninja -C build benchmarks")
+        bandwidth = shlex.split(arguments.bandwidth)
+        if not bandwidth or shutil.which(bandwidth[0]) is None:
+            raise Failure(f"{arguments.bandwidth} is missing; build it with: scripts/build")
         if arguments.output:
             arguments.output.mkdir(parents=True, exist_ok=True)
     except (Failure, OSError) as failure:
@@ -815,7 +823,7 @@ def main(argv: list[str] | None = None) -> int:
         print(text, file=sys.stderr, flush=True)
 
     try:
-        run_rounds(engines, results, arguments.rounds, arguments.timeout, bandwidth_by(arguments.bandwidth), say)
+        run_rounds(engines, results, arguments.rounds, arguments.timeout, bandwidth_by(bandwidth), say)
     except Failure as failure:
         print(f"compare.py: the read bandwidth was not measured: {failure}", file=sys.stderr)
         return 1

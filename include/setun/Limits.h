@@ -1,7 +1,7 @@
 //===- Limits.h - what this machine can do at best --------------*- C++ -*-===//
 //
-// Speeds of packages mean little by themselves: decoding is bound by how fast memory can be read, prefill by how fast the
-// CPU multiplies bytes. This measures both, with as many threads as the package gets. A library of its own
+// Speeds of packages mean little by themselves: decoding is bound by how fast memory can be read, prefill by how fast
+// the CPU multiplies bytes. This measures both, with as many threads as the package gets. A library of its own
 // (setun_limits), for tools; the runtime does not need it.
 //
 //===----------------------------------------------------------------------===//

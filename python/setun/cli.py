@@ -1,4 +1,4 @@
-"""The command line: `setun compile | lint | inspect | generate | verify`.
+"""The command line: `setun compile | lint | inspect | generate | bench | verify`.
 
 Exit status: 0 done, 1 a check failed, 2 wrong usage or input. Results go to standard output, progress and messages to
 standard error. torch is imported only by the commands that read checkpoints.
@@ -52,6 +52,21 @@ def _threads(text: str) -> int:
     if value > MAX_THREADS:
         raise argparse.ArgumentTypeError(f"expects at most {MAX_THREADS} threads, got {text!r}")
     return value
+
+
+def _thread_list(text: str) -> list[int]:
+    try:
+        values = [int(part) for part in text.split(",")]
+    except ValueError:
+        values = [0]
+    if any(not 1 <= value <= MAX_THREADS for value in values):
+        raise argparse.ArgumentTypeError(f"expects numbers from 1 to {MAX_THREADS} with commas between, got {text!r}")
+    return values
+
+
+def _default_threads() -> list[int]:
+    cpus = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return sorted({1, min(cpus, MAX_THREADS)})
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -124,6 +139,49 @@ def _parser() -> argparse.ArgumentParser:
     generate.add_argument("--ignore-eos", action="store_true", help="do not stop at the model's stop tokens")
     generate.add_argument("--quiet", action="store_true", help="no timing at the end")
     generate.set_defaults(run=_generate)
+
+    bench = commands.add_parser(
+        "bench",
+        help="measure the speed of a language model",
+        description="Measure prefill and decode of a language-model package beside what this machine can do at best: "
+        "decode by how fast memory is read, prefill by how fast bytes are multiplied. Limits and model are measured in "
+        "turn; medians are printed with the smallest and largest.",
+        epilog="Only ratios of figures that were measured together mean anything on a machine that others use, too.",
+    )
+    bench.add_argument("package", metavar="MODEL.setun", type=Path)
+    bench.add_argument(
+        "--prompt-tokens",
+        type=_count,
+        default=512,
+        metavar="N",
+        help="length of the prompt of the prefill test, given at once (default 512; 0: no such test)",
+    )
+    bench.add_argument(
+        "--gen-tokens",
+        type=_count,
+        default=128,
+        metavar="N",
+        help="tokens of the decode test, each chosen by the one before (default 128; 0: no such test)",
+    )
+    bench.add_argument(
+        "--depth", type=_count, default=0, metavar="N", help="tokens in the session before each test (default 0)"
+    )
+    bench.add_argument(
+        "--threads",
+        type=_thread_list,
+        default=_default_threads(),
+        metavar="N,...",
+        help="numbers of threads, each measured by itself (default: 1 and one for each CPU)",
+    )
+    bench.add_argument(
+        "--rounds", type=_positive, default=5, metavar="N", help="measure everything N times (default 5)"
+    )
+    bench.add_argument("--target", metavar="NAME", help="use this code section instead of the best for this CPU")
+    bench.add_argument("--profile", action="store_true", help="print where the time goes, operation by operation")
+    bench.add_argument("--plot", type=Path, metavar="FILE.png", help="draw where the time goes")
+    bench.add_argument("--no-limits", action="store_true", help="leave the machine's limits out")
+    bench.add_argument("--json", action="store_true", help="print everything as JSON")
+    bench.set_defaults(run=_bench)
 
     verify = commands.add_parser(
         "verify",
@@ -228,6 +286,12 @@ def _inspect(options: argparse.Namespace) -> int:
 
 def _generate(options: argparse.Namespace) -> int:
     from setun.generate import run
+
+    return run(options)
+
+
+def _bench(options: argparse.Namespace) -> int:
+    from setun.bench import run
 
     return run(options)
 

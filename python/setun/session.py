@@ -71,6 +71,10 @@ class Package:
         """Contents of the files that travel in the package, by name."""
         return self._native.files
 
+    def operations(self, entry: str) -> list[dict[str, Any]]:
+        """What an entry consists of, in the code section that sessions use."""
+        return self._native.operations(entry)
+
     def check_weights(self) -> None:
         """Reads all weights and compares their checksum; opening a package checks everything else.
 
@@ -113,6 +117,29 @@ class Session:
             return self._native.run(entry, dict(inputs))
         except self._error as error:
             raise SetunError(f"{entry}: {error}") from error
+
+    def decode(self, entry: str, token: int, count: int) -> np.ndarray:
+        """Runs an entry `count` times on one token, first the given one, then the likeliest; returns those chosen.
+
+        Raises:
+            SetunError: the entry takes more than tokens, gives neither ids nor logits, or the session is full.
+        """
+        try:
+            return self._native.decode(entry, token, count)
+        except self._error as error:
+            raise SetunError(f"{entry}: {error}") from error
+
+    def reset(self) -> None:
+        """Empties the session."""
+        self._native.reset()
+
+    def profile(self, on: bool) -> None:
+        """Turns the taking of times on, starting from zero, or off; results do not change."""
+        self._native.profile(on)
+
+    def times(self, entry: str) -> dict[str, Any]:
+        """Times since `profile(True)`: runs, seconds, and for each operation (count, seconds) of each thread."""
+        return self._native.times(entry)
 
     @property
     def position(self) -> int:

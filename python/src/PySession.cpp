@@ -1,6 +1,7 @@
 //===- PySession.cpp - setun._setun.Session -------------------------------===//
 #include "PySetun.h"
 
+#include <algorithm>
 #include <array>
 #include <vector>
 
@@ -115,6 +116,109 @@ py::dict run(Session &session, const std::string &entryName, const py::dict &inp
   return results;
 }
 
+/// Index of the largest; of equal ones the first. Blocks without anything larger, nearly all, are one comparison a
+/// vector.
+int64_t largest(const std::vector<float> &values, size_t begin) {
+  constexpr size_t block = 64;
+  size_t best = begin;
+  for (size_t i = begin; i < values.size(); i += block) {
+    const size_t end = std::min(i + block, values.size());
+    const float bound = values[best];
+    bool larger = false;
+    for (size_t k = i; k < end; ++k)
+      larger |= values[k] > bound;
+    if (larger)
+      for (size_t k = i; k < end; ++k)
+        if (values[k] > values[best])
+          best = k;
+  }
+  return static_cast<int64_t>(best - begin);
+}
+
+/// Tensors of an entry that takes one token and gives the next, or the logits to choose it by.
+class Decoder {
+public:
+  Decoder(const Session &session, const std::string &entryName) : session(session.handle.get()) {
+    setun_package *package = session.package.get();
+    setun_entry_info info;
+    check(setun_package_find_entry(package, entryName.c_str(), &entry));
+    check(setun_package_entry(package, entry, &info));
+    auto wrong = [&](const std::string &what) {
+      return StatusError(SETUN_ERROR_INVALID_ARGUMENT, "entry '" + entryName + "' " + what);
+    };
+    setun_tensor_info tensor;
+    for (uint32_t i = 0; i < info.num_inputs; ++i) {
+      check(setun_package_tensor(package, entry, SETUN_INPUT, i, &tensor));
+      const std::string name = tensor.name;
+      if (tensor.dtype != SETUN_I64 || tensor.rank != 1 || (name != "tokens" && name != "k"))
+        throw wrong("has the input '" + name + "', expects tokens and at most a count 'k'");
+      inputs.push_back({name == "k" ? &one : &token, SETUN_I64, 1, &one});
+      hasTokens |= name == "tokens";
+    }
+    if (!hasTokens)
+      throw wrong("has no input 'tokens'");
+    shapes.resize(info.num_outputs);
+    ids.resize(info.num_outputs);
+    logits.resize(info.num_outputs);
+    for (uint32_t i = 0; i < info.num_outputs; ++i) {
+      check(setun_package_tensor(package, entry, SETUN_OUTPUT, i, &tensor));
+      int32_t rank = 0;
+      check(
+          setun_session_output_shape(this->session, entry, inputs.data(), info.num_inputs, i, &rank, shapes[i].data()));
+      size_t count = 1;
+      for (int32_t d = 0; d < rank; ++d)
+        count *= static_cast<size_t>(shapes[i][d]);
+      void *data = nullptr;
+      if (tensor.dtype == SETUN_I64 && tensor.name == std::string("ids")) {
+        ids[i].resize(count);
+        data = ids[i].data();
+        chosen = i;
+      } else if (tensor.dtype == SETUN_F32 && tensor.name == std::string("logits")) {
+        logits[i].resize(count);
+        data = logits[i].data();
+        vocabulary = rank ? static_cast<size_t>(shapes[i][rank - 1]) : 1;
+        scored = i;
+      } else {
+        throw wrong("has the output '" + std::string(tensor.name) + "', expects ids or logits");
+      }
+      outputs.push_back({data, tensor.dtype, rank, shapes[i].data()});
+    }
+    if (chosen == SIZE_MAX && scored == SIZE_MAX)
+      throw wrong("has neither ids nor logits");
+  }
+
+  /// Runs a token and returns the next; to be called without the interpreter's lock.
+  int64_t next(int64_t previous) {
+    token = previous;
+    check(setun_session_run(session, entry, inputs.data(), static_cast<uint32_t>(inputs.size()), outputs.data(),
+                            static_cast<uint32_t>(outputs.size())));
+    return chosen != SIZE_MAX ? ids[chosen].front() : largest(logits[scored], logits[scored].size() - vocabulary);
+  }
+
+private:
+  setun_session *session;
+  uint32_t entry = 0;
+  int64_t token = 0, one = 1;
+  bool hasTokens = false;
+  size_t chosen = SIZE_MAX, scored = SIZE_MAX, vocabulary = 0;
+  std::vector<setun_tensor> inputs, outputs;
+  std::vector<std::array<int64_t, SETUN_MAX_RANK>> shapes;
+  std::vector<std::vector<int64_t>> ids;
+  std::vector<std::vector<float>> logits;
+};
+
+py::array_t<int64_t> decode(Session &session, const std::string &entry, int64_t token, int64_t count) {
+  if (count < 0)
+    throw StatusError(SETUN_ERROR_INVALID_ARGUMENT, "expects a count of at least 0, got " + std::to_string(count));
+  Decoder decoder(session, entry);
+  py::array_t<int64_t> result(count);
+  int64_t *tokens = result.mutable_data();
+  py::gil_scoped_release release;
+  for (int64_t i = 0; i < count; ++i)
+    tokens[i] = token = decoder.next(token);
+  return result;
+}
+
 py::dict times(const Session &session, const std::string &entryName) {
   setun_package *package = session.package.get();
   uint32_t entry = 0;
@@ -155,6 +259,10 @@ Raises ArgumentError for wrong inputs and CapacityError if the tokens do not fit
       .def(
           "reset", [](Session &session) { check(setun_session_reset(session.handle.get())); },
           "Empties the session: state zero, position 0.")
+      .def("decode", &decode, py::arg("entry"), py::arg("token"), py::arg("count"),
+           R"(Runs an entry `count` times on one token, first the given one, then the likeliest of those before.
+
+The entry takes tokens (and k, which is 1) and gives ids or logits. Returns the tokens chosen.)")
       .def(
           "profile", [](Session &session, bool on) { check(setun_session_profile(session.handle.get(), on)); },
           py::arg("on"), "Turns the taking of times on, starting from zero, or off; results do not change.")

@@ -94,8 +94,7 @@ __attribute__((target("avx512f"))) uint64_t readAvx512(const uint8_t *chunk) {
   return all;
 }
 
-template <unsigned Streams, unsigned Ahead>
-__attribute__((target("avx2"))) uint64_t readAvx2(const uint8_t *chunk) {
+template <unsigned Streams, unsigned Ahead> __attribute__((target("avx2"))) uint64_t readAvx2(const uint8_t *chunk) {
   constexpr size_t part = kChunk / Streams;
   __m256i acc[4] = {};
   for (size_t i = 0; i < part; i += 128)
@@ -189,8 +188,8 @@ size_t readSize(const char *path) {
 size_t defaultBytes() {
   size_t cache = 0;
   for (int level = 2; level <= 4; ++level)
-    cache = std::max(
-        cache, readSize(("/sys/devices/system/cpu/cpu0/cache/index" + std::to_string(level) + "/size").c_str()));
+    cache = std::max(cache,
+                     readSize(("/sys/devices/system/cpu/cpu0/cache/index" + std::to_string(level) + "/size").c_str()));
   size_t bytes = std::max(size_t(512) << 20, 8 * cache);
   const long pages = ::sysconf(_SC_AVPHYS_PAGES), page = ::sysconf(_SC_PAGESIZE);
   if (pages > 0 && page > 0)
@@ -425,7 +424,8 @@ double Limits::Impl::multiply(const MultiplyMethod &method, double wanted) {
     seconds = together([&](unsigned) { sink += static_cast<uint64_t>(method.run(count, operands.data())); });
     if (seconds >= wanted)
       break;
-    count = static_cast<uint64_t>(static_cast<double>(count) * std::min(10.0, 1.2 * wanted / std::max(seconds, 1e-6))) + 1;
+    count =
+        static_cast<uint64_t>(static_cast<double>(count) * std::min(10.0, 1.2 * wanted / std::max(seconds, 1e-6))) + 1;
   }
   return 2 * method.macs * static_cast<double>(count) * threads / seconds / 1e9;
 }
@@ -440,8 +440,7 @@ Limits::Impl::Impl(unsigned threadCount, size_t bytes, const std::string &featur
   const std::string cpu = "," + std::string(detected) + ",", allowed = "," + features + ",";
   auto has = [&](const char *name) {
     const std::string wanted = "," + std::string(name) + ",";
-    return cpu.find(wanted) != std::string::npos &&
-           (features.empty() || allowed.find(wanted) != std::string::npos);
+    return cpu.find(wanted) != std::string::npos && (features.empty() || allowed.find(wanted) != std::string::npos);
   };
 
   // The last chunk is only there to be prefetched. Whoever reads a part writes it first.

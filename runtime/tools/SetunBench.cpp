@@ -31,7 +31,8 @@ constexpr int kUsage = 2;
 constexpr uint32_t kMaxThreads = 1024;
 constexpr size_t kPage = 4096;
 
-const char kHelp[] = R"(usage: setun-bench MODEL.setun [--entry NAME] [--dim SYMBOL=N,...]... [--threads N,...] [options]
+const char kHelp[] =
+    R"(usage: setun-bench MODEL.setun [--entry NAME] [--dim SYMBOL=N,...]... [--threads N,...] [options]
        setun-bench --limits [--threads N,...] [--rounds N] [--json]
 
 Times one entry of a package on random inputs, beside what this machine can do at best: how fast it reads memory, and how
@@ -125,8 +126,7 @@ std::string parseArguments(const std::vector<std::string> &arguments, Options &o
     } else if (name == "--dim") {
       const size_t split = value.find('=');
       auto &dim = options.dims.emplace_back(value.substr(0, split), std::vector<int64_t>());
-      if (split == 0 || split == std::string::npos ||
-          !parseList(value.substr(split + 1), int64_t(1) << 40, dim.second))
+      if (split == 0 || split == std::string::npos || !parseList(value.substr(split + 1), int64_t(1) << 40, dim.second))
         return "--dim expects SYMBOL=N,... with numbers of at least 1, got '" + value + "'";
     } else if (name == "--threads") {
       if (!parseList(value, kMaxThreads, options.threads))
@@ -143,7 +143,7 @@ std::string parseArguments(const std::vector<std::string> &arguments, Options &o
       if (!parseNumber(value, INT64_MAX, options.context))
         return "--context expects a number of at least 1, got '" + value + "'";
     } else {
-      return "unknown option " + arguments[i];
+      return "unknown option " + name;
     }
   }
   if (options.limits && !options.package.empty())
@@ -322,7 +322,9 @@ std::string makeTensor(const char *name, setun_dtype dtype, std::vector<int64_t>
 void fillRandom(Tensor &tensor, int64_t below, Random &random) {
   const size_t count = tensor.data.size() / setun_dtype_size(tensor.dtype);
   auto value = [&] { return 2 * random.unit() - 1; };
-  auto put = [&](size_t i, auto element) { std::memcpy(tensor.data.data() + i * sizeof(element), &element, sizeof(element)); };
+  auto put = [&](size_t i, auto element) {
+    std::memcpy(tensor.data.data() + i * sizeof(element), &element, sizeof(element));
+  };
   for (size_t i = 0; i < count; ++i)
     switch (tensor.dtype) {
     case SETUN_F32:
@@ -505,7 +507,8 @@ std::string Bench::prepare(Case &one) {
     int32_t rank = 0;
     int64_t shape[SETUN_MAX_RANK];
     if (setun_package_tensor(package.get(), entry, SETUN_OUTPUT, i, &tensor) != SETUN_OK ||
-        setun_session_output_shape(one.session.get(), entry, one.in.data(), info.num_inputs, i, &rank, shape) != SETUN_OK)
+        setun_session_output_shape(one.session.get(), entry, one.in.data(), info.num_inputs, i, &rank, shape) !=
+            SETUN_OK)
       return setun_last_error();
     if (std::string message = makeTensor(tensor.name, tensor.dtype, std::vector<int64_t>(shape, shape + rank),
                                          one.outputs.emplace_back());
@@ -519,8 +522,7 @@ std::string Bench::prepare(Case &one) {
     setun_operation_info operation;
     if (setun_package_operation(package.get(), entry, i, &operation) != SETUN_OK)
       return setun_last_error();
-    const double rows =
-        static_cast<double>(operation.rows_symbol ? sizeOf(operation.rows_symbol) : operation.rows);
+    const double rows = static_cast<double>(operation.rows_symbol ? sizeOf(operation.rows_symbol) : operation.rows);
     one.weightBytes += static_cast<double>(operation.weight_bytes) + rows * static_cast<double>(operation.row_bytes);
     one.int8Ops += 2 * rows * static_cast<double>(operation.int8_macs);
     one.floatOps += 2 * rows * static_cast<double>(operation.float_macs);
@@ -570,8 +572,8 @@ void Bench::print() {
   std::printf("entry %s, weights %s\n", info.name, options.cold ? "from memory" : "wherever the run before left them");
   for (const Machine &machine : machines)
     machine.print();
-  std::printf("\n%-16s %7s %11s %24s %9s %6s %10s %6s\n", "sizes", "threads", "time", "least to most", "GB/s", "of", "Gop/s",
-              "of");
+  std::printf("\n%-16s %7s %11s %24s %9s %6s %10s %6s\n", "sizes", "threads", "time", "least to most", "GB/s", "of",
+              "Gop/s", "of");
   for (Case &one : cases) {
     const Machine &machine = machineOf(one);
     std::printf("%-16s %7u %11s %24s %9.2f %5.1f%% %10.2f %5.1f%%\n", one.dimText().c_str(), one.threads,
@@ -627,8 +629,9 @@ std::string Bench::operationsAsJson(const Case &one) {
     }
     text += std::string(i ? ", " : "") + "{\"kind\": " + quoted(operation.kind) +
             ", \"detail\": " + quoted(operation.detail) + ", \"shape\": " + quoted(operation.shape) +
-            ", \"name\": " + quoted(operation.name) + ", \"seconds\": " +
-            number(nanoseconds * 1e-9 / static_cast<double>(std::max<uint64_t>(whole.count, 1))) + "}";
+            ", \"name\": " + quoted(operation.name) +
+            ", \"seconds\": " + number(nanoseconds * 1e-9 / static_cast<double>(std::max<uint64_t>(whole.count, 1))) +
+            "}";
   }
   return "[" + text + "]";
 }

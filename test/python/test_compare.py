@@ -136,7 +136,7 @@ row = {"n_prompt": prompt, "n_gen": generated, "n_threads": threads, "avg_ts": s
 print("[" + json.dumps(row) + "]")
 """
 
-# A program that answers like benchmarks/decode.py.
+# A program that answers like `setun bench`.
 FAKE_SETUN = """
 import json, sys
 words = dict(zip(sys.argv[2::2], sys.argv[3::2]))
@@ -294,7 +294,7 @@ def test_wrong_use(bench: Bench, capsys: pytest.CaptureFixture[str]) -> None:
     for words, message in [
         ([*package, *bandwidth, *twice], "two engines are called 'a'"),
         ([*package, *bandwidth, "--peer-args", "b=-fa 1"], "--peer-args names 'b', which is no llama-bench peer"),
-        ([*package, "--bandwidth", "/nowhere"], "/nowhere is missing; build it with: ninja -C build benchmarks"),
+        ([*package, "--bandwidth", "/nowhere"], "/nowhere is missing; build it with: scripts/build"),
     ]:
         assert bench.compare.main(words) == 2
         assert message in capsys.readouterr().err
@@ -308,6 +308,17 @@ def test_wrong_use(bench: Bench, capsys: pytest.CaptureFixture[str]) -> None:
             bench.compare.main(words)
         assert exit_.value.code == 2
         assert message in capsys.readouterr().err
+
+
+def test_bandwidth(compare: ModuleType) -> None:
+    def by(text: str) -> float:
+        return compare.bandwidth_by([sys.executable, "-c", f"print({text!r})"])(1)
+
+    assert by("12.5") == 12.5
+    assert by('{"limits": [{"threads": 1, "dram_read_gb_s": 31.5}]}') == 31.5
+    for text in ("", "{}", "none"):
+        with pytest.raises(compare.Failure, match="printed no bandwidth"):
+            by(text)
 
 
 def test_table(compare: ModuleType) -> None:
