@@ -30,7 +30,7 @@ using namespace setun;
 
 namespace {
 /// Tokens that share a staged piece of a panel, and steps of K of a piece: both lie in the first cache together.
-constexpr int64_t kStagedTokens = 64, kStagedSteps = 63;
+constexpr int64_t kStagedTokens = 48, kStagedSteps = 63;
 
 class MatmulTiler {
 public:
@@ -94,6 +94,10 @@ private:
   }
   Value panelOf(Value unit, int64_t index) { return v.add(v.mul(unit, panelsPerUnit), index); }
 
+  /// Fields whose accumulators, with their operands, the activations and a product, the registers hold.
+  int64_t fieldsAtOnce(int64_t tokens) const {
+    return std::clamp<int64_t>((row->registers() - 2) / (tokens + 1), 1, fields);
+  }
   void tokenTile(Value unit, Value token, int64_t tokens);
   void directTokens(Value unit, Value tokens);
   void stagedTokens(Value unit, Value tokens, Value operands, Value sums);
@@ -513,40 +517,42 @@ void MatmulTiler::stagedTokens(Value unit, Value tokens, Value operands, Value s
             for (auto [f, operand] : llvm::enumerate(operandsOf(packedAt(panel, v.add(first, step), offset, bytes))))
               vector::StoreOp::create(b, loc, operand.bytes, operands, ValueRange{v.index(f), step, v.index(offset)});
         });
-        SmallVector<int64_t> maxCodes;
-        auto someTokens = [&](Value t, int64_t n) {
-          for (int64_t offset = 0; offset < 64; offset += bytes) {
-            SmallVector<Value> init;
-            for (int64_t m = 0; m < n; ++m)
-              for (int64_t f = 0; f < fields; ++f)
-                init.push_back(vector::LoadOp::create(
-                    b, loc, laneType, sums, ValueRange{v.add(t, m), panelIndex, v.index(f), v.index(offset / 4)}));
-            auto oneStep = [&](Value step, ValueRange state) {
-              SmallVector<Operand> loaded;
-              for (int64_t f = 0; f < fields; ++f)
-                loaded.push_back({vector::LoadOp::create(b, loc, VectorType::get({bytes}, b.getI8Type()), operands,
-                                                         ValueRange{v.index(f), step, v.index(offset)}),
-                                  row->maxOperand(packedShape(layout).kind)});
-              return addDots(loaded, v.add(block, t), n, v.add(first, step), state, bytes);
+        // Fields in turns, so that the accumulators of a turn stay in registers and its operands in the first cache.
+        for (int64_t offset = 0; offset < 64; offset += bytes)
+          for (int64_t f0 = 0; f0 < fields; f0 += fieldsAtOnce(tile)) {
+            int64_t f1 = std::min(fields, f0 + fieldsAtOnce(tile));
+            auto someTokens = [&](Value t, int64_t n) {
+              auto sumAt = [&](int64_t i) -> SmallVector<Value> {
+                return {v.add(t, i / (f1 - f0)), panelIndex, v.index(f0 + i % (f1 - f0)), v.index(offset / 4)};
+              };
+              auto oneStep = [&](Value step, ValueRange state) {
+                SmallVector<Operand> loaded;
+                for (int64_t f = f0; f < f1; ++f)
+                  loaded.push_back({vector::LoadOp::create(b, loc, VectorType::get({bytes}, b.getI8Type()), operands,
+                                                           ValueRange{v.index(f), step, v.index(offset)}),
+                                    row->maxOperand(packedShape(layout).kind)});
+                return addDots(loaded, v.add(block, t), n, v.add(first, step), state, bytes);
+              };
+              auto sum = [&](int64_t i) -> Value { return vector::LoadOp::create(b, loc, laneType, sums, sumAt(i)); };
+              SmallVector<Value> result;
+              int64_t accumulators = n * (f1 - f0);
+              if (fourWay) {
+                for (int64_t i = 0; i < accumulators; ++i)
+                  result.push_back(sum(i));
+                result = v.loop(v.index(0), size, 1, result, oneStep);
+              } else {
+                SmallVector<Value> zero(accumulators, zeros(bytes / 2, 16));
+                for (auto [i, pair] : llvm::enumerate(v.loop(v.index(0), size, 1, zero, oneStep)))
+                  result.push_back(AddPairsOp::create(b, loc, laneType, sum(i), pair));
+              }
+              for (auto [i, value] : llvm::enumerate(result))
+                vector::StoreOp::create(b, loc, value, sums, sumAt(i));
             };
-            SmallVector<Value> result;
-            if (fourWay) {
-              result = v.loop(v.index(0), size, 1, init, oneStep);
-            } else {
-              SmallVector<Value> zero(init.size(), zeros(bytes / 2, 16));
-              for (auto [sum, pair] : llvm::zip(init, v.loop(v.index(0), size, 1, zero, oneStep)))
-                result.push_back(AddPairsOp::create(b, loc, sum.getType(), sum, pair));
-            }
-            for (int64_t m = 0; m < n; ++m)
-              for (int64_t f = 0; f < fields; ++f)
-                vector::StoreOp::create(b, loc, result[m * fields + f], sums,
-                                        ValueRange{v.add(t, m), panelIndex, v.index(f), v.index(offset / 4)});
+            Value whole = v.mul(v.div(count, tile), tile);
+            v.loop(v.index(0), whole, tile, [&](Value t) { someTokens(t, tile); });
+            if (tile > 1)
+              v.loop(whole, count, 1, [&](Value t) { someTokens(t, 1); });
           }
-        };
-        Value whole = v.mul(v.div(count, tile), tile);
-        v.loop(v.index(0), whole, tile, [&](Value t) { someTokens(t, tile); });
-        if (tile > 1)
-          v.loop(whole, count, 1, [&](Value t) { someTokens(t, 1); });
       });
     }
     v.loop(v.index(0), count, 1, [&](Value t) {

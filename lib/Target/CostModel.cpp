@@ -69,7 +69,6 @@ KernelChoice setun::costOf(const KernelRow &row, WeightKind kind, const CpuModel
   const bool fourWay = row.method == DotMethod::FourWay;
   const double fields = static_cast<double>(packing::fieldsPerByte(kind));
   const double bits = row.bytes * 8, weights = fields * row.bytes;
-  const int64_t registers = row.bytes == 64 ? 32 : 16;
   const Operations unpack = unpacking(row, kind);
   Operations dots; // of one token
   if (row.features.empty()) {
@@ -80,15 +79,16 @@ KernelChoice setun::costOf(const KernelRow &row, WeightKind kind, const CpuModel
   }
   dots.load = 1;
 
-  // Registers: accumulators, the token's activations, a product on its way; where operands are unpacked in the loop,
-  // they and the constants that unpack them, of which memory operands can stand in for about half.
-  const int64_t constants = (static_cast<int64_t>(unpack.alu + unpack.permute) + 1) / 2;
-  auto tokensFor = [&](int64_t others) {
-    return std::clamp<int64_t>((registers - others) / static_cast<int64_t>(fields), 1, 6);
-  };
-  const int64_t inLoop =
-      tokensFor(static_cast<int64_t>(fields) + 1 + (fourWay ? 0 : 1) + std::min<int64_t>(constants, 6));
-  const int64_t onStage = tokensFor(3);
+  // Registers: accumulators, operands, the token's activations, a product on its way, and the masks, divisors and
+  // tables that unpack (of many, some stay in memory).
+  const int64_t constants = kind == WeightKind::TernaryBase3 ? (row.looksUpBytes() ? 5 : 4)
+                            : fourWay                        ? std::min<int64_t>(static_cast<int64_t>(fields) - 1, 6)
+                                                             : 1;
+  const int64_t inLoop = std::clamp<int64_t>(
+      (row.registers() - static_cast<int64_t>(fields) - (fourWay ? 1 : 2) - constants) / static_cast<int64_t>(fields),
+      1, 6);
+  // On stage, fields take turns (MatmulTiler::fieldsAtOnce).
+  const int64_t onStage = 6;
 
   // A vector of weights for `tokens` tokens, loads of the packed bytes included.
   auto direct = [&](int64_t tokens) {
@@ -111,7 +111,8 @@ KernelChoice setun::costOf(const KernelRow &row, WeightKind kind, const CpuModel
   choice.kind = kind;
   choice.tokens = inLoop;
   double many = direct(inLoop);
-  if (double onceUnpacked = staged(onStage); onceUnpacked < 0.97 * many) {
+  // Sums that go to memory and back take about a tenth, and unpacking in the loop uses units that dots leave idle.
+  if (double onceUnpacked = staged(onStage); onceUnpacked < 0.8 * many) {
     many = onceUnpacked;
     choice.tokens = onStage;
     choice.staged = 16;

@@ -29,6 +29,8 @@ struct KernelRow {
   static int64_t maxPairSteps(int64_t maxCode) { return 32767 / (2 * maxCode * 128); }
   /// Has vpermi2b, a look-up of any byte in 128.
   bool looksUpBytes() const { return features.contains("avx512vbmi"); }
+  /// Vector registers.
+  int64_t registers() const { return bytes == 64 ? 32 : 16; }
   bool supportedBy(const llvm::StringSet<> &features) const;
 };
 

@@ -27,7 +27,7 @@
 // Two-way dots isolate fields, which is worth doing once for many tokens; groups are not staged.
 // RUN: setun-opt %s --pass-pipeline='builtin.module(func.func(ternary-select-kernels{features=avx2 cpu=znver4}))' | FileCheck %s --check-prefix=STAGED
 // STAGED-LABEL: func.func @free
-// STAGED: kernel = #ternary.kernel<"avx2", tokens = 3, staged = 16>
+// STAGED: kernel = #ternary.kernel<"avx2", tokens = 6, staged = 16>
 
 // A row that is asked for is taken if the features allow it.
 // RUN: setun-opt %s --pass-pipeline='builtin.module(func.func(ternary-select-kernels{features=avx2 row=generic}))' | FileCheck %s -DROW=generic

@@ -104,7 +104,7 @@ func.func @base3_gated(%x: memref<?x8xi8>, %p: memref<512xi8>, %s: memref<4x1x80
 // Staged: from 16 tokens on the operands of a piece of a panel go to memory once, and two-way dots read them there.
 // CHECK-LABEL: func.func @staged
 // CHECK: memref.alloca() {alignment = 64 : i64} : memref<4x63x64xi8>
-// CHECK: memref.alloca() {alignment = 64 : i64} : memref<64x1x4x16xi32>
+// CHECK: memref.alloca() {alignment = 64 : i64} : memref<48x1x4x16xi32>
 // CHECK: arith.cmpi sge
 // CHECK: scf.if
 // CHECK: ternary.unpack
