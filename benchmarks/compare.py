@@ -82,10 +82,11 @@ def ended(command: list[str], status: int, stderr: str) -> str:
 
 def execute(command: list[str], timeout: float, environment: dict[str, str]) -> str:
     """What a program prints. It and its children are stopped after `timeout` seconds."""
+    # A process group of its own, not a session: Linux gives each session a share of its own, whatever its priority.
     with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
         try:
             process = subprocess.Popen(
-                command, stdin=subprocess.DEVNULL, stdout=out, stderr=err, env=environment, start_new_session=True
+                command, stdin=subprocess.DEVNULL, stdout=out, stderr=err, env=environment, process_group=0
             )
         except OSError as error:
             raise Failure(f"cannot run {command[0]}: {error.strerror}") from None
@@ -347,7 +348,7 @@ class PythonPeer(Engine):
             stdout=subprocess.PIPE,
             stderr=errors,
             env={**environment_for(threads), "OMP_WAIT_POLICY": "passive"},
-            start_new_session=True,
+            process_group=0,
         )
         self.processes[threads] = (process, errors)
 
