@@ -81,6 +81,22 @@ def TernaryFuseEpilogue : Pass<"ternary-fuse-epilogue", "::mlir::func::FuncOp"> 
   let dependentDialects = ["::mlir::ternary::TernaryDialect"];
 }
 
+def TernaryBlockKeys : Pass<"ternary-block-keys", "::mlir::ModuleOp"> {
+  let summary = "keys of attention ==> blocks of 16 rows";
+  let description = [{
+    ```
+    %k = ternary.cache_update %rows, %pos outs(%state)            %k = ternary.cache_update %rows, %pos outs(%state) {blocked}
+    %o = ternary.attention %q, %k, %v, %pos outs(%e)         ==>  %o = ternary.attention %q, %k, %v, %pos outs(%e) {blocked}
+    ```
+    A state is kept blocked if in all entries nothing but its updates and attention, as keys, sees its rows; its type and
+    size stay. Other keys are copied into blocks before each attention.
+  }];
+  let dependentDialects = ["::mlir::ternary::TernaryDialect", "::mlir::tensor::TensorDialect",
+                           "::mlir::arith::ArithDialect"];
+  let statistics = [Statistic<"numBlocked", "num-blocked", "updates of states that are kept in blocks">,
+                    Statistic<"numCopied", "num-copied", "attentions whose keys are copied into blocks">];
+}
+
 def TernaryAddProbes : Pass<"ternary-add-probes", "::mlir::ModuleOp"> {
   let summary = "makes codes and accumulators of every BitLinear outputs of the entry points";
   let description = [{
@@ -193,7 +209,10 @@ def TernaryTile : Pass<"ternary-tile", "::mlir::func::FuncOp"> {
   let description = [{
     Splits each operation among the threads (rows of weights for matmuls, tokens or heads otherwise) and writes it as
     loops over vectors of 16 lanes, in the stated order of floats. Matmuls become `ternary.unpack` with `ternary.dot` or `ternary.dot_pairs`, as the kernel row says.
+    Features decide how many vectors attention holds in registers, and whether f16 is converted by the CPU (f16c) or by
+    integer arithmetic; results are the same.
   }];
+  let options = [ListOption<"features", "features", "std::string", "CPU features, LLVM names (default: none)">];
   let dependentDialects = ["::mlir::ternary::TernaryDialect", "::mlir::scf::SCFDialect", "::mlir::vector::VectorDialect",
                            "::mlir::arith::ArithDialect", "::mlir::math::MathDialect", "::mlir::memref::MemRefDialect",
                            "::mlir::linalg::LinalgDialect"];

@@ -13,10 +13,17 @@ using namespace mlir::ternary;
 
 namespace {
 struct TernaryTile : public setun::impl::TernaryTileBase<TernaryTile> {
+  using TernaryTileBase::TernaryTileBase;
+
   void runOnOperation() override {
     func::FuncOp func = getOperation();
     if (!func->hasAttr(setun::kKernelAttr))
       return;
+    for (const std::string &feature : features) {
+      int64_t bits = feature == "avx512f" ? 512 : feature == "avx2" ? 256 : 128;
+      target.vectorBits = std::max(target.vectorBits, bits);
+      target.convertsF16 |= feature == "f16c";
+    }
     SmallVector<Operation *> ops;
     for (Operation &op : func.getBody().front().without_terminator())
       ops.push_back(&op);
@@ -24,6 +31,8 @@ struct TernaryTile : public setun::impl::TernaryTileBase<TernaryTile> {
       if (failed(tile(op)))
         return signalPassFailure();
   }
+
+  setun::TileTarget target;
 
   LogicalResult tile(Operation *op);
   LogicalResult tileLinalg(linalg::LinalgOp op, setun::TileContext &c);
@@ -72,7 +81,7 @@ LogicalResult TernaryTile::tile(Operation *op) {
   Block &block = func.getBody().front();
   unsigned count = block.getNumArguments();
   setun::TileContext c{setun::VectorBuilder(b, op->getLoc()), block.getArgument(count - 2),
-                       block.getArgument(count - 1)};
+                       block.getArgument(count - 1), target};
   if (auto copy = dyn_cast<memref::CopyOp>(op)) {
     IRRewriter rewriter(b);
     op = linalg::makeMemRefCopyOp(rewriter, op->getLoc(), copy.getSource(), copy.getTarget());
@@ -85,6 +94,8 @@ LogicalResult TernaryTile::tile(Operation *op) {
     op->erase();
     return success();
   }
+  if (auto attention = dyn_cast<AttentionOp>(op); attention && !attention.getBlocked())
+    return op->emitOpError() << "expects blocked keys (ternary-block-keys)";
   bool known = llvm::TypeSwitch<Operation *, bool>(op)
                    .Case([&](MatmulOp op) { return setun::tileMatmul(op, c), true; })
                    .Case([&](DenseOp op) { return setun::tileDense(op, c), true; })

@@ -26,82 +26,444 @@ void setun::tileRotary(RotaryOp op, TileContext &c) {
   });
 }
 
+namespace {
+/// A cache of f32 or f16 as tiles see it: rows of a head in memory, or 16 rows to a vector if it is blocked.
+class CacheView {
+public:
+  CacheView(TileContext &c, Value memref, bool blocked) : c(c), v(c.v), memref(memref), blocked(blocked) {
+    auto type = cast<MemRefType>(memref.getType());
+    element = type.getElementType();
+    if (!blocked)
+      return;
+    // The same bytes as [block][head][i][row].
+    constexpr int64_t rows = packing::kCacheBlockRows;
+    static_assert(rows == kLanes, "a vector holds one element of a block's rows");
+    int64_t heads = type.getDimSize(1), size = type.getDimSize(2);
+    auto blockType = MemRefType::get({ShapedType::kDynamic, heads, size, rows}, element);
+    OpFoldResult blocks = arith::CeilDivUIOp::create(v.b, v.loc, v.dim(memref, 0), v.index(rows)).getResult();
+    auto constant = [&](int64_t value) -> OpFoldResult { return v.b.getIndexAttr(value); };
+    this->memref = memref::ReinterpretCastOp::create(
+        v.b, v.loc, blockType, memref, constant(0),
+        ArrayRef<OpFoldResult>{blocks, constant(heads), constant(size), constant(rows)},
+        ArrayRef<OpFoldResult>{constant(heads * size * rows), constant(size * rows), constant(rows), constant(1)});
+  }
+
+  /// `lanes` elements of a row from element i on, as f32, the rest 0.
+  Value load(Value row, Value head, Value i, int64_t lanes) const {
+    if (element.isF32())
+      return v.load(memref, {row, head, i}, lanes);
+    auto part = VectorType::get({lanes}, element), full = VectorType::get({kLanes}, element);
+    Value raw = vector::LoadOp::create(v.b, v.loc, part, memref, ValueRange{row, head, i});
+    if (lanes < kLanes) {
+      Value zero = arith::ConstantOp::create(v.b, v.loc, v.b.getZeroAttr(full));
+      raw = vector::InsertStridedSliceOp::create(v.b, v.loc, raw, zero, ArrayRef<int64_t>{0}, ArrayRef<int64_t>{1});
+    }
+    return widenF16(c, raw);
+  }
+  /// Element i of the 16 rows of a block.
+  Value loadBlock(Value block, Value head, Value i) const {
+    Value raw = v.load(memref, {block, head, i, v.index(0)});
+    return element.isF32() ? raw : widenF16(c, raw);
+  }
+  /// Stores `lanes` elements of a row from element i on.
+  void store(Value values, Value row, Value head, Value i, int64_t lanes) const {
+    if (element.isF16() && cast<VectorType>(values.getType()).getElementType().isF32())
+      values = narrowF16(c, values);
+    if (!blocked && (lanes == kLanes || element.isF32()))
+      return v.store(values, memref, {row, head, i}, lanes);
+    Value block = v.div(row, kLanes), lane = v.rem(row, kLanes);
+    for (int64_t l = 0; l < lanes; ++l) {
+      Value value = vector::ExtractOp::create(v.b, v.loc, values, ArrayRef<int64_t>{l});
+      Value at = v.add(i, l);
+      v.storeScalar(value, memref, blocked ? ValueRange{block, head, at, lane} : ValueRange{row, head, at});
+    }
+  }
+
+private:
+  TileContext &c;
+  VectorBuilder &v;
+  Value memref;
+  Type element;
+  bool blocked;
+};
+} // namespace
+
+Value setun::widenF16(TileContext &c, Value half) {
+  VectorBuilder &v = c.v;
+  if (c.target.convertsF16)
+    return arith::ExtFOp::create(v.b, v.loc, v.f32Lanes(), half);
+  Value bits = vector::BitCastOp::create(v.b, v.loc, VectorType::get({kLanes}, v.b.getI16Type()), half);
+  return widenBits(v, arith::ExtUIOp::create(v.b, v.loc, v.i32Lanes(), bits), v.b.getF16Type());
+}
+
+Value setun::narrowF16(TileContext &c, Value x) {
+  VectorBuilder &v = c.v;
+  OpBuilder &b = v.b;
+  Location loc = v.loc;
+  x = v.minf(v.maxf(x, v.splat(-65504.0f)), v.splat(65504.0f));
+  auto halves = VectorType::get({kLanes}, b.getF16Type());
+  if (c.target.convertsF16)
+    return arith::TruncFOp::create(b, loc, halves, x);
+  auto shiftRight = [&](Value value, int32_t by) -> Value {
+    return arith::ShRUIOp::create(b, loc, value, v.splatI32(by));
+  };
+  auto bitAnd = [&](Value value, int32_t mask) -> Value {
+    return arith::AndIOp::create(b, loc, value, v.splatI32(mask));
+  };
+  auto addTo = [&](Value value, int32_t term) -> Value {
+    return arith::AddIOp::create(b, loc, value, v.splatI32(term));
+  };
+  Value bits = arith::BitcastOp::create(b, loc, v.i32Lanes(), x);
+  Value sign = bitAnd(shiftRight(bits, 16), 0x8000), magnitude = bitAnd(bits, 0x7fffffff);
+  // Below 2^-14: adding 0.5 leaves units of 2^-24, rounded to nearest even.
+  Value half = v.addf(arith::BitcastOp::create(b, loc, v.f32Lanes(), magnitude), v.splat(0.5f));
+  Value subnormal = addTo(arith::BitcastOp::create(b, loc, v.i32Lanes(), half), -0x3f000000);
+  // Else the exponent is rebiased, and the carry of the rounded fraction may run into it.
+  Value odd = bitAnd(shiftRight(magnitude, 13), 1);
+  Value normal = arith::AddIOp::create(b, loc, addTo(magnitude, 0xfff - ((127 - 15) << 23)), odd);
+  Value isSmall = arith::CmpIOp::create(b, loc, arith::CmpIPredicate::slt, magnitude, v.splatI32(0x38800000));
+  Value result = arith::SelectOp::create(b, loc, isSmall, subnormal, shiftRight(normal, 13));
+  result = arith::OrIOp::create(b, loc, result, sign);
+  result = arith::TruncIOp::create(b, loc, VectorType::get({kLanes}, b.getI16Type()), result);
+  return vector::BitCastOp::create(b, loc, halves, result);
+}
+
 void setun::tileCacheUpdate(CacheUpdateOp op, TileContext &c) {
   VectorBuilder &v = c.v;
   auto type = cast<MemRefType>(op.getRows().getType());
   int64_t heads = type.getDimSize(1), size = type.getDimSize(2);
+  CacheView cache(c, op.getCache(), op.getBlocked());
   Value total = v.mul(v.dim(op.getRows(), 0), heads);
   auto [begin, end] = v.share(total, c.thread, c.threads);
   Value pos = v.toIndex(op.getPos());
   v.loop(begin, end, 1, [&](Value item) {
     Value t = v.div(item, heads), h = v.rem(item, heads), row = v.add(pos, t);
-    v.chunks(size, [&](Value i, int64_t lanes) {
-      v.store(v.load(op.getRows(), {t, h, i}, lanes), op.getCache(), {row, h, i}, lanes);
+    v.chunks(size,
+             [&](Value i, int64_t lanes) { cache.store(v.load(op.getRows(), {t, h, i}, lanes), row, h, i, lanes); });
+  });
+}
+
+namespace {
+/// Loops of an attention. A tile is a run of queries of one key/value head: query r of the head is head r % group of
+/// token r / group. A block of keys or values serves all queries of the tile, `together` of them at once, whose sums
+/// stay in registers. A query's result does not depend on its tile.
+///
+/// Several tokens: keys and values of f16 are widened once for a tile, into scratch memory of this thread. One token: a
+/// tile is small, and they are widened as they are read.
+class AttentionTiler {
+public:
+  AttentionTiler(AttentionOp op, TileContext &c)
+      : op(op), c(c), v(c.v), keys(c, op.getK(), /*blocked=*/true), values(c, op.getV(), /*blocked=*/false) {}
+  void run();
+
+private:
+  static constexpr int64_t kBlock = 64, kRange = 256; // as bitnet.attention says
+  static constexpr int64_t kTileQueries = 64;
+
+  /// Tiles of up to `most` queries, a multiple of `together`.
+  void tiles(int64_t mostQueries, int64_t queriesTogether);
+  void tile(Value kvHead, Value first);
+  void block(Value kvHead, Value base);
+  void scores(Value kvHead, Value base, Value vectors);
+  void weigh(Value base, Value vectors);
+  void accumulate(Value kvHead, Value base, Value count);
+  void fold();
+
+  Value scratch(ArrayRef<int64_t> shape, Type element) {
+    return memref::AllocaOp::create(v.b, v.loc, MemRefType::get(shape, element), v.b.getI64IntegerAttr(64));
+  }
+  Value zero() { return v.index(0); }
+  /// One element of a scratch row for all lanes.
+  Value spread(Value memref, ValueRange at) { return v.broadcast(v.loadScalar(memref, at)); }
+  int64_t padded() const { return llvm::alignTo(size, kLanes); }
+  void overQueries(function_ref<void(Value r)> body) { v.loop(zero(), queries, 1, body); }
+  /// `body(first)` for runs of `together` queries.
+  void overRuns(function_ref<void(Value first)> body) { v.loop(zero(), queries, together, body); }
+  /// All vectors of a scratch row, padding included.
+  void overVectors(function_ref<void(Value i)> body) { v.loop(zero(), v.index(padded()), kLanes, body); }
+  /// Vectors of 16 queries.
+  void overLanes(function_ref<void(Value r)> body) { v.loop(zero(), queries, kLanes, body); }
+  Value rowOf(Value first, Value r) { return v.min(v.add(first, r), v.add(total, -1)); }
+  Value lengthOf(Value row) { return op.getCausal() ? v.add(v.add(pos, v.div(row, group)), 1) : v.add(pos, tokens); }
+  /// Rows of the block at `base` that query r sees, from 0 to 64.
+  Value seen(Value r, Value base) {
+    Value left = v.sub(v.loadScalar(length, {r}), base);
+    return v.min(arith::MaxSIOp::create(v.b, v.loc, left, zero()), v.index(kBlock));
+  }
+  /// Vectors that are handled at once with `together` queries.
+  int64_t vectorsTogether(int64_t most) const {
+    return int64_t(1) << llvm::Log2_64(std::clamp<int64_t>(budget / together, 1, most));
+  }
+
+  AttentionOp op;
+  TileContext &c;
+  VectorBuilder &v;
+  CacheView keys, values;
+  int64_t group = 0, size = 0, budget = 0, together = 0;
+  bool widensFirst = false;
+  Value pos, tokens, total; // total: queries of a key/value head
+  Value queries;            // of the tile at hand
+  // Of the tile at hand: queries times scale, scores and then weights of a block, lengths; of a range and of all:
+  // maxima, lanes of weights, sums; factors of old and new sums. Widened keys [i][row] and values [row][lane].
+  Value query, score, length, top, nextTop, lanes, sums, allTop, allLanes, allSums, factor, newFactor, wideKeys,
+      wideValues;
+};
+
+/// score[r][j] for the keys base .. base + 16 * vectors.
+void AttentionTiler::scores(Value kvHead, Value base, Value vectors) {
+  // A register that holds one element of a query for one vector of keys costs nothing where the CPU multiplies by an
+  // element in memory.
+  int64_t number = widensFirst || (c.target.vectorBits >= 512 && together > 2) ? 1 : vectorsTogether(kBlock / kLanes);
+  Value firstBlock = v.div(base, kLanes), last = v.add(v.add(firstBlock, vectors), -1);
+  v.loop(zero(), vectors, number, [&](Value g) {
+    SmallVector<Value> blocks; // beyond the last: the last once more
+    for (int64_t n = 0; n < number; ++n)
+      blocks.push_back(v.min(v.add(v.add(firstBlock, g), n), last));
+    if (widensFirst)
+      v.loop(zero(), v.index(size), 1,
+             [&](Value i) { v.store(keys.loadBlock(blocks[0], kvHead, i), wideKeys, {i, zero()}); });
+    overRuns([&](Value first) {
+      SmallVector<Value> init(together * number, v.splat(0.0f));
+      SmallVector<Value> acc = v.loop(zero(), v.index(size), 1, init, [&](Value i, ValueRange state) {
+        SmallVector<Value> key, next;
+        for (Value block : blocks)
+          key.push_back(widensFirst ? v.load(wideKeys, {i, zero()}) : keys.loadBlock(block, kvHead, i));
+        for (int64_t r = 0; r < together; ++r) {
+          Value x = spread(query, {v.add(first, r), i});
+          for (int64_t n = 0; n < number; ++n)
+            next.push_back(v.addf(state[r * number + n], v.mulf(x, key[n])));
+        }
+        return next;
+      });
+      for (int64_t r = 0; r < together; ++r)
+        for (int64_t n = 0; n < number; ++n)
+          v.store(acc[r * number + n], score, {v.add(first, r), v.mul(v.add(g, n), kLanes)});
     });
   });
 }
 
-void setun::tileAttention(AttentionOp op, TileContext &c) {
-  VectorBuilder &v = c.v;
-  OpBuilder &b = v.b;
-  Location loc = v.loc;
+/// Scores of a block ==> weights, with the new maxima and the factors of the old sums.
+void AttentionTiler::weigh(Value base, Value vectors) {
+  Value lowest = v.splat(std::numeric_limits<float>::lowest());
+  auto masked = [&](Value r, Value g, Value x, Value other) -> Value {
+    Value left = v.sub(v.sub(v.loadScalar(length, {r}), base), v.mul(g, kLanes));
+    return arith::SelectOp::create(v.b, v.loc, v.prefixMask(left), x, other);
+  };
+  overQueries([&](Value r) {
+    Value largest = v.loop(zero(), vectors, 1, ValueRange{lowest}, [&](Value g, ValueRange state) {
+      Value s = v.load(score, {r, v.mul(g, kLanes)});
+      return SmallVector<Value>{v.maxf(state[0], masked(r, g, s, lowest))};
+    })[0];
+    Value largestOfAll = v.treeMax(v.maxf(largest, lowest));
+    v.storeScalar(v.maxf(v.loadScalar(top, {r}), largestOfAll), nextTop, {r});
+  });
+  overLanes([&](Value r) {
+    Value next = v.load(nextTop, {r});
+    v.store(v.exp(v.subf(v.load(top, {r}), next)), factor, {r});
+    v.store(next, top, {r});
+  });
+  overQueries([&](Value r) {
+    Value most = spread(top, {r});
+    Value sum = v.mulf(v.load(lanes, {r, zero()}), spread(factor, {r}));
+    sum = v.loop(zero(), vectors, 1, ValueRange{sum}, [&](Value g, ValueRange state) {
+      Value at = v.mul(g, kLanes);
+      Value p = masked(r, g, v.exp(v.subf(v.load(score, {r, at}), most)), v.splat(0.0f));
+      v.store(p, score, {r, at});
+      return SmallVector<Value>{v.addf(state[0], p)};
+    })[0];
+    v.store(sum, lanes, {r, zero()});
+  });
+}
+
+/// sums[r] = sums[r] * factor[r] + the rows of the block that query r sees; `count` is what the last query sees.
+void AttentionTiler::accumulate(Value kvHead, Value base, Value count) {
+  int64_t vectors = padded() / kLanes, number = widensFirst ? 1 : vectorsTogether(vectors);
+  auto chunk = [&](Value at, int64_t number, int64_t lastLanes) {
+    auto value = [&](Value j, int64_t n) {
+      if (widensFirst)
+        return v.load(wideValues, {j, zero()});
+      Value i = v.add(at, n * kLanes);
+      return values.load(v.add(base, j), kvHead, i, n + 1 < number ? kLanes : lastLanes);
+    };
+    if (widensFirst)
+      v.loop(zero(), count, 1,
+             [&](Value j) { v.store(values.load(v.add(base, j), kvHead, at, lastLanes), wideValues, {j, zero()}); });
+    overRuns([&](Value first) {
+      SmallVector<Value> init;
+      for (int64_t r = 0; r < together; ++r)
+        for (int64_t n = 0; n < number; ++n)
+          init.push_back(v.mulf(v.load(sums, {v.add(first, r), v.add(at, n * kLanes)}), //
+                                spread(factor, {v.add(first, r)})));
+      Value common = seen(first, base); // by all queries of the run
+      SmallVector<Value> acc = v.loop(zero(), common, 1, init, [&](Value j, ValueRange state) {
+        SmallVector<Value> row, next;
+        for (int64_t n = 0; n < number; ++n)
+          row.push_back(value(j, n));
+        for (int64_t r = 0; r < together; ++r) {
+          Value p = spread(score, {v.add(first, r), j});
+          for (int64_t n = 0; n < number; ++n)
+            next.push_back(v.addf(state[r * number + n], v.mulf(p, row[n])));
+        }
+        return next;
+      });
+      for (int64_t r = 0; r < together; ++r)
+        for (int64_t n = 0; n < number; ++n)
+          v.store(acc[r * number + n], sums, {v.add(first, r), v.add(at, n * kLanes)});
+      if (!op.getCausal() || group % together == 0)
+        return;
+      // Rows that only later queries of the run see.
+      v.loop(first, v.add(first, together), 1, [&](Value r) {
+        SmallVector<Value> own;
+        for (int64_t n = 0; n < number; ++n)
+          own.push_back(v.load(sums, {r, v.add(at, n * kLanes)}));
+        own = v.loop(common, seen(r, base), 1, own, [&](Value j, ValueRange state) {
+          SmallVector<Value> next;
+          Value p = spread(score, {r, j});
+          for (int64_t n = 0; n < number; ++n)
+            next.push_back(v.addf(state[n], v.mulf(p, value(j, n))));
+          return next;
+        });
+        for (int64_t n = 0; n < number; ++n)
+          v.store(own[n], sums, {r, v.add(at, n * kLanes)});
+      });
+    });
+  };
+  int64_t whole = size / kLanes / number * number, rest = vectors - whole;
+  if (whole)
+    v.loop(zero(), v.index(whole * kLanes), number * kLanes, [&](Value at) { chunk(at, number, kLanes); });
+  if (rest)
+    chunk(v.index(whole * kLanes), rest, size - (vectors - 1) * kLanes);
+}
+
+void AttentionTiler::block(Value kvHead, Value base) {
+  Value count = seen(v.add(queries, -1), base);
+  Value vectors = arith::CeilDivUIOp::create(v.b, v.loc, count, v.index(kLanes));
+  scores(kvHead, base, vectors);
+  weigh(base, vectors);
+  accumulate(kvHead, base, count);
+}
+
+/// The sums of a range into those of all.
+void AttentionTiler::fold() {
+  overLanes([&](Value r) {
+    Value old = v.load(allTop, {r}), part = v.load(top, {r}), next = v.maxf(old, part);
+    v.store(v.exp(v.subf(old, next)), factor, {r});
+    v.store(v.exp(v.subf(part, next)), newFactor, {r});
+    v.store(next, allTop, {r});
+  });
+  overQueries([&](Value r) {
+    Value f = spread(factor, {r}), g = spread(newFactor, {r});
+    auto add = [&](Value all, Value part, Value i) {
+      v.store(v.addf(v.mulf(v.load(all, {r, i}), f), v.mulf(v.load(part, {r, i}), g)), all, {r, i});
+    };
+    add(allLanes, lanes, zero());
+    overVectors([&](Value i) { add(allSums, sums, i); });
+  });
+}
+
+void AttentionTiler::tile(Value kvHead, Value first) {
+  Value none = v.splat(0.0f), lowest = v.splat(std::numeric_limits<float>::lowest());
+  Value scale = v.splat(op.getScale().convertToFloat());
+  auto headOf = [&](Value row) { return v.add(v.mul(kvHead, group), v.rem(row, group)); };
+  auto clear = [&](Value rowsTop, Value rowsLanes, Value rowsSums) {
+    overLanes([&](Value r) { v.store(lowest, rowsTop, {r}); });
+    overQueries([&](Value r) {
+      v.store(none, rowsLanes, {r, zero()});
+      overVectors([&](Value i) { v.store(none, rowsSums, {r, i}); });
+    });
+  };
+  overQueries([&](Value r) {
+    Value row = rowOf(first, r), token = v.div(row, group), head = headOf(row);
+    v.storeScalar(lengthOf(row), length, {r});
+    v.chunks(size, [&](Value i, int64_t count) {
+      v.store(v.mulf(v.load(op.getQ(), {token, head, i}, count), scale), query, {r, i});
+    });
+  });
+  overLanes([&](Value r) { v.store(lowest, nextTop, {r}); }); // lanes without a query, too
+  clear(allTop, allLanes, allSums);
+  Value longest = v.loadScalar(length, {v.add(queries, -1)});
+  v.loop(zero(), longest, kRange, [&](Value range) {
+    clear(top, lanes, sums);
+    v.loop(range, v.min(v.add(range, kRange), longest), kBlock, [&](Value base) { block(kvHead, base); });
+    fold();
+  });
+  overQueries([&](Value r) {
+    Value row = rowOf(first, r), token = v.div(row, group), head = headOf(row);
+    Value inverse = v.broadcast(v.divf(v.f32(1.0f), v.treeSum(v.load(allLanes, {r, zero()}))));
+    v.chunks(size, [&](Value i, int64_t count) {
+      v.store(v.mulf(v.addf(v.load(allSums, {r, i}), none), inverse), op.getO(), {token, head, i}, count);
+    });
+  });
+}
+
+void AttentionTiler::tiles(int64_t mostQueries, int64_t queriesTogether) {
+  together = queriesTogether;
+  int64_t kvHeads = cast<MemRefType>(op.getK().getType()).getDimSize(1);
+  Value perHead = arith::CeilDivUIOp::create(v.b, v.loc, total, v.index(mostQueries));
+  Value items = v.mul(perHead, kvHeads);
+  // A later tile costs more: threads take turns there and back.
+  Value rounds = arith::CeilDivUIOp::create(v.b, v.loc, items, c.threads);
+  v.loop(zero(), rounds, 1, [&](Value round) {
+    Value back = v.sub(v.add(c.threads, -1), c.thread);
+    Value isOdd = arith::CmpIOp::create(v.b, v.loc, arith::CmpIPredicate::ne, v.rem(round, 2), zero());
+    Value turn = arith::SelectOp::create(v.b, v.loc, isOdd, back, c.thread);
+    Value item = v.add(arith::MulIOp::create(v.b, v.loc, round, c.threads), turn);
+    Value exists = arith::CmpIOp::create(v.b, v.loc, arith::CmpIPredicate::ult, item, items);
+    v.onlyIf(exists, [&] {
+      Value kvHead = arith::DivUIOp::create(v.b, v.loc, item, perHead);
+      Value first = v.mul(arith::RemUIOp::create(v.b, v.loc, item, perHead), mostQueries);
+      // Queries beyond the last are the last once more.
+      Value left = v.min(v.sub(total, first), v.index(mostQueries));
+      queries = mostQueries == together
+                    ? v.index(together)
+                    : v.mul(arith::CeilDivUIOp::create(v.b, v.loc, left, v.index(together)), together);
+      tile(kvHead, first);
+    });
+  });
+}
+
+void AttentionTiler::run() {
   auto qType = cast<MemRefType>(op.getQ().getType());
   auto kType = cast<MemRefType>(op.getK().getType());
-  int64_t heads = qType.getDimSize(1), size = qType.getDimSize(2);
-  int64_t headsPerKey = heads / kType.getDimSize(1);
-  int64_t vectors = (size + kLanes - 1) / kLanes;
-  auto lanesOf = [&](int64_t i) { return std::min(kLanes, size - i * kLanes); };
-  Value tokens = v.dim(op.getQ(), 0);
-  Value total = v.mul(tokens, heads);
-  auto [begin, end] = v.share(total, c.thread, c.threads);
-  Value pos = v.toIndex(op.getPos());
-  Value lowest = v.splat(std::numeric_limits<float>::lowest());
-  Value scale = v.f32(op.getScale().convertToFloat());
-  // One block of scores; a stack slot, since lanes are written one by one.
-  Value scores = memref::AllocaOp::create(b, loc, MemRefType::get({kLanes}, b.getF32Type()));
+  size = qType.getDimSize(2);
+  group = qType.getDimSize(1) / kType.getDimSize(1);
+  bool isHalf = kType.getElementType().isF16();
+  // Sums of 16 lanes that stay in registers.
+  budget = c.target.vectorBits >= 512 ? 16 : c.target.vectorBits >= 256 ? 6 : 2;
+  int64_t most = kTileQueries / budget * budget;
+  // One token: the queries of a head in equal tiles.
+  int64_t few = llvm::divideCeil(group, llvm::divideCeil(group, std::min<int64_t>(budget, 8)));
+  pos = v.toIndex(op.getPos());
+  tokens = v.dim(op.getQ(), 0);
+  total = v.mul(tokens, group);
 
-  v.loop(begin, end, 1, [&](Value item) {
-    Value t = v.div(item, heads), h = v.rem(item, heads);
-    Value kv = v.div(h, headsPerKey);
-    Value length = op.getCausal() ? v.add(v.add(pos, t), 1) : v.add(pos, tokens);
-    SmallVector<Value> q;
-    for (int64_t i = 0; i < vectors; ++i)
-      q.push_back(v.load(op.getQ(), {t, h, v.index(i * kLanes)}, lanesOf(i)));
+  Type f32 = v.b.getF32Type();
+  int64_t stride = padded() + kLanes; // rows of one tile start in different sets of the cache
+  int64_t rows = llvm::alignTo(most, kLanes);
+  query = scratch({rows, stride}, f32);
+  score = scratch({rows, kBlock}, f32);
+  length = scratch({rows}, v.b.getIndexType());
+  for (Value *row : {&top, &nextTop, &allTop, &factor, &newFactor})
+    *row = scratch({rows}, f32);
+  for (Value *row : {&lanes, &allLanes})
+    *row = scratch({rows, kLanes}, f32);
+  for (Value *row : {&sums, &allSums})
+    *row = scratch({rows, stride}, f32);
+  if (isHalf) {
+    wideKeys = scratch({padded(), kLanes}, f32);
+    wideValues = scratch({kBlock, kLanes}, f32);
+  }
 
-    SmallVector<Value> init = {lowest, v.splat(0.0f)};
-    init.append(vectors, v.splat(0.0f));
-    SmallVector<Value> state = v.loop(v.index(0), length, kLanes, init, [&](Value first, ValueRange old) {
-      Value valid = v.min(v.sub(length, first), v.index(kLanes));
-      v.store(lowest, scores, {v.index(0)});
-      v.loop(v.index(0), valid, 1, [&](Value j) {
-        Value row = v.add(first, j);
-        Value sum = v.splat(0.0f);
-        for (int64_t i = 0; i < vectors; ++i)
-          sum = v.addf(sum, v.mulf(q[i], v.load(op.getK(), {row, kv, v.index(i * kLanes)}, lanesOf(i))));
-        v.storeScalar(v.mulf(scale, v.treeSum(sum)), scores, {j});
-      });
-      Value s = v.load(scores, {v.index(0)});
-      Value m = v.maxf(old[0], v.broadcast(v.treeMax(s)));
-      Value factor = v.exp(v.subf(old[0], m));
-      Value p = arith::SelectOp::create(b, loc, v.prefixMask(valid), v.exp(v.subf(s, m)), v.splat(0.0f));
-      SmallVector<Value> next = {m, v.addf(v.mulf(old[1], factor), p)};
-      SmallVector<Value> acc;
-      for (int64_t i = 0; i < vectors; ++i)
-        acc.push_back(v.mulf(old[2 + i], factor));
-      v.store(p, scores, {v.index(0)});
-      acc = v.loop(v.index(0), valid, 1, acc, [&](Value j, ValueRange sums) {
-        Value row = v.add(first, j);
-        Value weight = v.broadcast(v.loadScalar(scores, {j}));
-        SmallVector<Value> out;
-        for (int64_t i = 0; i < vectors; ++i)
-          out.push_back(v.addf(sums[i], v.mulf(weight, v.load(op.getV(), {row, kv, v.index(i * kLanes)}, lanesOf(i)))));
-        return out;
-      });
-      llvm::append_range(next, acc);
-      return next;
-    });
-    Value denominator = v.broadcast(v.treeSum(state[1]));
-    for (int64_t i = 0; i < vectors; ++i)
-      v.store(v.divf(state[2 + i], denominator), op.getO(), {t, h, v.index(i * kLanes)}, lanesOf(i));
-  });
+  Value isOne = arith::CmpIOp::create(v.b, v.loc, arith::CmpIPredicate::eq, tokens, v.index(1));
+  auto choice = scf::IfOp::create(v.b, v.loc, isOne, /*withElseRegion=*/true);
+  OpBuilder::InsertionGuard guard(v.b);
+  v.b.setInsertionPointToStart(&choice.getThenRegion().front());
+  widensFirst = false;
+  tiles(few, few);
+  v.b.setInsertionPointToStart(&choice.getElseRegion().front());
+  widensFirst = isHalf;
+  tiles(most, budget);
 }
+} // namespace
+
+void setun::tileAttention(AttentionOp op, TileContext &c) { AttentionTiler(op, c).run(); }

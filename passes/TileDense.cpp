@@ -5,8 +5,7 @@ using namespace mlir;
 using namespace mlir::ternary;
 using namespace setun;
 
-/// Widens 16-bit patterns (already in i32 lanes) to the f32 of the same value.
-static Value widen(VectorBuilder &v, Value bits, Type stored) {
+Value setun::widenBits(VectorBuilder &v, Value bits, Type stored) {
   OpBuilder &b = v.b;
   Location loc = v.loc;
   if (stored.isBF16())
@@ -28,7 +27,7 @@ Value setun::loadAsF32(VectorBuilder &v, Value memref, ValueRange indices, int64
   if (stored.isF32())
     return raw;
   Value bits = vector::BitCastOp::create(v.b, v.loc, VectorType::get({kLanes}, v.b.getI16Type()), raw);
-  return widen(v, arith::ExtUIOp::create(v.b, v.loc, v.i32Lanes(), bits), stored);
+  return widenBits(v, arith::ExtUIOp::create(v.b, v.loc, v.i32Lanes(), bits), stored);
 }
 
 SmallVector<Value> setun::dotRows(VectorBuilder &v, Value x, Value token, int64_t tokens, Value w, Value row,

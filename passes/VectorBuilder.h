@@ -91,10 +91,17 @@ public:
   std::pair<mlir::Value, mlir::Value> share(mlir::Value total, mlir::Value thread, mlir::Value threads);
 };
 
+/// What of the CPU the shape of loops depends on. Results never do.
+struct TileTarget {
+  int64_t vectorBits = 128;
+  bool convertsF16 = false; ///< f16 vectors to f32 and back
+};
+
 /// Per kind of operation: emits the loops at `op`, which the caller erases.
 struct TileContext {
   VectorBuilder v;
   mlir::Value thread, threads;
+  TileTarget target = {};
 };
 void tileMatmul(mlir::ternary::MatmulOp op, TileContext &c);
 void tileDense(mlir::ternary::DenseOp op, TileContext &c);
@@ -114,6 +121,11 @@ mlir::Value loadAsF32(VectorBuilder &v, mlir::Value memref, mlir::ValueRange ind
 /// bitnet.dense has them.
 llvm::SmallVector<mlir::Value> dotRows(VectorBuilder &v, mlir::Value x, mlir::Value token, int64_t tokens,
                                        mlir::Value w, mlir::Value row, int64_t rows);
+/// 16-bit patterns of a finite f16 or bf16, already in i32 lanes, as the f32 of the same value.
+mlir::Value widenBits(VectorBuilder &v, mlir::Value bits, mlir::Type stored);
+/// vector<16xf16> of finite numbers as f32, and what a cache of f16 takes for 16 lanes of f32 (bitnet.cache_update).
+mlir::Value widenF16(TileContext &c, mlir::Value half);
+mlir::Value narrowF16(TileContext &c, mlir::Value x);
 
 } // namespace setun
 

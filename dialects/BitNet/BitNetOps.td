@@ -14,6 +14,7 @@ def BitNet_Codes : RankedTensorOf<[I8]>;
 def BitNet_WeightBits : RankedTensorOf<[I<2>, I1]>;
 def BitNet_MatmulInput : RankedTensorOf<[I8, F32]>;
 def BitNet_StoredFloat : RankedTensorOf<[F32, F16, BF16]>;
+def BitNet_Cache : RankedTensorOf<[F32, F16]>;
 
 def BitNet_WeightOp : BitNet_Op<"weight"> {
   let summary = "weight tensor held outside the module";
@@ -248,17 +249,18 @@ def BitNet_CacheUpdateOp : BitNet_Op<"cache_update", [AllTypesMatch<["cache", "r
   let summary = "writes new rows into a key or value cache";
   let description = [{
     `result = cache` with rows `pos .. pos+T-1` replaced by `new`. The runtime guarantees `pos + T <= C`.
+    A cache of f16 takes `min(max(x, -65504), 65504)` rounded to nearest even, subnormals included; NaN becomes -65504.
 
     C1: `cache` is `CxHxD`, `new` is `TxHxD`, with the same static H and D.
 
     Example:
 
     ```mlir
-    %c = bitnet.cache_update %cache, %new, %pos : tensor<?x5x128xf32>, tensor<?x5x128xf32>
+    %c = bitnet.cache_update %cache, %new, %pos : tensor<?x5x128xf16>, tensor<?x5x128xf32>
     ```
   }];
-  let arguments = (ins BitNet_Activations:$cache, BitNet_Activations:$rows, I64:$pos);
-  let results = (outs BitNet_Activations:$result);
+  let arguments = (ins BitNet_Cache:$cache, BitNet_Activations:$rows, I64:$pos);
+  let results = (outs BitNet_Cache:$result);
   let assemblyFormat = "$cache `,` $rows `,` $pos attr-dict `:` type($cache) `,` type($rows)";
   let hasVerifier = 1;
 }
@@ -267,10 +269,16 @@ def BitNet_AttentionOp : BitNet_Op<"attention", [AllTypesMatch<["q", "o"]>, AllT
   let summary = "grouped-query attention over a cache";
   let description = [{
     Token `t` of head `h` attends rows `j < L` of key/value head `h / (H / HKV)`, with `L = pos+t+1` if `causal`, else
-    `pos+T`. Scores `s_j = scale * sum16(q * k_j)`. Softmax by blocks of 16 rows with a running maximum `m` (from the
-    lowest finite f32): for each block, `m' = max(m, max_j s_j)`, `f = exp(m - m')`, `p_j = exp(s_j - m')` (0 beyond L),
-    `l[lane] = l[lane]*f + p[lane]`, `acc = acc*f`, then `acc = acc + p_j * v_j` for j ascending. `o = acc / tree(l)`,
-    `tree` adding the 16 lanes as `sum16` does.
+    `pos+T`. Scores `s_j = seq(q' * k_j)` with `q' = q * scale`; `k` and `v` of f16 are widened, which is exact.
+
+    Rows are taken in ranges of 256, and these in blocks of 64, both counted from row 0. A range starts with `m` = the
+    lowest finite f32, `l` = 16 lanes of 0 and `acc = 0`. For each of its blocks below L: `m' = max(m, max_j s_j)`,
+    `f = exp(m - m')`, `p_j = exp(s_j - m')` (0 beyond L), `l = l*f`, then `l[lane] = l[lane] + p_(16*i+lane)` for
+    i = 0 .. 3; `acc = acc*f`, then `acc = acc + p_j * v_j` for j ascending below L. Totals `M`, `S`, `A` start likewise;
+    each range in turn is folded in: `M' = max(M, m)`, `f = exp(M - M')`, `g = exp(m - M')`, `S = S*f + l*g`,
+    `A = A*f + acc*g`. At the end `o = (A + 0) * (1 / tree(S))`, `tree` adding the 16 lanes as `sum16` does. The maximum of a
+    block is `a > b ? a : b`, lane by lane, from the lowest finite f32 over its four times 16 scores in order (the lowest
+    beyond L) to the lowest once more, then over the lanes as `tree` pairs them.
 
     C1: `q` is `TxHxD`, `k` and `v` are `CxHKVxD`, H, HKV and D static. C2: H is a multiple of HKV.
     C3: `scale` is finite.
@@ -279,10 +287,10 @@ def BitNet_AttentionOp : BitNet_Op<"attention", [AllTypesMatch<["q", "o"]>, AllT
 
     ```mlir
     %o = bitnet.attention %q, %k, %v, %pos {causal, scale = 0.088388346 : f32}
-      : tensor<?x20x128xf32>, tensor<?x5x128xf32>, tensor<?x5x128xf32>
+      : tensor<?x20x128xf32>, tensor<?x5x128xf16>, tensor<?x5x128xf16>
     ```
   }];
-  let arguments = (ins BitNet_Activations:$q, BitNet_Activations:$k, BitNet_Activations:$v, I64:$pos, F32Attr:$scale,
+  let arguments = (ins BitNet_Activations:$q, BitNet_Cache:$k, BitNet_Cache:$v, I64:$pos, F32Attr:$scale,
                        UnitAttr:$causal);
   let results = (outs BitNet_Activations:$o);
   let assemblyFormat = "$q `,` $k `,` $v `,` $pos attr-dict `:` type($q) `,` type($k) `,` type($v)";

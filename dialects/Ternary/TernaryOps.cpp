@@ -84,6 +84,15 @@ static LogicalResult expectRank(Operation *op, StringRef what, Value value, int6
 }
 
 static ArrayRef<int64_t> shapeOf(Value value) { return cast<ShapedType>(value.getType()).getShape(); }
+static Type elementOf(Value value) { return cast<ShapedType>(value.getType()).getElementType(); }
+
+static LogicalResult expectWholeBlocks(Operation *op, StringRef what, Value value) {
+  int64_t rows = shapeOf(value)[0];
+  if (ShapedType::isDynamic(rows) || rows % setun::packing::kCacheBlockRows == 0)
+    return success();
+  return op->emitOpError() << "expects " << what << " of a multiple of " << setun::packing::kCacheBlockRows
+                           << " rows, got " << value.getType();
+}
 
 LogicalResult PackOp::verify() {
   LayoutAttr layout = getLayout();
@@ -247,20 +256,32 @@ LogicalResult CacheUpdateOp::verify() {
   if (failed(expectRank(*this, "rows", getRows(), 3)))
     return failure();
   ArrayRef<int64_t> rows = shapeOf(getRows());
-  return expectShape(*this, "the cache", getCache(), {ShapedType::kDynamic, rows[1], rows[2]}); // C1
+  if (ShapedType::isDynamic(rows[1]) || ShapedType::isDynamic(rows[2])) // C1
+    return emitOpError() << "expects static heads and head size, got " << getRows().getType();
+  if (failed(expectShape(*this, "the cache", getCache(), {ShapedType::kDynamic, rows[1], rows[2]}))) // C1
+    return failure();
+  Type stored = elementOf(getCache()), given = elementOf(getRows());
+  if (!given.isF32() && given != stored) // C3
+    return emitOpError() << "expects rows of f32 or the cache's elements, got " << getRows().getType() << " for "
+                         << getCache().getType();
+  return getBlocked() ? expectWholeBlocks(*this, "a blocked cache", getCache()) : success(); // C2
 }
 
 LogicalResult AttentionOp::verify() {
   if (failed(expectRank(*this, "q", getQ(), 3)) || failed(expectRank(*this, "k", getK(), 3)) ||
-      failed(expectShape(*this, "o", getO(), shapeOf(getQ()))) || // C1
-      failed(expectShape(*this, "v", getV(), shapeOf(getK()))))   // C1
+      failed(expectShape(*this, "o", getO(), shapeOf(getQ())))) // C1
     return failure();
   for (Value value : {getQ(), getK()})
     if (ShapedType::isDynamic(shapeOf(value)[1]) || ShapedType::isDynamic(shapeOf(value)[2])) // C1
       return emitOpError() << "expects static heads and head size, got " << value.getType();
   if (shapeOf(getQ())[2] != shapeOf(getK())[2] || shapeOf(getQ())[1] % shapeOf(getK())[1]) // C1, C2
     return emitOpError() << "expects keys that fit the heads of " << getQ().getType() << ", got " << getK().getType();
-  return success();
+  if (failed(expectShape(*this, "v", getV(), {ShapedType::kDynamic, shapeOf(getK())[1], shapeOf(getK())[2]}))) // C1
+    return failure();
+  if (elementOf(getK()) != elementOf(getV())) // C1
+    return emitOpError() << "expects keys and values of one element type, got " << getK().getType() << " and "
+                         << getV().getType();
+  return getBlocked() ? expectWholeBlocks(*this, "blocked keys", getK()) : success(); // C3
 }
 
 LogicalResult GatedOp::verify() {

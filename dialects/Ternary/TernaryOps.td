@@ -17,6 +17,7 @@ def Ternary_I32 : Ternary_Shaped<[I32]>;
 def Ternary_I8 : Ternary_Shaped<[I8]>;
 def Ternary_I64 : Ternary_Shaped<[I64]>;
 def Ternary_Float : Ternary_Shaped<[F32, F16, BF16]>;
+def Ternary_Cache : Ternary_Shaped<[F32, F16]>;
 def Ternary_Input : Ternary_Shaped<[I8, F32]>;
 def Ternary_Acc : Ternary_Shaped<[I32, F32]>;
 
@@ -242,15 +243,20 @@ def Ternary_CacheUpdateOp : Ternary_DpsOp<"cache_update"> {
   let description = [{
     `bitnet.cache_update`: the destination holds the old rows, of which those of the new tokens are replaced.
 
-    C1: rows and cache agree in heads and head size.
+    A `blocked` cache keeps 16 rows together, element by element, so that a vector holds one element of 16 rows: element
+    (row, head, i) lies at `((row/16 * H + head) * D + i) * 16 + row%16` of its bytes. Rows may be in the cache's own
+    element type, too.
+
+    C1: rows and cache agree in heads and head size, which are static. C2: a blocked cache has a multiple of 16 rows.
+    C3: rows are f32 or of the cache's element type.
 
     Example:
 
     ```mlir
-    ternary.cache_update %rows, %pos outs(%cache) : (memref<?x5x128xf32>, i64, memref<?x5x128xf32>) -> ()
+    ternary.cache_update %rows, %pos outs(%cache) {blocked} : (memref<?x5x128xf32>, i64, memref<?x5x128xf16>) -> ()
     ```
   }];
-  let arguments = (ins Ternary_F32:$rows, I64:$pos, Ternary_F32:$cache);
+  let arguments = (ins Ternary_Cache:$rows, I64:$pos, Ternary_Cache:$cache, UnitAttr:$blocked);
   let assemblyFormat = [{
     $rows `,` $pos `outs` `(` $cache `)` attr-dict `:` functional-type(operands, results)
   }];
@@ -260,19 +266,20 @@ def Ternary_CacheUpdateOp : Ternary_DpsOp<"cache_update"> {
 def Ternary_AttentionOp : Ternary_DpsOp<"attention"> {
   let summary = "grouped-query attention over a cache";
   let description = [{
-    `bitnet.attention`.
+    `bitnet.attention`. With `blocked`, `k` is a blocked cache (`ternary.cache_update`); kernels need it so.
 
-    C1: `q` and `o` have the same shape `TxHxD`, `k` and `v` `CxHKVxD`. C2: H is a multiple of HKV.
+    C1: `q` and `o` have the same shape `TxHxD`, `k` and `v` are `CxHKVxD` of one element type, each with a number of
+    rows of its own. C2: H is a multiple of HKV. C3: blocked keys have a multiple of 16 rows.
 
     Example:
 
     ```mlir
-    ternary.attention %q, %k, %v, %pos outs(%o) {causal, scale = 0.088388346 : f32}
-      : (memref<?x20x128xf32>, memref<?x5x128xf32>, memref<?x5x128xf32>, i64, memref<?x20x128xf32>) -> ()
+    ternary.attention %q, %k, %v, %pos outs(%o) {blocked, causal, scale = 0.088388346 : f32}
+      : (memref<?x20x128xf32>, memref<?x5x128xf16>, memref<?x5x128xf16>, i64, memref<?x20x128xf32>) -> ()
     ```
   }];
-  let arguments = (ins Ternary_F32:$q, Ternary_F32:$k, Ternary_F32:$v, I64:$pos, Ternary_F32:$o, F32Attr:$scale,
-                       UnitAttr:$causal);
+  let arguments = (ins Ternary_F32:$q, Ternary_Cache:$k, Ternary_Cache:$v, I64:$pos, Ternary_F32:$o, F32Attr:$scale,
+                       UnitAttr:$causal, UnitAttr:$blocked);
   let assemblyFormat = [{
     $q `,` $k `,` $v `,` $pos `outs` `(` $o `)` attr-dict `:` functional-type(operands, results)
   }];

@@ -309,6 +309,24 @@ template <typename Fetch> void packScales(const PackedShape &shape, int64_t grou
   }
 }
 
+/// Rows of a cache that lie together where a cache is blocked (below). Session state is allocated as for a multiple of
+/// this many rows, whatever the capacity.
+inline constexpr int64_t kCacheBlockRows = 16;
+
+/// Cache of rows [row][head][i] in blocks of 16 rows, element by element: [row/16][head][i][row%16], so that one vector
+/// holds element i of 16 rows.
+struct BlockedCache {
+  int64_t heads = 0;
+  int64_t size = 0; ///< elements of a head
+
+  static constexpr int64_t blocks(int64_t rows) { return (rows + kCacheBlockRows - 1) / kCacheBlockRows; }
+  static constexpr int64_t paddedRows(int64_t rows) { return blocks(rows) * kCacheBlockRows; }
+  /// Element index of (row, head, i).
+  constexpr int64_t index(int64_t row, int64_t head, int64_t i) const {
+    return ((row / kCacheBlockRows * heads + head) * size + i) * kCacheBlockRows + row % kCacheBlockRows;
+  }
+};
+
 } // namespace packing
 } // namespace setun
 

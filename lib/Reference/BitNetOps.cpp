@@ -219,7 +219,9 @@ static LogicalResult evaluateCacheUpdate(CacheUpdateOp op, Frame &frame) {
     return op.emitOpError() << "expects rows below " << cache.dim(0) << ", got " << pos << " to "
                             << pos + rows.dim(0) - 1;
   Tensor result = cache.clone();
-  std::memcpy(result.mutableData<float>() + pos * cache.dim(1) * cache.dim(2), rows.data<float>(), rows.byteSize());
+  writeCache(
+      rows, pos, [&](int64_t row, int64_t head, int64_t i) { return (row * cache.dim(1) + head) * cache.dim(2) + i; },
+      result);
   frame.set(op.getResult(), result);
   return success();
 }
@@ -237,7 +239,8 @@ static LogicalResult evaluateAttention(AttentionOp op, Frame &frame) {
     return op.emitOpError() << "expects keys and values of " << shape.position + shape.tokens << " tokens, got "
                             << std::min(k.dim(0), v.dim(0));
   Tensor o(q.elementType(), q.shape());
-  attention(shape, q.data<float>(), k.data<float>(), v.data<float>(), o.mutableData<float>());
+  auto keyIndex = [&](int64_t row, int64_t head, int64_t i) { return (row * k.dim(1) + head) * k.dim(2) + i; };
+  attention(shape, q.data<float>(), k.toFloats().data(), keyIndex, v.toFloats().data(), o.mutableData<float>());
   frame.set(op.getO(), o);
   return success();
 }

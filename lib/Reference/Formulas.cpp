@@ -1,6 +1,7 @@
 //===- Formulas.cpp - what the operations compute, on plain arrays ---------------===//
 #include "lib/Reference/Formulas.h"
 
+#include "lib/Weights/DType.h"
 #include "setun/Exp.h"
 
 #include <cmath>
@@ -179,48 +180,86 @@ void reference::rotary(const float *x, const float *cos, const float *sin, int64
     }
 }
 
-void reference::attention(const AttentionShape &shape, const float *q, const float *k, const float *v, float *o) {
+static constexpr float lowest = std::numeric_limits<float>::lowest();
+
+namespace {
+/// Running softmax of one query: maximum, 16 lanes of weights, weighted sum of values.
+struct Softmax {
+  explicit Softmax(int64_t size) : acc(size) {}
+  float top = lowest;
+  float lanes[kSumLanes] = {};
+  std::vector<float> acc;
+
+  void rescale(float factor) {
+    for (float &lane : lanes)
+      lane = lane * factor;
+    for (float &value : acc)
+      value = value * factor;
+  }
+};
+} // namespace
+
+/// tree over 16 lanes, with the larger one in place of the sum.
+static float largest(float (&lanes)[kSumLanes]) {
+  for (int64_t distance = kSumLanes / 2; distance > 0; distance /= 2)
+    for (int64_t lane = 0; lane < distance; ++lane)
+      lanes[lane] = maximum(lanes[lane], lanes[lane + distance]);
+  return lanes[0];
+}
+
+void reference::attention(const AttentionShape &shape, const float *q, const float *k,
+                          llvm::function_ref<int64_t(int64_t, int64_t, int64_t)> keyIndex, const float *v, float *o) {
   int64_t size = shape.size;
-  std::vector<float> acc(size);
+  std::vector<float> query(size);
   for (int64_t token = 0; token < shape.tokens; ++token)
     for (int64_t head = 0; head < shape.heads; ++head) {
-      const float *query = q + (token * shape.heads + head) * size;
-      int64_t kvHead = head / (shape.heads / shape.kvHeads);
-      auto row = [&](const float *base, int64_t j) { return base + (j * shape.kvHeads + kvHead) * size; };
+      int64_t kvHead = head / (shape.heads / shape.kvHeads), place = (token * shape.heads + head) * size;
+      for (int64_t i = 0; i < size; ++i)
+        query[i] = q[place + i] * shape.scale;
       int64_t length = shape.position + (shape.causal ? token + 1 : shape.tokens);
-      float running = std::numeric_limits<float>::lowest();
-      float lanes[kSumLanes] = {};
-      std::fill(acc.begin(), acc.end(), 0.0f);
-      for (int64_t base = 0; base < length; base += kSumLanes) {
-        int64_t count = std::min(kSumLanes, length - base);
-        float scores[kSumLanes], next = running;
-        for (int64_t j = 0; j < count; ++j) {
-          const float *key = row(k, base + j);
-          scores[j] = shape.scale * sum16(size, [&](int64_t i) { return query[i] * key[i]; });
-          next = maximum(next, scores[j]);
-        }
-        float factor = exactExp(running - next);
-        running = next;
-        for (int64_t i = 0; i < size; ++i)
-          acc[i] = acc[i] * factor;
-        for (int64_t j = 0; j < kSumLanes; ++j) {
-          float p = j < count ? exactExp(scores[j] - running) : 0.0f;
-          lanes[j] = lanes[j] * factor;
-          lanes[j] = lanes[j] + p;
-          if (j >= count)
-            continue;
-          const float *value = row(v, base + j);
-          for (int64_t i = 0; i < size; ++i) {
-            float term = p * value[i];
-            acc[i] = acc[i] + term;
+      Softmax total(size);
+      for (int64_t range = 0; range < length; range += kAttentionRange) {
+        Softmax part(size);
+        for (int64_t base = range; base < std::min(length, range + kAttentionRange); base += kAttentionBlock) {
+          int64_t count = std::min(kAttentionBlock, length - base);
+          float scores[kAttentionBlock], lanes[kSumLanes];
+          std::fill(std::begin(scores), std::end(scores), lowest);
+          std::fill(std::begin(lanes), std::end(lanes), lowest);
+          for (int64_t j = 0; j < count; ++j)
+            scores[j] = seq(0, size, [&](int64_t i) { return query[i] * k[keyIndex(base + j, kvHead, i)]; });
+          for (int64_t j = 0; j < kAttentionBlock; ++j)
+            lanes[j % kSumLanes] = maximum(lanes[j % kSumLanes], scores[j]);
+          for (float &lane : lanes) // drops a NaN
+            lane = maximum(lane, lowest);
+          float next = maximum(part.top, largest(lanes));
+          part.rescale(exactExp(part.top - next));
+          part.top = next;
+          for (int64_t j = 0; j < count; ++j) {
+            float p = exactExp(scores[j] - next);
+            part.lanes[j % kSumLanes] = part.lanes[j % kSumLanes] + p;
+            const float *value = v + ((base + j) * shape.kvHeads + kvHead) * size;
+            for (int64_t i = 0; i < size; ++i) {
+              float term = p * value[i];
+              part.acc[i] = part.acc[i] + term;
+            }
           }
         }
+        float next = maximum(total.top, part.top);
+        total.rescale(exactExp(total.top - next));
+        part.rescale(exactExp(part.top - next));
+        total.top = next;
+        for (int64_t lane = 0; lane < kSumLanes; ++lane)
+          total.lanes[lane] = total.lanes[lane] + part.lanes[lane];
+        for (int64_t i = 0; i < size; ++i)
+          total.acc[i] = total.acc[i] + part.acc[i];
       }
-      float total = addLanes(lanes);
+      float inverse = 1.0f / addLanes(total.lanes);
       for (int64_t i = 0; i < size; ++i)
-        o[(token * shape.heads + head) * size + i] = acc[i] / total;
+        o[place + i] = (total.acc[i] + 0.0f) * inverse;
     }
 }
+
+uint16_t reference::cacheF16(float x) { return floatToF16(minimum(maximum(x, -65504.0f), 65504.0f)); }
 
 void reference::hadamardRow(int64_t block, int64_t k, const float *x, float *y) {
   std::copy(x, x + k, y);

@@ -36,6 +36,9 @@ template <typename Term> float seq(int64_t begin, int64_t end, Term &&term) {
   return sum;
 }
 
+/// Rows of attention that share a softmax step, and those whose sums are kept apart.
+constexpr int64_t kAttentionBlock = 64, kAttentionRange = 256;
+
 inline float maximum(float a, float b) { return a > b ? a : b; }
 inline float minimum(float a, float b) { return a < b ? a : b; }
 
@@ -82,7 +85,12 @@ struct AttentionShape {
   bool causal;
   float scale;
 };
-void attention(const AttentionShape &shape, const float *q, const float *k, const float *v, float *o);
+/// `keyIndex` gives the element of k that key (row, kv head, i) is.
+void attention(const AttentionShape &shape, const float *q, const float *k,
+               llvm::function_ref<int64_t(int64_t row, int64_t head, int64_t i)> keyIndex, const float *v, float *o);
+
+/// What a cache of f16 takes for x: clamped to the finite range (NaN to its lower end), ties to even.
+uint16_t cacheF16(float x);
 
 void hadamardRow(int64_t block, int64_t k, const float *x, float *y);
 

@@ -1,6 +1,8 @@
 //===- Interpreter.cpp - slow and obvious evaluation of modules ------------------===//
 #include "lib/Reference/Interpreter.h"
 
+#include "lib/Reference/Formulas.h"
+
 #include "dialects/BitNet/BitNet.h"
 
 #include "mlir/Dialect/Linalg/IR/Linalg.h"
@@ -21,6 +23,21 @@ Tensor reference::makeFloats(MLIRContext *context, ArrayRef<float> values, Array
   assert(static_cast<int64_t>(values.size()) == result.size() && "shape does not fit");
   std::copy(values.begin(), values.end(), result.mutableData<float>());
   return result;
+}
+
+void reference::writeCache(const Tensor &rows, int64_t pos, function_ref<int64_t(int64_t, int64_t, int64_t)> index,
+                           Tensor &cache) {
+  bool narrow = rows.elementType().isF32() && cache.elementType().isF16();
+  int64_t from = 0;
+  for (int64_t t = 0; t < rows.dim(0); ++t)
+    for (int64_t head = 0; head < rows.dim(1); ++head)
+      for (int64_t i = 0; i < rows.dim(2); ++i, ++from) {
+        int64_t to = index(pos + t, head, i);
+        if (narrow)
+          cache.mutableData<uint16_t>()[to] = cacheF16(rows.data<float>()[from]);
+        else
+          cache.copyElement(to, rows, from);
+      }
 }
 
 //===----------------------------------------------------------------------===//

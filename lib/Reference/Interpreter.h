@@ -123,6 +123,9 @@ private:
 
 /// A tensor of f32 with the given elements.
 Tensor makeFloats(mlir::MLIRContext *context, llvm::ArrayRef<float> values, llvm::ArrayRef<int64_t> shape);
+/// Writes `rows` [T][H][D] into a cache at row `pos`, each element where `index` says, in the cache's element type.
+void writeCache(const Tensor &rows, int64_t pos,
+                llvm::function_ref<int64_t(int64_t row, int64_t head, int64_t i)> index, Tensor &cache);
 
 } // namespace setun::reference
 

@@ -218,6 +218,21 @@ static LogicalResult evaluateRotary(RotaryOp op, Frame &frame) {
   return setResults(op, {y}, frame);
 }
 
+/// Element of a cache [row][head][i] that holds a given one.
+static std::function<int64_t(int64_t, int64_t, int64_t)> cacheIndex(const Tensor &cache, bool blocked) {
+  packing::BlockedCache shape = {cache.dim(1), cache.dim(2)};
+  return [=](int64_t row, int64_t head, int64_t i) {
+    return blocked ? shape.index(row, head, i) : (row * shape.heads + head) * shape.size + i;
+  };
+}
+
+static LogicalResult expectWholeBlocks(Operation *op, const Tensor &cache) {
+  if (cache.dim(0) % packing::kCacheBlockRows == 0)
+    return success();
+  return op->emitOpError() << "expects a blocked cache of a multiple of " << packing::kCacheBlockRows << " rows, got "
+                           << cache.typeString();
+}
+
 static LogicalResult evaluateCacheUpdate(CacheUpdateOp op, Frame &frame) {
   const Tensor &rows = frame.get(op.getRows()), &cache = frame.get(op.getCache());
   int64_t pos = frame.getInt(op.getPos());
@@ -225,7 +240,9 @@ static LogicalResult evaluateCacheUpdate(CacheUpdateOp op, Frame &frame) {
     return op.emitOpError() << "expects rows below " << cache.dim(0) << ", got " << pos << " to "
                             << pos + rows.dim(0) - 1;
   Tensor result = cache.clone();
-  std::memcpy(result.mutableData<float>() + pos * cache.dim(1) * cache.dim(2), rows.data<float>(), rows.byteSize());
+  if (op.getBlocked() && failed(expectWholeBlocks(op, cache)))
+    return failure();
+  writeCache(rows, pos, cacheIndex(cache, op.getBlocked()), result);
   return setResults(op, {result}, frame);
 }
 
@@ -244,7 +261,10 @@ static LogicalResult evaluateAttention(AttentionOp op, Frame &frame) {
   Tensor o = likeInit(op.getO(), frame);
   if (failed(expectShape(op, "o", o, q.shape())))
     return failure();
-  attention(shape, q.data<float>(), k.data<float>(), v.data<float>(), o.mutableData<float>());
+  if (op.getBlocked() && failed(expectWholeBlocks(op, k)))
+    return failure();
+  attention(shape, q.data<float>(), k.toFloats().data(), cacheIndex(k, op.getBlocked()), v.toFloats().data(),
+            o.mutableData<float>());
   return setResults(op, {o}, frame);
 }
 

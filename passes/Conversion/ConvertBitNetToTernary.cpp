@@ -194,13 +194,14 @@ LogicalResult Converter::convert(Operation *op) {
                                                          op.getSin(), op.getPos(), emptyFor(op.getY(), op.getX())));
       })
       .Case([&](bitnet::CacheUpdateOp op) {
-        op->replaceAllUsesWith(
-            ternary::CacheUpdateOp::create(b, loc, TypeRange{op.getType()}, op.getRows(), op.getPos(), op.getCache()));
+        op->replaceAllUsesWith(ternary::CacheUpdateOp::create(b, loc, TypeRange{op.getType()}, op.getRows(),
+                                                              op.getPos(), op.getCache(),
+                                                              /*blocked=*/false));
       })
       .Case([&](bitnet::AttentionOp op) {
         op->replaceAllUsesWith(ternary::AttentionOp::create(b, loc, TypeRange{op.getType()}, op.getQ(), op.getK(),
                                                             op.getV(), op.getPos(), emptyFor(op.getO(), op.getQ()),
-                                                            op.getScaleAttr(), op.getCausalAttr()));
+                                                            op.getScaleAttr(), op.getCausalAttr(), UnitAttr()));
       })
       .Case([&](bitnet::GatedOp op) {
         op->replaceAllUsesWith(ternary::GatedOp::create(b, loc, TypeRange{op.getType()}, op.getGate(), op.getUp(),

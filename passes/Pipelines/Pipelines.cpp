@@ -17,6 +17,14 @@
 using namespace mlir;
 using namespace setun;
 
+static SmallVector<std::string> sortedFeatures(const CpuPipelineOptions &options) {
+  SmallVector<std::string> features;
+  for (const auto &feature : options.features)
+    features.push_back(feature.getKey().str());
+  llvm::sort(features);
+  return features;
+}
+
 void setun::buildBitnetToTernaryPipeline(OpPassManager &pm, const CpuPipelineOptions &options) {
   pm.addPass(createInlinerPass());
   pm.addPass(createSymbolDCEPass());
@@ -29,12 +37,11 @@ void setun::buildBitnetToTernaryPipeline(OpPassManager &pm, const CpuPipelineOpt
   func.addPass(createTernaryFuseEpilogue());
   func.addPass(createTernaryFuseNormQuantize());
   func.addPass(createCSEPass());
+  pm.addPass(createTernaryBlockKeys());
   if (options.probe)
     pm.addPass(createTernaryAddProbes());
   TernarySelectKernelsOptions select;
-  for (const auto &feature : options.features)
-    select.features.push_back(feature.getKey().str());
-  llvm::sort(select.features);
+  select.features = sortedFeatures(options);
   select.row = options.forceKernel;
   select.cpu = options.cpu;
   select.threads = options.runThreads;
@@ -63,7 +70,9 @@ void setun::buildTernaryToLlvmPipeline(OpPassManager &pm, const CpuPipelineOptio
   pm.addPass(createCSEPass());
   pm.addPass(createTernaryAddMarks());
   pm.addPass(createTernaryOutlineKernels());
-  pm.nest<func::FuncOp>().addPass(createTernaryTile());
+  TernaryTileOptions tile;
+  tile.features = sortedFeatures(options);
+  pm.nest<func::FuncOp>().addPass(createTernaryTile(tile));
   pm.nest<func::FuncOp>().addPass(createTernaryLowerVectors());
   pm.addPass(createTernaryVerifyMemory());
   pm.addPass(createCanonicalizerPass());

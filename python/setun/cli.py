@@ -18,6 +18,7 @@ from typing import Any
 from setun import __version__
 from setun.compiler import STAGES, TEXT_STAGES
 from setun.diagnostics import SetunError, summarize
+from setun.models.config import KV_CACHES
 
 OK, FAILED, USAGE = 0, 1, 2
 MAX_THREADS = 1024  # of the runtime
@@ -94,6 +95,12 @@ def _parser() -> argparse.ArgumentParser:
         "several separated by commas (default: host)",
     )
     compile_.add_argument("--context", type=_positive, metavar="N", help="largest session in tokens (default: model's)")
+    compile_.add_argument(
+        "--kv-cache",
+        choices=KV_CACHES,
+        default="f16",
+        help="element type of the key and value cache: f16 (default) takes half the memory, f32 rounds nothing",
+    )
     compile_.add_argument(
         "--emit",
         choices=STAGES,
@@ -226,6 +233,7 @@ def _compile(options: argparse.Namespace) -> int:
         output,
         target=options.target,
         context=options.context,
+        kv_cache=options.kv_cache,
         emit=options.emit,
         keep=options.keep_mlir,
         flags=flags,

@@ -128,7 +128,9 @@ def write_front_end(imported: Import, folder: Path) -> FrontEnd:
     return made
 
 
-def lint_or_fail(checkpoint: Checkpoint, context: int | None, report: list[str] | None = None) -> Import:
+def lint_or_fail(
+    checkpoint: Checkpoint, context: int | None, report: list[str] | None = None, kv_cache: str = "f16"
+) -> Import:
     """Lints a checkpoint; warnings are appended to `report` as text.
 
     Raises:
@@ -137,7 +139,7 @@ def lint_or_fail(checkpoint: Checkpoint, context: int | None, report: list[str] 
     from setun.lint import check
 
     with Progress("checking weights", "bytes") as progress:
-        imported = check(checkpoint, context, progress.update)
+        imported = check(checkpoint, context, progress.update, kv_cache)
     imported.found.raise_errors(str(checkpoint.directory))
     if report is not None:
         report += [str(item) for item in imported.found if item.severity == "warning"]
@@ -146,12 +148,16 @@ def lint_or_fail(checkpoint: Checkpoint, context: int | None, report: list[str] 
 
 @contextmanager
 def front_end(
-    directory: Path, context: int | None = None, keep: Path | None = None, report: list[str] | None = None
+    directory: Path,
+    context: int | None = None,
+    keep: Path | None = None,
+    report: list[str] | None = None,
+    kv_cache: str = "f16",
 ) -> Iterator[FrontEnd]:
     """Lints and traces a checkpoint. The files live as long as the context, or for good in the folder `keep`."""
     from setun.checkpoint import open_checkpoint
 
-    imported = lint_or_fail(open_checkpoint(directory), context, report)
+    imported = lint_or_fail(open_checkpoint(directory), context, report, kv_cache)
     with tempfile.TemporaryDirectory(prefix="setun-") as temporary:
         folder = Path(temporary)
         if keep is not None:
@@ -168,6 +174,7 @@ def compile_checkpoint(
     *,
     target: str = "host",
     context: int | None = None,
+    kv_cache: str = "f16",
     emit: str = "package",
     keep: Path | None = None,
     flags: Sequence[str] = (),
@@ -179,6 +186,7 @@ def compile_checkpoint(
         output: file to write. It appears whole or not at all.
         target: targets of `setun-compile`, separated by commas.
         context: largest session in tokens; the model's own maximum if None.
+        kv_cache: element type of the key and value cache, `f16` or `f32`.
         emit: one of `STAGES`.
         keep: folder that keeps the traced text and constants.
         flags: further flags of the tool.
@@ -191,7 +199,7 @@ def compile_checkpoint(
         raise SetunError(f"unknown stage {emit!r}", f"Stages: {', '.join(STAGES)}.")
     if emit != "mlir":
         find_tool("setun-compile")
-    with front_end(directory, context, keep, report) as made:
+    with front_end(directory, context, keep, report, kv_cache) as made:
         if emit == "mlir":
             if str(output) == "-":
                 return made.mlir.read_text(encoding="utf-8")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import sys
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -15,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from setun.checkpoint import Checkpoint, load_json
+from setun.diagnostics import SetunError
 
 ONEBIT_KEYS = {r"\.inner_attn_ln\.": ".attn_sub_norm.", r"\.ffn_layernorm\.": ".ffn_sub_norm."}
 
@@ -148,6 +150,37 @@ def aligned_codes(model: Any, codes: Mapping[str, np.ndarray]) -> Iterator[CodeC
             hook.remove()
 
 
+@contextmanager
+def rounded_cache(model: Any, kv_cache: str) -> Iterator[None]:
+    """Lets the attention of a transformers model see keys and values as a cache of `kv_cache` (f16 or f32) holds them.
+
+    They are rounded where they enter the cache: after the rotary embedding, and without scale.
+    """
+    from setun.ops import round_to_f16
+
+    modules = {sys.modules[type(module).__module__] for module in model.modules()}
+    modules = {module for module in modules if hasattr(module, "eager_attention_forward")}
+    if kv_cache == "f32":
+        modules = set()
+    elif not modules:
+        raise SetunError("transformers has no attention function for this model whose keys could be rounded to f16")
+
+    def rounding(attend: Any) -> Any:
+        def attend_rounded(module: Any, query: Any, key: Any, value: Any, *rest: Any, **keywords: Any) -> Any:
+            return attend(module, query, round_to_f16(key).float(), round_to_f16(value).float(), *rest, **keywords)
+
+        return attend_rounded
+
+    saved = {module: module.eager_attention_forward for module in modules}
+    for module, attend in saved.items():
+        module.eager_attention_forward = rounding(attend)
+    try:
+        yield
+    finally:
+        for module, attend in saved.items():
+            module.eager_attention_forward = attend
+
+
 def logits(model: Any, tokens: Any) -> np.ndarray:
     """Logits float32 `[T, vocab]` of a transformers model for int64 `tokens` `[T]`."""
     import torch
@@ -156,6 +189,8 @@ def logits(model: Any, tokens: Any) -> np.ndarray:
         return model(torch.as_tensor(tokens)[None], use_cache=False).logits[0].float().numpy()
 
 
-def reference_logits(checkpoint: Checkpoint, tokens: Any) -> np.ndarray:
-    """Logits float32 `[T, vocab]` of transformers for int64 `tokens` `[T]`."""
-    return logits(load_reference(checkpoint), tokens)
+def reference_logits(checkpoint: Checkpoint, tokens: Any, kv_cache: str = "f16") -> np.ndarray:
+    """Logits float32 `[T, vocab]` of transformers for int64 `tokens` `[T]`, keys and values as a cache has them."""
+    model = load_reference(checkpoint)
+    with rounded_cache(model, kv_cache):
+        return logits(model, tokens)

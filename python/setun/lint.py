@@ -69,11 +69,12 @@ class Import:
         }
 
 
-def load(checkpoint: Checkpoint, context: int | None = None) -> Import:
+def load(checkpoint: Checkpoint, context: int | None = None, kv_cache: str = "f16") -> Import:
     """Finds the family of a checkpoint, builds its definition on the meta device and binds it to the tensors.
 
     Args:
         context: largest session in tokens; the model's own maximum if None.
+        kv_cache: element type of the key and value cache, `f16` or `f32`.
     """
     import torch
 
@@ -101,7 +102,7 @@ def load(checkpoint: Checkpoint, context: int | None = None) -> Import:
                 f"Use --context {config.context} or less.",
             )
         config = dataclasses.replace(config, context=min(context, config.context))
-    config = _tie_head(checkpoint, config, found)
+    config = _tie_head(checkpoint, dataclasses.replace(config, kv_cache=kv_cache), found)
     result.config = config
     if found.errors:
         return result
@@ -401,9 +402,12 @@ def _scan_scales(result: Import) -> None:
 
 
 def check(
-    checkpoint: Checkpoint, context: int | None = None, progress: Callable[[int, int], None] | None = None
+    checkpoint: Checkpoint,
+    context: int | None = None,
+    progress: Callable[[int, int], None] | None = None,
+    kv_cache: str = "f16",
 ) -> Import:
     """`load` and `scan` together."""
-    result = load(checkpoint, context)
+    result = load(checkpoint, context, kv_cache)
     scan(result, progress)
     return result

@@ -151,6 +151,8 @@ _LIBRARY.define("cache_update(Tensor cache, Tensor rows, Tensor pos) -> Tensor")
 def _cache_update(cache: Tensor, rows: Tensor, pos: Tensor) -> Tensor:
     """`cache` `[C, H, D]` with rows `pos .. pos+T-1` replaced by `rows` `[T, H, D]`, as a new tensor.
 
+    A cache of float16 takes rows clamped to its finite range.
+
     Raises:
         ValueError: when the rows do not fit.
     """
@@ -158,8 +160,16 @@ def _cache_update(cache: Tensor, rows: Tensor, pos: Tensor) -> Tensor:
     if start + rows.shape[0] > cache.shape[0]:
         raise ValueError(f"expects at most {cache.shape[0]} tokens in the cache, got {start + rows.shape[0]}")
     result = cache.clone()
+    if cache.dtype == torch.float16:
+        rows = round_to_f16(rows)
     result[start : start + rows.shape[0]] = rows
     return result
+
+
+def round_to_f16(x: Tensor) -> Tensor:
+    """The float16 that a cache takes for `x`: the nearest, ties to even, of the finite ones."""
+    limit = torch.finfo(torch.float16).max
+    return x.float().nan_to_num(nan=-limit).clamp(-limit, limit).half()
 
 
 _LIBRARY.define("attention(Tensor q, Tensor k, Tensor v, Tensor pos, float scale, bool causal) -> Tensor")
@@ -172,8 +182,8 @@ def _attention(q: Tensor, k: Tensor, v: Tensor, pos: Tensor, scale: float, causa
     """
     start, tokens, heads = int(pos), q.shape[0], q.shape[1]
     used, repeat = start + tokens, heads // k.shape[1]
-    k = k[:used].repeat_interleave(repeat, dim=1)
-    v = v[:used].repeat_interleave(repeat, dim=1)
+    k = k[:used].float().repeat_interleave(repeat, dim=1)
+    v = v[:used].float().repeat_interleave(repeat, dim=1)
     scores = torch.einsum("thd,chd->htc", q, k) * scale
     if causal:
         visible = torch.arange(used)[None, :] <= start + torch.arange(tokens)[:, None]
@@ -213,6 +223,10 @@ def _like_first(x: Tensor, *_: object) -> Tensor:
     return torch.empty_like(x, dtype=torch.float32)
 
 
+def _cache_update_fake(cache: Tensor, *_: object) -> Tensor:
+    return torch.empty_like(cache)
+
+
 def _embedding_fake(table: Tensor, tokens: Tensor) -> Tensor:
     return table.new_empty((tokens.shape[0], table.shape[1]), dtype=torch.float32)
 
@@ -225,7 +239,7 @@ for _name, _eager, _fake in (
     ("bit_linear", _bit_linear, _bit_linear_fake),
     ("rms_norm", _rms_norm, _like_first),
     ("rotary", _rotary, _like_first),
-    ("cache_update", _cache_update, _like_first),
+    ("cache_update", _cache_update, _cache_update_fake),
     ("attention", _attention, _like_first),
     ("gated", _gated, _like_first),
     ("embedding", _embedding, _embedding_fake),

@@ -6,10 +6,11 @@ accumulators must equal those of the reference interpreter on the same text. A c
 falls on the other side of a rounding boundary: such codes are counted, and their accumulators must then differ by
 exactly the weights concerned.
 
-Logits: Hugging Face transformers' own model of the directory, in float32, is given the same text. Its activation codes
-are compared, too. Where its float lies on a rounding boundary, it may round to the other side: such codes are counted,
-and the model goes on with the package's code, so that the rest can be compared; the difference without this is reported
-beside it. Every other code must be equal.
+Logits: Hugging Face transformers' own model of the directory, in float32, is given the same text; its keys and values
+are rounded to the element type of the package's cache, as the package's are. Its activation codes are compared, too.
+Where its float lies on a rounding boundary, it may round to the other side: such codes are counted, and the model goes
+on with the package's code, so that the rest can be compared; the difference without this is reported beside it. Every
+other code must be equal.
 """
 
 from __future__ import annotations
@@ -55,6 +56,7 @@ class Logits:
     Attributes:
         codes_at_boundary: activation codes that transformers rounds to the other side, and was given.
         codes_different: activation codes that differ otherwise; `first_difference` names the first.
+        kv_cache: element type that keys and values were rounded to, in transformers as in the package.
         unaligned_mean: mean difference when transformers keeps its own codes; likewise `unaligned_max`.
     """
 
@@ -68,6 +70,7 @@ class Logits:
     codes_at_boundary: int = 0
     codes_different: int = 0
     first_difference: str = ""
+    kv_cache: str = "f32"
     unaligned_mean: float | None = None
     unaligned_max: float | None = None
 
@@ -126,6 +129,10 @@ class Verification:
                 f"rounding boundary and were taken from the package, {difference.codes_different} differ otherwise"
                 + (f" (first: {difference.first_difference})" if difference.first_difference else "")
             )
+            if difference.kv_cache != "f32":
+                lines.append(
+                    f"  keys and values of transformers were rounded to {difference.kv_cache}, as the package's"
+                )
             if difference.unaligned_max is not None:
                 lines.append(
                     f"  with its own codes everywhere: mean difference {difference.unaligned_mean:.2e}, largest "
@@ -218,7 +225,9 @@ def _integers(
     return report
 
 
-def _logits(made: FrontEnd, tokens: np.ndarray, probed: dict[str, np.ndarray], ours: np.ndarray) -> Logits:
+def _logits(
+    made: FrontEnd, tokens: np.ndarray, probed: dict[str, np.ndarray], ours: np.ndarray, kv_cache: str
+) -> Logits:
     """Compares the package's logits with transformers', with and without the package's codes at the boundaries."""
     from setun import huggingface
 
@@ -226,9 +235,11 @@ def _logits(made: FrontEnd, tokens: np.ndarray, probed: dict[str, np.ndarray], o
     codes = {layer: probed[f"probe.{layer}.codes"] for layer in made.imported.linears}
     with Progress("running transformers"):
         model = huggingface.load_reference(made.imported.checkpoint)
-        own = compare_logits(ours, huggingface.logits(model, tokens))
-        with huggingface.aligned_codes(model, codes) as comparison:
-            result = compare_logits(ours, huggingface.logits(model, tokens))
+        with huggingface.rounded_cache(model, kv_cache):
+            own = compare_logits(ours, huggingface.logits(model, tokens))
+            with huggingface.aligned_codes(model, codes) as comparison:
+                result = compare_logits(ours, huggingface.logits(model, tokens))
+    result.kv_cache = kv_cache
     result.codes, result.codes_at_boundary = comparison.codes, comparison.at_boundary
     result.codes_different, result.first_difference = comparison.different, comparison.first
     result.unaligned_mean, result.unaligned_max = own.mean, own.max
@@ -291,7 +302,8 @@ def verify(
     rows = package.vocabulary("forward")
     text = np.random.Generator(np.random.PCG64(seed)).integers(0, rows, tokens, dtype=np.int64)
     result = Verification(str(package_path), package.target(), tokens)
-    with tempfile.TemporaryDirectory(prefix="setun-") as name, front_end(directory, context) as made:
+    kv_cache = "f16" if any(state["dtype"] == "f16" for state in entry["states"]) else "f32"
+    with tempfile.TemporaryDirectory(prefix="setun-") as name, front_end(directory, context, kv_cache=kv_cache) as made:
         probe = Path(name) / "probe.setun"
         run_tool(made.command(probe, package.target(), "package", "--probe"), "setun-compile")
         with Progress("running the package"):
@@ -300,5 +312,5 @@ def verify(
         if only != "logits":
             result.integers = _integers(made, Path(name), text, probed, ours)
         if only != "integers":
-            result.logits = _logits(made, text, probed, ours)
+            result.logits = _logits(made, text, probed, ours, kv_cache)
     return result

@@ -2,6 +2,7 @@
 #include "Session.h"
 
 #include "Cpu.h"
+#include "setun/Packing.h"
 
 #include <algorithm>
 
@@ -161,8 +162,9 @@ Status Session::allocateStates() {
     std::vector<void *> &pointers = buffers.emplace_back(count, nullptr);
     int64_t dims[kMaxSymbols];
     std::fill_n(dims, kMaxSymbols, 1);
+    // Code may keep rows in blocks; the last one is whole.
     if (entry.capacitySymbol >= 0)
-      dims[entry.capacitySymbol] = contextCapacity;
+      dims[entry.capacitySymbol] = packing::BlockedCache::paddedRows(contextCapacity);
     for (size_t i = 0; i < entry.states.size(); ++i) {
       const Tensor &state = entry.states[i];
       auto [place, added] = states.try_emplace(state.name);

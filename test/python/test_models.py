@@ -28,9 +28,9 @@ CASES = [
 ]
 
 
-def load_eager(checkpoint: Checkpoint) -> CausalLM:
+def load_eager(checkpoint: Checkpoint, kv_cache: str = "f16") -> CausalLM:
     """The checkpoint's definition with its real weights and empty caches."""
-    bound = lint.check(checkpoint)
+    bound = lint.check(checkpoint, kv_cache=kv_cache)
     bound.found.raise_errors(str(checkpoint.directory))
     model = bound.model
     names = {name for name, _ in model.named_parameters()}
@@ -38,7 +38,7 @@ def load_eager(checkpoint: Checkpoint) -> CausalLM:
     model.load_state_dict(weights, assign=True)
     for module in model.modules():
         for name in getattr(module, "session_state", {}):
-            setattr(module, name, torch.zeros(getattr(module, name).shape))
+            setattr(module, name, torch.zeros_like(getattr(module, name), device="cpu"))
     return model
 
 
@@ -61,6 +61,21 @@ def test_logits_are_those_of_transformers(tmp_path: Path, config: str, masters: 
         steps = [model.step(tokens[:9], torch.tensor(0)), model.step(tokens[9:25], torch.tensor(9))]
         steps += [model.step(tokens[i : i + 1], torch.tensor(i)) for i in range(25, 40)]
     assert verify.compare_logits(torch.cat(steps).numpy(), ours[[8, *range(24, 40)]]).ok
+
+
+def test_the_cache_rounds_as_it_says(tmp_path: Path) -> None:
+    """A cache of f32 equals transformers without rounding; one of f16 does not, and its limits are those of f16."""
+    write_checkpoint(tmp_path, SHAPES["tiny-llama"], seed=5)
+    checkpoint = open_checkpoint(tmp_path)
+    tokens, found = text(checkpoint, 40), {}
+    for ours in ("f32", "f16"):
+        with torch.no_grad():
+            logits = load_eager(checkpoint, ours)(tokens, torch.tensor(0)).numpy()
+        for theirs in ("f32", "f16"):
+            found[ours, theirs] = verify.compare_logits(logits, reference_logits(checkpoint, tokens, theirs)).mean
+    assert max(found["f32", "f32"], found["f16", "f16"]) < 0.3 * min(found["f32", "f16"], found["f16", "f32"]), found
+    rounded = ops.round_to_f16(torch.tensor([1e6, -torch.inf, torch.nan, 3e-8, 1 + 2**-11, 65519.0]))
+    assert rounded.tolist() == [65504.0, -65504.0, -65504.0, 2**-24, 1.0, 65504.0]
 
 
 def test_the_bundled_model(shakespeare_model: Path) -> None:

@@ -47,10 +47,10 @@ def test_bitnet_language_model(tmp_path: Path) -> None:
         r'module attributes {bitnet.provenance = {source = "a \22b\22\0A\C3\A9"}} {',
         'func.func @forward(%tokens: tensor<?xi64> {bitnet.name = "tokens", bitnet.dims = ["T"]}, %pos: i64 '
         "{bitnet.position}, ",
-        f'%{K0}: tensor<?x2x24xf32> {{bitnet.state = "{K0}", bitnet.dims = ["C"]}}, ',
-        f'%{V0}: tensor<?x2x24xf32> {{bitnet.state = "{V0}", bitnet.dims = ["C"]}}, ',
+        f'%{K0}: tensor<?x2x24xf16> {{bitnet.state = "{K0}", bitnet.dims = ["C"]}}, ',
+        f'%{V0}: tensor<?x2x24xf16> {{bitnet.state = "{V0}", bitnet.dims = ["C"]}}, ',
         '-> (tensor<?x320xf32> {bitnet.name = "logits", bitnet.dims = ["T"]}, ',
-        f'tensor<?x2x24xf32> {{bitnet.state = "{K0}", bitnet.dims = ["C"]}}, ',
+        f'tensor<?x2x24xf16> {{bitnet.state = "{K0}", bitnet.dims = ["C"]}}, ',
         "attributes {bitnet.entry, bitnet.reset, bitnet.max_context = 128 : i64} {",
         '%model.embed_tokens.weight = bitnet.weight "model.embed_tokens.weight" : tensor<320x96xbf16>',
         "%embedding = bitnet.embedding %model.embed_tokens.weight, %tokens : tensor<320x96xbf16>, tensor<?xi64> -> "
@@ -69,10 +69,10 @@ def test_bitnet_language_model(tmp_path: Path) -> None:
         'bitnet.weight "model.rotary.cos" : tensor<128x12xf32>',
         "%rotary = bitnet.rotary %unflatten, %model.rotary.cos, %model.rotary.sin, %pos : tensor<?x4x24xf32>, "
         "tensor<128x12xf32>",
-        f"%cache_update = bitnet.cache_update %{K0}, %rotary_1, %pos : tensor<?x2x24xf32>, tensor<?x2x24xf32>",
-        f"%cache_update_1 = bitnet.cache_update %{V0}, %unflatten_2, %pos : tensor<?x2x24xf32>, tensor<?x2x24xf32>",
+        f"%cache_update = bitnet.cache_update %{K0}, %rotary_1, %pos : tensor<?x2x24xf16>, tensor<?x2x24xf32>",
+        f"%cache_update_1 = bitnet.cache_update %{V0}, %unflatten_2, %pos : tensor<?x2x24xf16>, tensor<?x2x24xf32>",
         "%attention = bitnet.attention %rotary, %cache_update, %cache_update_1, %pos {causal, scale = 0.20412415 : f32}"
-        " : tensor<?x4x24xf32>, tensor<?x2x24xf32>, tensor<?x2x24xf32>",
+        " : tensor<?x4x24xf32>, tensor<?x2x24xf16>, tensor<?x2x24xf16>",
         "tensor.collapse_shape %attention [[0], [1, 2]] : tensor<?x4x24xf32> into tensor<?x96xf32>",
         "arith.addf %embedding, %bit_linear_3 : tensor<?x96xf32>",
         "bitnet.gated %bit_linear_4, %bit_linear_5 {act = #bitnet.gate_act<relu2>} : tensor<?x232xf32>",

@@ -14,6 +14,8 @@ MAX_LAYERS = 1000
 MAX_CONTEXT = 1 << 24
 """Far above every published model: what is larger comes from a damaged file and would fill the memory."""
 
+KV_CACHES = ("f16", "f32")
+
 GATE_ACTIVATIONS = {"relu2": "relu2", "silu": "silu", "swish": "silu"}
 
 
@@ -46,7 +48,10 @@ class Quantization:
 
 @dataclass(frozen=True)
 class DecoderConfig:
-    """Shapes and numbers of a decoder-only transformer. Sizes are in elements, `context` in tokens."""
+    """Shapes and numbers of a decoder-only transformer. Sizes are in elements, `context` in tokens.
+
+    `kv_cache` is the element type of the key and value cache, one of `KV_CACHES`; the checkpoint says nothing about it.
+    """
 
     architecture: str
     vocab_size: int
@@ -64,6 +69,7 @@ class DecoderConfig:
     attention_bias: bool
     mlp_bias: bool
     quantization: Quantization
+    kv_cache: str = "f16"
 
 
 def _positive(

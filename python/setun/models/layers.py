@@ -155,7 +155,8 @@ class CausalAttention(nn.Module):
     """Grouped-query attention over a key and a value cache, which are the session's state.
 
     `q` is `[T, heads, head_dim]`, `k` and `v` are `[T, kv_heads, head_dim]`; the caches are
-    `[C, kv_heads, head_dim]` with a capacity C that each session chooses.
+    `[C, kv_heads, head_dim]` with a capacity C that each session chooses, in the element type that the configuration
+    says.
 
     Attributes:
         session_state: names of the buffers that a session keeps, each with the symbols of its dynamic dimensions.
@@ -166,8 +167,9 @@ class CausalAttention(nn.Module):
     def __init__(self, config: DecoderConfig) -> None:
         super().__init__()
         shape = (config.context, config.kv_heads, config.head_dim)
-        self.register_buffer("k", torch.zeros(shape), persistent=False)
-        self.register_buffer("v", torch.zeros(shape), persistent=False)
+        dtype = torch.float16 if config.kv_cache == "f16" else torch.float32
+        self.register_buffer("k", torch.zeros(shape, dtype=dtype), persistent=False)
+        self.register_buffer("v", torch.zeros(shape, dtype=dtype), persistent=False)
         self.scale = config.head_dim**-0.5
 
     def forward(self, q: Tensor, k: Tensor, v: Tensor, pos: Tensor) -> Tensor:

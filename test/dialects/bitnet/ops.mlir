@@ -121,6 +121,15 @@ func.func @attention(%q: tensor<?x4x8xf32>, %k: tensor<?x2x8xf32>, %new: tensor<
   return
 }
 
+// CHECK-LABEL: func @attention_f16
+func.func @attention_f16(%q: tensor<?x4x8xf32>, %k: tensor<?x2x8xf16>, %new: tensor<?x2x8xf32>, %pos: i64) {
+  // CHECK: bitnet.cache_update %{{.*}}, %{{.*}}, %{{.*}} : tensor<?x2x8xf16>, tensor<?x2x8xf32>
+  %0 = bitnet.cache_update %k, %new, %pos : tensor<?x2x8xf16>, tensor<?x2x8xf32>
+  // CHECK: bitnet.attention {{.*}} : tensor<?x4x8xf32>, tensor<?x2x8xf16>, tensor<?x2x8xf16>
+  %1 = bitnet.attention %q, %0, %k, %pos {scale = 1.0 : f32} : tensor<?x4x8xf32>, tensor<?x2x8xf16>, tensor<?x2x8xf16>
+  return
+}
+
 // CHECK-LABEL: func @rest
 func.func @rest(%x: tensor<?x8xf32>, %tokens: tensor<?xi64>, %table: tensor<10x8xbf16>, %bias: tensor<10xf32>) {
   // CHECK: bitnet.gated %{{.*}}, %{{.*}} {act = #bitnet.gate_act<relu2>} : tensor<?x8xf32>

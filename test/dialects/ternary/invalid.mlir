@@ -544,6 +544,33 @@ func.func @cache_update_c1(%r: tensor<2x3x8xf32>, %p: i64, %c: tensor<?x2x8xf32>
 
 // -----
 
+func.func @cache_update_c1_static(%r: tensor<2x?x8xf32>, %p: i64, %c: tensor<?x?x8xf32>) {
+  // expected-error @below {{expects static heads and head size, got 'tensor<2x?x8xf32>'}}
+  %0 = ternary.cache_update %r, %p outs(%c)
+    : (tensor<2x?x8xf32>, i64, tensor<?x?x8xf32>) -> tensor<?x?x8xf32>
+  return
+}
+
+// -----
+
+func.func @cache_update_c2(%r: tensor<2x3x8xf32>, %p: i64, %c: tensor<40x3x8xf32>) {
+  // expected-error @below {{expects a blocked cache of a multiple of 16 rows, got 'tensor<40x3x8xf32>'}}
+  %0 = ternary.cache_update %r, %p outs(%c) {blocked}
+    : (tensor<2x3x8xf32>, i64, tensor<40x3x8xf32>) -> tensor<40x3x8xf32>
+  return
+}
+
+// -----
+
+func.func @cache_update_c3(%r: tensor<2x3x8xf16>, %p: i64, %c: tensor<?x3x8xf32>) {
+  // expected-error @below {{expects rows of f32 or the cache's elements, got 'tensor<2x3x8xf16>' for 'tensor<?x3x8xf32>'}}
+  %0 = ternary.cache_update %r, %p outs(%c)
+    : (tensor<2x3x8xf16>, i64, tensor<?x3x8xf32>) -> tensor<?x3x8xf32>
+  return
+}
+
+// -----
+
 func.func @attention_c1(%q: tensor<2x4x8xf32>, %k: tensor<?x2x8xf32>, %v: tensor<?x2x6xf32>, %p: i64, %o: tensor<2x4x8xf32>) {
   // expected-error @below {{expects v of shape [?, 2, 8], got 'tensor<?x2x6xf32>'}}
   %0 = ternary.attention %q, %k, %v, %p outs(%o) {scale = 1.0 : f32}
@@ -575,6 +602,24 @@ func.func @attention_c2(%q: tensor<2x4x8xf32>, %k: tensor<?x3x8xf32>, %v: tensor
   // expected-error @below {{expects keys that fit the heads of 'tensor<2x4x8xf32>', got 'tensor<?x3x8xf32>'}}
   %0 = ternary.attention %q, %k, %v, %p outs(%o) {scale = 1.0 : f32}
     : (tensor<2x4x8xf32>, tensor<?x3x8xf32>, tensor<?x3x8xf32>, i64, tensor<2x4x8xf32>) -> tensor<2x4x8xf32>
+  return
+}
+
+// -----
+
+func.func @attention_c1_types(%q: tensor<2x4x8xf32>, %k: tensor<?x2x8xf32>, %v: tensor<?x2x8xf16>, %p: i64, %o: tensor<2x4x8xf32>) {
+  // expected-error @below {{expects keys and values of one element type, got 'tensor<?x2x8xf32>' and 'tensor<?x2x8xf16>'}}
+  %0 = ternary.attention %q, %k, %v, %p outs(%o) {scale = 1.0 : f32}
+    : (tensor<2x4x8xf32>, tensor<?x2x8xf32>, tensor<?x2x8xf16>, i64, tensor<2x4x8xf32>) -> tensor<2x4x8xf32>
+  return
+}
+
+// -----
+
+func.func @attention_c3(%q: tensor<2x4x8xf32>, %k: tensor<24x2x8xf32>, %v: tensor<24x2x8xf32>, %p: i64, %o: tensor<2x4x8xf32>) {
+  // expected-error @below {{expects blocked keys of a multiple of 16 rows, got 'tensor<24x2x8xf32>'}}
+  %0 = ternary.attention %q, %k, %v, %p outs(%o) {blocked, scale = 1.0 : f32}
+    : (tensor<2x4x8xf32>, tensor<24x2x8xf32>, tensor<24x2x8xf32>, i64, tensor<2x4x8xf32>) -> tensor<2x4x8xf32>
   return
 }
 

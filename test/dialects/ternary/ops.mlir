@@ -107,6 +107,18 @@ func.func @attention(%q: tensor<?x4x8xf32>, %k: tensor<?x2x8xf32>, %t: tensor<32
   return
 }
 
+// CHECK-LABEL: func @blocked
+func.func @blocked(%q: tensor<?x4x8xf32>, %k: tensor<32x2x8xf16>, %v: tensor<?x2x8xf16>, %new: tensor<?x2x8xf32>, %pos: i64) {
+  // CHECK: ternary.cache_update %{{.*}}, %{{.*}} outs(%{{.*}}) {blocked} : (tensor<?x2x8xf32>, i64, tensor<32x2x8xf16>) -> tensor<32x2x8xf16>
+  %0 = ternary.cache_update %new, %pos outs(%k) {blocked} : (tensor<?x2x8xf32>, i64, tensor<32x2x8xf16>) -> tensor<32x2x8xf16>
+  // CHECK: ternary.cache_update {{.*}} : (tensor<?x2x8xf16>, i64, tensor<32x2x8xf16>) -> tensor<32x2x8xf16>
+  %1 = ternary.cache_update %v, %pos outs(%0) : (tensor<?x2x8xf16>, i64, tensor<32x2x8xf16>) -> tensor<32x2x8xf16>
+  // CHECK: ternary.attention {{.*}} {blocked, causal, scale = 5.000000e-01 : f32}
+  %2 = ternary.attention %q, %0, %v, %pos outs(%q) {blocked, causal, scale = 0.5 : f32}
+    : (tensor<?x4x8xf32>, tensor<32x2x8xf16>, tensor<?x2x8xf16>, i64, tensor<?x4x8xf32>) -> tensor<?x4x8xf32>
+  return
+}
+
 // CHECK-LABEL: func @vectors
 func.func @vectors(%b: vector<64xi8>, %acc: vector<16xi32>) {
   // CHECK: ternary.unpack %{{.*}} {bits = 2 : i64, field = 3 : i64} : vector<64xi8>

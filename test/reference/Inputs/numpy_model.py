@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 
 F = np.float32
+LOWEST = np.finfo(F).min
 rng = np.random.default_rng(1958)
 
 
@@ -94,29 +95,51 @@ def linear(x: np.ndarray, w: np.ndarray, scale: np.ndarray, group: int, act: np.
     return y if bias is None or before else y + bias
 
 
+def cache_f16(x: np.ndarray) -> np.ndarray:
+    """What a cache of f16 holds, as float32."""
+    return np.clip(x, F(-65504), F(65504)).astype(np.float16).astype(F)
+
+
+def softmax_range(q, k, v) -> tuple[np.float32, np.ndarray, np.ndarray]:
+    """Maximum, lanes of weights and weighted sum of one query's range of rows, by blocks of 64."""
+    m, lanes, acc = LOWEST, np.zeros(16, F), np.zeros(q.size, F)
+    for begin in range(0, len(k), 64):
+        rows = slice(begin, min(len(k), begin + 64))
+        s = seq(q * k[rows])
+        m, f = rescale(m, s.max())
+        p = np.zeros(64, F)
+        p[: len(s)] = exp(s - m)
+        lanes = lanes * f
+        for part in p.reshape(4, 16):
+            lanes = lanes + part
+        acc = acc * f
+        for weight, row in zip(p, v[rows], strict=False):
+            acc = acc + weight * row
+    return m, lanes, acc
+
+
+def rescale(old: np.float32, other: np.float32) -> tuple[np.float32, np.float32]:
+    """The larger maximum, and the factor of what belongs to the old one."""
+    new = max(old, other)
+    with np.errstate(over="ignore"):
+        return new, exp(np.array([old - new], F))[0]
+
+
 def attention(q, k, v, pos: int, causal: bool, scale: float) -> np.ndarray:
-    """Online softmax by blocks of 16 rows."""
+    """Online softmax by ranges of 256 rows."""
     tokens, heads, size = q.shape
     out = np.zeros_like(q)
     for t in range(tokens):
         for h in range(heads):
             j = h // (heads // k.shape[1])
             length = pos + (t + 1 if causal else tokens)
-            m, lanes, acc = np.finfo(F).min, np.zeros(16, F), np.zeros(size, F)
-            for begin in range(0, length, 16):
-                rows = slice(begin, min(length, begin + 16))
-                s = F(scale) * sum16(q[t, h] * k[rows, j])
-                top = max(m, s.max())
-                with np.errstate(over="ignore"):
-                    f = exp(np.array([m - top], F))[0]
-                m = top
-                p = np.zeros(16, F)
-                p[: len(s)] = exp(s - m)
-                lanes = lanes * f + p
-                acc = acc * f
-                for i, row in enumerate(v[rows, j]):
-                    acc = acc + p[i] * row
-            out[t, h] = acc / tree(lanes)
+            m, lanes, acc = LOWEST, np.zeros(16, F), np.zeros(size, F)
+            for begin in range(0, length, 256):
+                rows = slice(begin, min(length, begin + 256))
+                part, part_lanes, part_acc = softmax_range(q[t, h] * F(scale), k[rows, j], v[rows, j])
+                (new, f), (_, g) = rescale(m, part), rescale(part, m)
+                m, lanes, acc = new, lanes * f + part_lanes * g, acc * f + part_acc * g
+            out[t, h] = (acc + F(0)) * (F(1) / tree(lanes))
     return out
 
 
@@ -270,7 +293,13 @@ def add_others(m: Module) -> None:
     xs, xt = m.input(x)
     for block in (1, 2, 8, 32):
         m.op(f"bitnet.hadamard {xs} {{block = {block}}} : {xt}", xt, hadamard(x, block))
-    shapes = ((1, 0, 1, 1, 2, 1), (5, 0, 6, 3, 20, 40), (3, 30, 4, 1, 16, 40), (1, 99, 2, 2, 8, 128))
+    shapes = (
+        (1, 0, 1, 1, 2, 1),
+        (5, 0, 6, 3, 20, 40),
+        (3, 30, 4, 1, 16, 40),
+        (1, 99, 2, 2, 8, 128),
+        (3, 510, 5, 1, 6, 520),
+    )
     for t, pos, heads, kv, size, capacity in shapes:
         q, k, v = normal(t, heads, size, spread=3), normal(capacity, kv, size, spread=3), normal(capacity, kv, size)
         (qs, qt), (ks, kt), (vs, _) = m.input(q), m.input(k), m.input(v)
@@ -283,6 +312,22 @@ def add_others(m: Module) -> None:
                 qt,
                 attention(q, k, v, pos, causal, 0.3),
             )
+        # Caches of f16: rows of all sizes, subnormal and too large ones among them.
+        half = f"tensor<{capacity}x{kv}x{size}xf16>"
+        rows = normal(capacity, kv, size) * F(10) ** rng.integers(-9, 6, (capacity, kv, size)).astype(F)
+        (rs, _), zero = m.input(rows), f"%z{len(m.body)}"
+        m.body.append(f"  {zero} = arith.constant 0 : i64")
+        m.body.append(f"  %e{len(m.body)} = tensor.empty() : {half}")
+        empty = m.body[-1].split()[0]
+        narrow = cache_f16(rows)
+        update = f"bitnet.cache_update {empty}, {rs}, {zero} : {half}, {kt}"
+        m.op(update, half, narrow.astype(np.float16))
+        cache = f"%o{len(m.outputs) - 1}"
+        m.op(
+            f"bitnet.attention {qs}, {cache}, {cache}, {p} {{causal, scale = 0.01 : f32}} : {qt}, {half}, {half}",
+            qt,
+            attention(q, narrow, narrow, pos, True, 0.01),
+        )
         cos, sin = normal(capacity, size // 2), normal(capacity, size // 2)
         (cs, ct), (ss, _) = m.constant(cos), m.constant(sin)
         c, s = cos[pos : pos + t, None], sin[pos : pos + t, None]
