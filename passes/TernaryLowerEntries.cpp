@@ -113,9 +113,10 @@ private:
     int slot = -1;
     Value tokens; // written by solo operations of this many tokens alone: if that is 1, each thread has its own
   };
-  /// A part of the workspace that buffers use one after another: shared ones, or such of the same number of tokens.
+  /// A part of the workspace that buffers use one after another, with a barrier between that stands there anyhow: shared
+  /// ones, or private ones of the same number of tokens.
   struct Slot {
-    unsigned freeAt = 0;
+    unsigned lastUse = 0;
     int64_t weight = 0;
     Value tokens;
     Value bytes, offset; // in the function that is being made
@@ -124,7 +125,7 @@ private:
   using Condition = Value;
   struct Accesses {
     llvm::MapVector<Value, SmallVector<Condition, 2>> of;
-    void add(Value id, Condition condition);
+    void add(Value root, Condition condition);
     void dropWhere(ArrayRef<Value> tokens);
   };
 
@@ -328,10 +329,28 @@ void EntryLowering::findSolo() {
 }
 
 LogicalResult EntryLowering::planMemory() {
+  // Place in order, and the barriers.
   llvm::DenseMap<Operation *, unsigned> order;
-  unsigned count = 0;
-  for (Operation &op : *body)
-    order[&op] = count++;
+  SmallVector<std::pair<unsigned, BarrierOp>> barriers;
+  for (auto [place, op] : llvm::enumerate(*body)) {
+    order[&op] = place;
+    if (auto barrier = dyn_cast<BarrierOp>(op))
+      barriers.push_back({place, barrier});
+  }
+  // Where a buffer is private the thread itself is done with the one before; otherwise all threads must be.
+  auto isFree = [&](const Slot &slot, const Buffer &buffer) {
+    if (slot.tokens != buffer.tokens || slot.lastUse >= buffer.firstUse)
+      return false;
+    if (slot.tokens && matchPattern(slot.tokens, m_One()))
+      return true;
+    auto from = llvm::partition_point(barriers, [&](auto &barrier) { return barrier.first < slot.lastUse; });
+    auto to = llvm::partition_point(barriers, [&](auto &barrier) { return barrier.first < buffer.firstUse; });
+    return std::any_of(from, to, [&](auto &at) {
+             BarrierOp barrier = at.second;
+             return barrier.getTokens().empty() ||
+                    (slot.tokens && llvm::is_contained(barrier.getTokens(), slot.tokens));
+           });
+  };
   llvm::MapVector<Value, Buffer> live;
   for (Operation &op : *body) {
     if (auto alloc = dyn_cast<memref::AllocOp>(op)) {
@@ -370,7 +389,7 @@ LogicalResult EntryLowering::planMemory() {
       // Private buffers of a thread must not meet shared ones, nor those of another thread: their slots are apart.
       int64_t size = weight(buffer.alloc);
       for (auto [i, slot] : llvm::enumerate(slots))
-        if (slot.freeAt < buffer.firstUse && slot.tokens == buffer.tokens &&
+        if (isFree(slot, buffer) &&
             (buffer.slot < 0 || std::abs(slot.weight - size) < std::abs(slots[buffer.slot].weight - size)))
           buffer.slot = i;
       if (buffer.slot < 0) {
@@ -378,7 +397,7 @@ LogicalResult EntryLowering::planMemory() {
         slots.emplace_back().tokens = buffer.tokens;
       }
       Slot &slot = slots[buffer.slot];
-      slot.freeAt = buffer.lastUse;
+      slot.lastUse = buffer.lastUse;
       slot.weight = std::max(slot.weight, size);
     }
     buffers.push_back(buffer);
@@ -389,8 +408,8 @@ LogicalResult EntryLowering::planMemory() {
   return success();
 }
 
-void EntryLowering::Accesses::add(Value id, Condition condition) {
-  auto &conditions = of[id];
+void EntryLowering::Accesses::add(Value root, Condition condition) {
+  auto &conditions = of[root];
   if (!llvm::is_contained(conditions, condition))
     conditions.push_back(condition);
 }
@@ -401,16 +420,11 @@ void EntryLowering::Accesses::dropWhere(ArrayRef<Value> tokens) {
 }
 
 void EntryLowering::insertBarriers() {
-  // What was read or written since the last barrier; workspace buffers stand for their slot.
-  llvm::DenseMap<Value, Value> rootId;
-  llvm::DenseMap<int, Value> slotId;
-  for (Buffer &buffer : buffers)
-    if (buffer.slot >= 0)
-      rootId[buffer.alloc] = slotId.try_emplace(buffer.slot, buffer.alloc).first->second;
+  // What was read or written since the last barrier.
   Accesses read, written;
   for (Operation &op : llvm::make_early_inc_range(*body)) {
     struct Access {
-      Value id;
+      Value root;
       bool isWrite;
       Condition condition;
     };
@@ -422,15 +436,14 @@ void EntryLowering::insertBarriers() {
       Condition condition = privateTokens.lookup(root);
       if (!condition && isWrite)
         condition = solo.lookup(&op);
-      auto it = rootId.find(root);
-      accesses.push_back({it == rootId.end() ? root : it->second, isWrite, condition});
+      accesses.push_back({root, isWrite, condition});
     });
     // Two accesses conflict where both conditions hold; a barrier under either of them will do.
     bool always = false;
     SmallVector<Value> tokens;
     for (Access &access : accesses)
       for (Accesses *earlier : {&written, access.isWrite ? &read : nullptr}) {
-        auto it = earlier ? earlier->of.find(access.id) : read.of.end();
+        auto it = earlier ? earlier->of.find(access.root) : read.of.end();
         if (!earlier || it == earlier->of.end())
           continue;
         for (Condition other : it->second) {
@@ -450,7 +463,7 @@ void EntryLowering::insertBarriers() {
           earlier->dropWhere(tokens);
     }
     for (Access &access : accesses)
-      (access.isWrite ? written : read).add(access.id, access.condition);
+      (access.isWrite ? written : read).add(access.root, access.condition);
   }
 }
 
@@ -736,10 +749,8 @@ LogicalResult EntryLowering::run() {
   if (failed(readAbi()) || failed(redirectResults()))
     return failure();
   findSolo();
-  if (failed(planMemory()))
-    return failure();
   insertBarriers();
-  if (failed(makeWorkspaceFunction()))
+  if (failed(planMemory()) || failed(makeWorkspaceFunction()))
     return failure();
   makeEntryFunction();
   return success();

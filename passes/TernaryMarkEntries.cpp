@@ -15,6 +15,18 @@ namespace {
 /// `ternary.abi = {arguments = [[shape]...], results = [[shape]...], order = [...], ...}`; a dimension below 0 is
 /// symbol -1 - d. `order` lists argument numbers as buffers (inputs, then states); results that are outputs follow.
 struct TernaryMarkEntries : public setun::impl::TernaryMarkEntriesBase<TernaryMarkEntries> {
+  /// Gives each operation destinations of its own: what shares one would share a buffer, and so its writers' threads.
+  static void separateDestinations(func::FuncOp func) {
+    SmallVector<tensor::EmptyOp> destinations;
+    func.walk([&](tensor::EmptyOp op) { destinations.push_back(op); });
+    for (tensor::EmptyOp op : destinations)
+      for (OpOperand &use : llvm::make_early_inc_range(op->getUses()))
+        if (!op->hasOneUse()) {
+          OpBuilder b(use.getOwner());
+          use.set(b.clone(*op)->getResult(0));
+        }
+  }
+
   void runOnOperation() override {
     Builder b(&getContext());
     for (auto func : getOperation().getOps<func::FuncOp>()) {
@@ -23,6 +35,7 @@ struct TernaryMarkEntries : public setun::impl::TernaryMarkEntriesBase<TernaryMa
       auto info = setun::getEntryInfo(func);
       if (failed(info))
         return signalPassFailure();
+      separateDestinations(func);
       SmallVector<Attribute> shapes;
       SmallVector<int64_t> order, outputs, stateResults, stateArgs;
       // Inputs belong to the caller: bufferisation must not write results over them. States are updated in place.

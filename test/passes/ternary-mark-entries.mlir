@@ -24,6 +24,21 @@ func.func private @no_entry(%x: tensor<?xf32>) -> tensor<?xf32> {
 
 // -----
 
+// Destinations are separate, so that bufferisation does not join what has nothing in common.
+// CHECK-LABEL: func.func @destinations
+// CHECK-DAG: %[[A:.*]] = tensor.empty
+// CHECK: ternary.hadamard %{{.*}} outs(%[[A]])
+// CHECK: %[[B:.*]] = tensor.empty
+// CHECK: ternary.hadamard %{{.*}} outs(%[[B]])
+func.func @destinations(%x: tensor<8x8xf32> {bitnet.name = "x"}) -> (tensor<8x8xf32> {bitnet.name = "y"}) attributes {bitnet.entry} {
+  %e = tensor.empty() : tensor<8x8xf32>
+  %0 = ternary.hadamard %x outs(%e) {block = 8} : (tensor<8x8xf32>, tensor<8x8xf32>) -> tensor<8x8xf32>
+  %1 = ternary.hadamard %0 outs(%e) {block = 2} : (tensor<8x8xf32>, tensor<8x8xf32>) -> tensor<8x8xf32>
+  return %1 : tensor<8x8xf32>
+}
+
+// -----
+
 // expected-error@+1 {{expects bitnet.dims on input x with a symbol for dimension 0}}
 func.func @no_symbols(%x: tensor<?xf32> {bitnet.name = "x"}) -> (tensor<2xf32> {bitnet.name = "y"})
     attributes {bitnet.entry} {
