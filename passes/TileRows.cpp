@@ -79,35 +79,58 @@ void setun::tileQuantize(QuantizeOp op, TileContext &c) {
   Value tokens = v.dim(op.getX(), 0);
   Value qMax = v.f32(static_cast<float>(quant.getQMax()));
 
+  // Maxima have no order (a NaN never is one), so several chains of them run side by side.
   auto absmax = [&](const RowNorm &row, Value t, Value start) {
-    return v.chunks(size, start, [&](Value k, int64_t lanes, ValueRange acc) {
+    constexpr int64_t chains = 4;
+    int64_t together = size / (chains * kLanes) * (chains * kLanes);
+    auto larger = [&](Value k, int64_t lanes, Value maximum) {
       Value x = normalise(v, row, v.load(op.getX(), {t, k}, lanes), k, lanes);
       if (lanes < kLanes)
         x = arith::SelectOp::create(b, loc, v.constantMask(lanes), x, v.splat(0.0f));
-      return SmallVector<Value>{v.maxf(math::AbsFOp::create(b, loc, x), acc[0])};
-    })[0];
+      return v.maxf(math::AbsFOp::create(b, loc, x), maximum);
+    };
+    SmallVector<Value> maxima(together ? chains : 1, v.splat(0.0f));
+    maxima[0] = start;
+    if (together)
+      maxima = v.loop(v.index(0), v.index(together), chains * kLanes, maxima, [&](Value k, ValueRange acc) {
+        SmallVector<Value> next;
+        for (int64_t i = 0; i < chains; ++i)
+          next.push_back(larger(v.add(k, i * kLanes), kLanes, acc[i]));
+        return next;
+      });
+    for (int64_t k = together; k < size; k += kLanes)
+      maxima[0] = larger(v.index(k), std::min(kLanes, size - k), maxima[0]);
+    for (size_t i = 1; i < maxima.size(); ++i)
+      maxima[0] = v.maxf(maxima[i], maxima[0]);
+    return maxima[0];
   };
   // s = (1 / max(absmax, eps)) * qmax, two roundings; what dequantises is 1 / s.
   auto scaleOf = [&](Value maximum) {
     Value m = v.maxf(maximum, v.f32(quant.getEpsValue()));
     return v.mulf(v.divf(v.f32(1.0f), m), qMax);
   };
+  // Clamping before rounding is the same, as the bounds are integers, and leaves what the addition of 1.5 * 2^23 rounds
+  // correctly: the sum's bits are then those of 1.5 * 2^23 plus the code, whose low byte is the code.
+  constexpr float magic = 12582912.0f;
+  constexpr int32_t magicBits = 0x4b400000;
   auto writeCodes = [&](const RowNorm &row, Value t, Value s) {
     Value scale = v.broadcast(s);
     Value sum = v.chunks(size, v.splatI32(0), [&](Value k, int64_t valid, ValueRange acc) {
       // The last chunk also writes the padding columns: lanes beyond the row are zero.
       int64_t lanes = valid == kLanes ? kLanes : padded - size / kLanes * kLanes;
       Value x = normalise(v, row, v.load(op.getX(), {t, k}, valid), k, valid);
-      Value q = v.roundEven(v.mulf(x, scale));
-      q = v.maxf(q, v.splat(static_cast<float>(quant.getQMin())));
+      Value q = v.maxf(v.mulf(x, scale), v.splat(static_cast<float>(quant.getQMin())));
       q = v.minf(q, v.splat(static_cast<float>(quant.getQMax())));
-      Value code = arith::FPToSIOp::create(b, loc, v.i32Lanes(), q);
+      Value code = arith::BitcastOp::create(b, loc, v.i32Lanes(), v.addf(q, v.splat(magic)));
       if (valid < kLanes)
-        code = arith::SelectOp::create(b, loc, v.constantMask(valid), code, v.splatI32(0));
+        code = arith::SelectOp::create(b, loc, v.constantMask(valid), code, v.splatI32(magicBits));
       v.store(arith::TruncIOp::create(b, loc, VectorType::get({kLanes}, b.getI8Type()), code), op.getCodes(), {t, k},
               lanes);
       return SmallVector<Value>{arith::AddIOp::create(b, loc, acc[0], code)};
     })[0];
+    // Every chunk added that constant to every lane; taken away modulo 2^32.
+    uint32_t added = static_cast<uint32_t>((size + kLanes - 1) / kLanes) * static_cast<uint32_t>(magicBits);
+    sum = arith::SubIOp::create(b, loc, sum, v.splatI32(static_cast<int32_t>(added)));
     Value total = vector::ReductionOp::create(b, loc, vector::CombiningKind::ADD, sum);
     v.storeScalar(total, op.getSums(), {t});
   };
