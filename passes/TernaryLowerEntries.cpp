@@ -113,8 +113,8 @@ private:
     int slot = -1;
     Value tokens; // written by solo operations of this many tokens alone: if that is 1, each thread has its own
   };
-  /// A part of the workspace that buffers use one after another, with a barrier between that stands there anyhow: shared
-  /// ones, or private ones of the same number of tokens.
+  /// A part of the workspace that buffers use one after another, with a barrier between that stands there anyhow:
+  /// shared ones, or private ones of the same number of tokens.
   struct Slot {
     unsigned lastUse = 0;
     int64_t weight = 0;
@@ -346,10 +346,9 @@ LogicalResult EntryLowering::planMemory() {
     auto from = llvm::partition_point(barriers, [&](auto &barrier) { return barrier.first < slot.lastUse; });
     auto to = llvm::partition_point(barriers, [&](auto &barrier) { return barrier.first < buffer.firstUse; });
     return std::any_of(from, to, [&](auto &at) {
-             BarrierOp barrier = at.second;
-             return barrier.getTokens().empty() ||
-                    (slot.tokens && llvm::is_contained(barrier.getTokens(), slot.tokens));
-           });
+      BarrierOp barrier = at.second;
+      return barrier.getTokens().empty() || (slot.tokens && llvm::is_contained(barrier.getTokens(), slot.tokens));
+    });
   };
   llvm::MapVector<Value, Buffer> live;
   for (Operation &op : *body) {

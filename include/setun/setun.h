@@ -211,7 +211,8 @@ SETUN_API setun_status setun_package_operation(const setun_package *package, uin
 
 typedef struct setun_session_options {
   size_t struct_size; /* sizeof(setun_session_options) */
-  uint32_t threads;   /* threads that compute, the caller's included; 0: one for each CPU that the process may use */
+  uint32_t threads;   /* threads that compute, the caller's included; 0: one for each CPU that the process may use, in
+                         runs that have enough work for them */
   int64_t context;    /* context capacity in tokens; 0: the largest that the package allows */
 } setun_session_options;
 

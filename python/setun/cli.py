@@ -138,7 +138,9 @@ def _parser() -> argparse.ArgumentParser:
     generate.add_argument("--top-k", type=int, default=0, metavar="K", help="choose among the K likeliest (0: all)")
     generate.add_argument("--top-p", type=float, default=1.0, metavar="P", help="... that together have P (default 1)")
     generate.add_argument("--seed", type=_count, default=0, metavar="S", help="of the random choice (default 0)")
-    generate.add_argument("--threads", type=_threads, default=0, metavar="N", help="0: one for each CPU (default)")
+    generate.add_argument(
+        "--threads", type=_threads, default=0, metavar="N", help="0: one for each CPU, where that is faster (default)"
+    )
     generate.add_argument("--target", metavar="NAME", help="use this code section instead of the best for this CPU")
     generate.add_argument("--context", type=_count, default=0, metavar="N", help="capacity in tokens (0: as needed)")
     generate.add_argument("--chunk", type=_positive, default=512, metavar="N", help="feed the prompt N tokens at once")
@@ -200,7 +202,9 @@ def _parser() -> argparse.ArgumentParser:
     verify.add_argument("directory", metavar="DIR", type=Path, help="checkpoint directory")
     verify.add_argument("--tokens", type=_positive, default=64, metavar="N", help="length of the text (default 64)")
     verify.add_argument("--seed", type=_count, default=0, metavar="S", help="of the random text (default 0)")
-    verify.add_argument("--threads", type=_threads, default=0, metavar="N", help="0: one for each CPU (default)")
+    verify.add_argument(
+        "--threads", type=_threads, default=0, metavar="N", help="0: one for each CPU, where that is faster (default)"
+    )
     verify.add_argument("--target", metavar="NAME", help="use this code section instead of the best for this CPU")
     verify.add_argument("--only", choices=("integers", "logits"), help="one of the two comparisons alone")
     verify.add_argument("--json", action="store_true", help="print the result as JSON")

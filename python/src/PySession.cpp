@@ -248,7 +248,8 @@ void setun::python::defineSession(py::module_ &module) {
       .def(py::init(&createSession), py::arg("package"), py::arg("threads") = 0, py::arg("context") = 0,
            R"(Creates a session with zeroed state at position 0.
 
-threads: threads that compute, the caller's included; 0 is one for each CPU.
+threads: threads that compute, the caller's included; 0 is one for each CPU, in runs that have enough
+work for them.
 context: context capacity in tokens; 0 is the largest that the package allows.
 The first session of a package loads its code and runs the self-tests recorded in it.)")
       .def("run", &run, py::arg("entry"), py::arg("inputs"),

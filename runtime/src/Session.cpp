@@ -136,6 +136,8 @@ Status Session::create(std::shared_ptr<Package> package, const Options &options,
   std::unique_ptr<Session> created(new Session(*package));
   created->keepAlive = std::move(package);
   SETUN_RETURN_IF_ERROR(created->initialize(threads, capacity));
+  if (!options.threads && threads > 1)
+    created->estimateWork();
   session = std::move(created);
   return Status();
 }
@@ -154,6 +156,41 @@ Status Session::initialize(uint32_t threads, int64_t capacity) {
     SETUN_RETURN_IF_ERROR(reserveWorkspace(i, dims));
   }
   return Status();
+}
+
+void Session::estimateWork() {
+  // Rates of one core as of about 2020, from cache; that they are off by half does not matter much.
+  constexpr double bytesPerNs = 32, int8MacsPerNs = 200, floatMacsPerNs = 16;
+  const std::vector<Entry> &entries = package.manifest().entries;
+  for (uint32_t i = 0; i < entries.size(); ++i) {
+    Work work;
+    work.of.resize(entries[i].symbols.size());
+    if (const std::vector<package::OperationDesc> *operations = package.operations(i))
+      for (const package::OperationDesc &operation : *operations) {
+        const double macs = operation.int8Macs / int8MacsPerNs + operation.floatMacs / floatMacsPerNs;
+        const double bytes = operation.weightBytes / bytesPerNs;
+        work.perContextToken += operation.contextBytes / bytesPerNs;
+        // Weights are read for one row as for many.
+        if (operation.rowsSymbol < 0)
+          work.fixed += std::max(bytes, macs * operation.rows);
+        else
+          work.of[operation.rowsSymbol] += std::max(bytes, macs);
+        work.meetings += operation.int8Macs > 0 || operation.floatMacs > 0;
+      }
+    works.push_back(std::move(work));
+  }
+}
+
+bool Session::isBetterAlone(uint32_t index, const int64_t *dims, int64_t position) const {
+  if (works.empty())
+    return false;
+  const Work &work = works[index];
+  double alone = work.fixed + work.perContextToken * static_cast<double>(position);
+  for (size_t symbol = 0; symbol < work.of.size(); ++symbol)
+    alone += work.of[symbol] * static_cast<double>(dims[symbol]);
+  // Besides the barrier itself threads lose what they read from one another's caches, and what one has more to do than
+  // another: measured, about seven barriers more.
+  return alone * (1 - 1.0 / threads()) < work.meetings * 8 * pool->barrierNanoseconds();
 }
 
 Status Session::allocateStates() {
@@ -307,7 +344,7 @@ Status Session::run(uint32_t index, const setun_tensor *inputs, uint32_t numInpu
   empty &= entry->states.empty();
   if (profiling)
     profileTimes->begin(index, invocation);
-  pool->run(package.functions()[index].run, invocation);
+  pool->run(package.functions()[index].run, invocation, isBetterAlone(index, dims, start));
   if (profiling)
     profileTimes->end(index);
   if (entry->usesPosition)

@@ -18,7 +18,7 @@ namespace runtime {
 class Session {
 public:
   struct Options {
-    uint32_t threads = 0; ///< 0: one for each usable CPU
+    uint32_t threads = 0; ///< 0: one for each usable CPU, or one where a run has too little work for them
     int64_t context = 0;  ///< 0: the largest that the package allows
   };
 
@@ -43,7 +43,18 @@ public:
 private:
   explicit Session(const Package &package) : package(package) {}
 
+  /// A rough idea of what an entry costs, in nanoseconds of one thread.
+  struct Work {
+    double fixed = 0;           ///< what does not depend on a symbol
+    std::vector<double> of;     ///< for each row that a symbol counts
+    double perContextToken = 0; ///< for each token in the session
+    double meetings = 0;        ///< how often threads wait for one another
+  };
+
   Status initialize(uint32_t threads, int64_t capacity);
+  void estimateWork();
+  /// Whether a run is faster on one thread than on all.
+  bool isBetterAlone(uint32_t entry, const int64_t *dims, int64_t position) const;
   Status allocateStates();
   Status reserveWorkspace(uint32_t entry, const int64_t *dims);
   Status findEntry(uint32_t index, const Entry *&entry) const;
@@ -62,6 +73,7 @@ private:
   std::map<std::string, Mapping> states;    ///< by name
   std::vector<std::vector<void *>> buffers; ///< of each entry, the states filled in
   Mapping workspace;
+  std::vector<Work> works; ///< of each entry, if the session is to choose between one thread and all
   bool profiling = false;
   std::unique_ptr<Profile> profileTimes; ///< null as long as there was none
 };

@@ -55,40 +55,46 @@ static void wakeAll(std::atomic<uint32_t> &) {}
 
 #endif
 
-void WaitWord::waitWhile(uint32_t old) {
-  for (unsigned i = 0; i < spins; ++i) {
-    if (value.load(std::memory_order_acquire) != old)
-      return;
-    relax();
+bool WaitWord::waitFor(uint32_t target, const Patience &patience) {
+  auto reached = [target](uint32_t count) { return static_cast<int32_t>(count - target) >= 0; };
+  constexpr unsigned eager = 64; // looks without a pause, for what is about to come
+  for (unsigned i = 0, end = eager + patience.get(); i < end; ++i) {
+    if (reached(value.load(std::memory_order_acquire)))
+      return false;
+    if (i >= eager)
+      relax();
   }
-  // Either publish() sees the sleeper or the sleeper sees the new value: both sides write, then read, in one order.
+  // Either advance() sees the sleeper or the sleeper sees the new value: both sides write, then read, in one order.
   sleepers.fetch_add(1, std::memory_order_seq_cst);
-  while (value.load(std::memory_order_seq_cst) == old)
-    sleepWhile(value, old);
+  for (;;) {
+    const uint32_t count = value.load(std::memory_order_seq_cst);
+    if (reached(count))
+      break;
+    sleepWhile(value, count);
+  }
   sleepers.fetch_sub(1, std::memory_order_relaxed);
+  return true;
 }
 
-void WaitWord::publish(uint32_t next) {
+uint32_t WaitWord::advance() {
+  const uint32_t next = value.load(std::memory_order_relaxed) + 1;
   value.store(next, std::memory_order_seq_cst);
   if (sleepers.load(std::memory_order_seq_cst) != 0)
     wakeAll(value);
+  return next;
 }
 
 //===----------------------------------------------------------------------===//
 // Barrier
 //===----------------------------------------------------------------------===//
 
-void Barrier::wait() {
-  if (threads == 1)
-    return;
-  // Read before arriving: once the last thread has arrived the generation moves on.
-  uint32_t current = generation.load();
-  if (arrived.fetch_add(1, std::memory_order_acq_rel) + 1 == threads) {
-    arrived.store(0, std::memory_order_relaxed);
-    generation.publish(current + 1);
-    return;
-  }
-  generation.waitWhile(current);
+void Barrier::waitForOthers(unsigned thread, uint32_t count) {
+  bool slept = false;
+  for (unsigned other = thread + 1; other < threads; ++other)
+    slept |= arrivals[other].waitFor(count, patience[thread]);
+  for (unsigned other = 0; other < thread; ++other)
+    slept |= arrivals[other].waitFor(count, patience[thread]);
+  patience[thread].adapt(slept);
 }
 
 //===----------------------------------------------------------------------===//
@@ -96,7 +102,7 @@ void Barrier::wait() {
 //===----------------------------------------------------------------------===//
 
 /// Looks that a waiting loop takes in this time. The pause between two is ten times longer on some CPUs than on others.
-static unsigned spinsIn(std::chrono::nanoseconds time) {
+static unsigned looksIn(std::chrono::nanoseconds time) {
   constexpr unsigned count = 100;
   auto shortest = std::chrono::nanoseconds::max();
   for (unsigned attempt = 0; attempt < 3; ++attempt) { // any one of them may be interrupted
@@ -108,13 +114,14 @@ static unsigned spinsIn(std::chrono::nanoseconds time) {
   return static_cast<unsigned>(std::max<int64_t>(1, time.count() * count / std::max<int64_t>(1, shortest.count())));
 }
 
-ThreadPool::ThreadPool(unsigned threads, unsigned spins) : threads(threads), barrier(threads, spins), job(spins) {}
+ThreadPool::ThreadPool(unsigned threads, unsigned looks) : threads(threads), looks(looks), barrier(threads, looks) {}
 
 Status ThreadPool::create(unsigned threads, std::unique_ptr<ThreadPool> &pool) {
-  // Longer than the usual wait within a token, and short enough that little is lost where another program has the CPU
-  // of the thread that is waited for. With more threads than CPUs that is certain, so they sleep at once.
-  unsigned spins = threads == 1 || threads > usableCpus() ? 20 : spinsIn(std::chrono::microseconds(20));
-  pool.reset(new ThreadPool(threads, spins));
+  // Longer than the usual wait within a token (a tenth of a large matmul), and short enough that little is lost where
+  // another program has the CPU of the thread that is waited for. With more threads than CPUs that is certain, so they
+  // sleep at once.
+  unsigned looks = threads == 1 || threads > usableCpus() ? 0 : looksIn(std::chrono::microseconds(50));
+  pool.reset(new ThreadPool(threads, looks));
 
 #ifndef _WIN32
   // Signals are for the threads of the host program.
@@ -135,12 +142,31 @@ Status ThreadPool::create(unsigned threads, std::unique_ptr<ThreadPool> &pool) {
 #endif
   if (!status.ok())
     pool.reset();
+  else if (threads > 1)
+    pool->measureBarrier();
   return status;
+}
+
+void ThreadPool::measureBarrier() {
+  constexpr unsigned count = 50;
+  auto shortest = std::chrono::nanoseconds::max();
+  for (unsigned attempt = 0; attempt < 3; ++attempt) { // workers may just be starting
+    setun_invocation call = {};
+    const auto start = std::chrono::steady_clock::now();
+    run(
+        [](const setun_invocation *invocation, uint32_t thread) {
+          for (unsigned i = 0; i < count; ++i)
+            invocation->barrier(invocation->barrier_data, thread);
+        },
+        call);
+    shortest = std::min<std::chrono::nanoseconds>(shortest, std::chrono::steady_clock::now() - start);
+  }
+  barrierTime = static_cast<double>(shortest.count()) / count;
 }
 
 ThreadPool::~ThreadPool() {
   function = nullptr;
-  job.publish(job.load() + 1);
+  job.advance();
   for (std::thread &worker : workers)
     worker.join();
 }
@@ -150,27 +176,31 @@ void ThreadPool::work(unsigned thread) {
   pthread_setname_np(pthread_self(), "setun-worker");
 #endif
   DefaultFloatEnvironment environment;
-  for (uint32_t seen = 0;;) {
-    job.waitWhile(seen);
-    ++seen; // jobs are published one at a time, and only when all threads have finished the one before
+  // Jobs come one at a time, and only when all threads have finished the one before.
+  Patience patience(looks);
+  for (uint32_t next = 1;; ++next) {
+    patience.adapt(job.waitFor(next, patience));
     if (!function)
       return;
     function(invocation, thread);
-    barrier.wait();
+    barrier.arrive(thread); // the caller waits for all, nobody else needs to
   }
 }
 
-void ThreadPool::run(setun_entry_fn entry, setun_invocation &call) {
-  call.num_threads = threads;
-  call.barrier = [](void *data, uint32_t) { static_cast<Barrier *>(data)->wait(); };
-  call.barrier_data = &barrier;
-
+void ThreadPool::run(setun_entry_fn entry, setun_invocation &call, bool alone) {
   DefaultFloatEnvironment environment;
-  if (threads > 1) {
-    function = entry;
-    invocation = &call;
-    job.publish(job.load() + 1);
+  if (alone || threads == 1) {
+    call.num_threads = 1;
+    call.barrier = [](void *, uint32_t) {};
+    entry(&call, 0);
+    return;
   }
+  call.num_threads = threads;
+  call.barrier = [](void *data, uint32_t thread) { static_cast<Barrier *>(data)->wait(thread); };
+  call.barrier_data = &barrier;
+  function = entry;
+  invocation = &call;
+  job.advance();
   entry(&call, 0);
-  barrier.wait();
+  barrier.wait(0);
 }

@@ -13,36 +13,54 @@
 namespace setun {
 namespace runtime {
 
+/// How often one thread looks at what it waits for before it sleeps. Halved when that was in vain (some other program
+/// has the CPU of the thread that is waited for, and perhaps wants this one's), doubled again when it was not.
+class alignas(128) Patience {
+public:
+  explicit Patience(unsigned most) : most(most), looks(most) {}
+  unsigned get() const { return looks; }
+  void adapt(bool slept) {
+    if (slept)
+      looks = looks / 2;
+    else if (looks < most)
+      looks = looks * 2 + 1 < most ? looks * 2 + 1 : most;
+  }
+
+private:
+  unsigned most, looks;
+};
+
 /// A number that threads wait on: they spin for a while, for the usual wait is shorter than a system call, and then
 /// sleep, for the machine may have fewer free CPUs than threads.
 class alignas(128) WaitWord {
 public:
-  /// `spins`: how often to look before sleeping.
-  explicit WaitWord(unsigned spins) : spins(spins) {}
-
-  uint32_t load() const { return value.load(std::memory_order_acquire); }
-  /// Returns once the value is another than `old`.
-  void waitWhile(uint32_t old);
-  /// Sets the value and wakes all that sleep on it.
-  void publish(uint32_t next);
+  /// Returns once the count has reached `target`, which is never far from it (counts wrap). True: it slept.
+  bool waitFor(uint32_t target, const Patience &patience);
+  /// Adds one, by the only thread that does, and wakes all that sleep; returns the new count.
+  uint32_t advance();
 
 private:
   std::atomic<uint32_t> value{0};
   std::atomic<uint32_t> sleepers{0};
-  const unsigned spins;
 };
 
-/// Sense-reversing barrier; the sense is the parity of a generation count.
+/// Every thread counts its arrivals in a cache line of its own and looks at those of the others: one line crosses from
+/// core to core, where a common counter and then a common flag would have to. A thread cannot be two barriers ahead, so
+/// counts need no reset.
 class Barrier {
 public:
-  Barrier(unsigned threads, unsigned spins) : threads(threads), generation(spins) {}
+  Barrier(unsigned threads, unsigned looks)
+      : threads(threads), patience(threads, Patience(looks)), arrivals(new WaitWord[threads]) {}
   /// Returns once all threads have called it; what they wrote before is then visible to all.
-  void wait();
+  void wait(unsigned thread) { waitForOthers(thread, arrive(thread)); }
+  /// The two halves of wait(), for threads of which one alone waits.
+  uint32_t arrive(unsigned thread) { return arrivals[thread].advance(); }
+  void waitForOthers(unsigned thread, uint32_t count);
 
 private:
   const unsigned threads;
-  alignas(128) std::atomic<uint32_t> arrived{0};
-  WaitWord generation;
+  std::vector<Patience> patience; ///< of each thread
+  std::unique_ptr<WaitWord[]> arrivals;
 };
 
 /// N-1 threads that, together with the caller as thread 0, run one function at a time.
@@ -52,21 +70,25 @@ public:
   ~ThreadPool();
 
   unsigned size() const { return threads; }
-  /// Runs `function(invocation, thread)` on all threads and returns when all are done. Fills in the invocation's
-  /// thread count and barrier. One call at a time.
-  void run(setun_entry_fn function, setun_invocation &invocation);
+  /// What a barrier of all threads takes when they come at the same time, measured at the start.
+  double barrierNanoseconds() const { return barrierTime; }
+  /// Runs `function(invocation, thread)` on all threads, or on the caller's alone, and returns when all are done. Fills
+  /// in the invocation's thread count and barrier. One call at a time.
+  void run(setun_entry_fn function, setun_invocation &invocation, bool alone = false);
 
 private:
-  ThreadPool(unsigned threads, unsigned spins);
+  ThreadPool(unsigned threads, unsigned looks);
   void work(unsigned thread);
+  void measureBarrier();
 
-  const unsigned threads;
+  const unsigned threads, looks;
   Barrier barrier;
   WaitWord job;
   // Written by the caller before job.publish, read by the workers after it.
   setun_entry_fn function = nullptr; // null: stop
   const setun_invocation *invocation = nullptr;
   std::vector<std::thread> workers;
+  double barrierTime = 0;
 };
 
 } // namespace runtime

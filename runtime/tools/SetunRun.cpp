@@ -28,7 +28,7 @@ Runs one entry of a package on tensors from .npy files.
   --entry NAME         entry point to run
   --input NAME=FILE    tensor for an input, once for each input of the entry
   --output-dir DIR     write each output to DIR/<name>.npy (the folder is made if it is missing)
-  --threads N          threads that compute (default: one for each CPU)
+  --threads N          threads that compute (default: one for each CPU, where that is faster)
   --context N          context capacity of the session in tokens (default: the largest that the model allows)
   --target NAME        use the code section of this name (default: the best that this CPU can run)
   --check              compare the checksum of the weights too

@@ -57,7 +57,9 @@ class Chain:
         return self.new(f"arith.addf {x}, {y} : tensor<?x{k}xf32>")
 
     def norm(self, x: str, k: int) -> str:
-        return self.new(f"bitnet.rms_norm {x}, {self.weight(k)} {{eps = 1.0e-5 : f32}} : tensor<?x{k}xf32>, tensor<{k}xf32>")
+        return self.new(
+            f"bitnet.rms_norm {x}, {self.weight(k)} {{eps = 1.0e-5 : f32}} : tensor<?x{k}xf32>, tensor<{k}xf32>"
+        )
 
 
 def mlp(c: Chain, x: str, granularity: str = "per_token", fused: bool = True) -> str:
@@ -74,7 +76,9 @@ def decoder(source: Source) -> None:
     c = Chain(source, "decoder")
     layers, kv = 3, f"tensor<?x1x{SIZE}xf32>"
     table = c.weight(VOCAB, HIDDEN)
-    x = c.new(f"bitnet.embedding {table}, %tokens : tensor<{VOCAB}x{HIDDEN}xf32>, tensor<?xi64> -> tensor<?x{HIDDEN}xf32>")
+    x = c.new(
+        f"bitnet.embedding {table}, %tokens : tensor<{VOCAB}x{HIDDEN}xf32>, tensor<?xi64> -> tensor<?x{HIDDEN}xf32>"
+    )
     zero = c.new("arith.constant 0 : index")
     one = c.new("arith.constant 1 : index")
     t = c.new(f"tensor.dim %tokens, {zero} : tensor<?xi64>")
@@ -108,13 +112,17 @@ def decoder(source: Source) -> None:
         x = mlp(c, c.add(x, c.linear(o, HIDDEN, HEADS * SIZE), HIDDEN))
     x = c.norm(x, HIDDEN)
     last = c.new(f"arith.subi {t}, {one} : index")
-    row = c.new(f"tensor.extract_slice {x}[{last}, 0] [1, {HIDDEN}] [1, 1] : tensor<?x{HIDDEN}xf32> to tensor<1x{HIDDEN}xf32>")
-    logits = c.new(f"bitnet.dense {row}, {table} : (tensor<1x{HIDDEN}xf32>, tensor<{VOCAB}x{HIDDEN}xf32>) -> tensor<1x{VOCAB}xf32>")
+    row = c.new(
+        f"tensor.extract_slice {x}[{last}, 0] [1, {HIDDEN}] [1, 1] : tensor<?x{HIDDEN}xf32> to tensor<1x{HIDDEN}xf32>"
+    )
+    logits = c.new(
+        f"bitnet.dense {row}, {table} : (tensor<1x{HIDDEN}xf32>, tensor<{VOCAB}x{HIDDEN}xf32>) -> tensor<1x{VOCAB}xf32>"
+    )
     cache = f"Cx1x{SIZE}xf32"
     source.entry(
         "decoder",
         {"tokens": "Txi64", "pos": "i64", **{f"@{name}": cache for name, _ in states.values()}},
-        {f"logits={logits[1:]}": f"1x{VOCAB}xf32", **{key: cache for key in states}},
+        {f"logits={logits[1:]}": f"1x{VOCAB}xf32", **dict.fromkeys(states, cache)},
         c.lines,
         f", bitnet.max_context = {CONTEXT} : i64",
     )
@@ -215,5 +223,7 @@ def test_every_run_gives_the_bits_of_the_interpreter(compiled: Compiled, referen
             session.reset()
             for number, (inputs, want) in enumerate(zip(inputs_of(name), reference[name], strict=True)):
                 got = session.run(name, inputs)
-                wrong = differences(want, {key: got[key] for key in want})  # probes are not among the interpreter's outputs
+                wrong = differences(
+                    want, {key: got[key] for key in want}
+                )  # probes are not among the interpreter's outputs
                 assert not wrong, f"{name}, repeat {repeat}, run {number} of {len(inputs_of(name))}: {wrong}"

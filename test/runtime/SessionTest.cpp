@@ -361,6 +361,30 @@ TEST_F(SessionTest, ProfileCountsOperationsAndChangesNothing) {
   }
 }
 
+TEST_F(SessionTest, ThreadsThatNobodyAskedForRunWhatIsWorthIt) {
+  // The same code, described as next to nothing and as hours of work.
+  for (int64_t macs : {int64_t(1), int64_t(1) << 60}) {
+    Parts changed = parts();
+    for (auto &operation : changed.codes[0].entries[step].operations)
+      operation.floatMacs = operation.int8Macs = macs;
+    const std::string path = temporaryFolder() + "/worth.setun";
+    auto error = write(changed, path);
+    ASSERT_FALSE(error) << *error;
+    const std::vector<uint8_t> bytes = readFile(path); // outlives its package
+    PackagePointer odd = open(bytes);
+    for (uint32_t threads : {0u, 2u}) {
+      SessionPointer session = createSession(odd, threads);
+      if (setun_session_threads(session.get()) == 1)
+        GTEST_SKIP() << "one CPU";
+      ASSERT_EQ(setun_session_profile(session.get(), 1), SETUN_OK);
+      EXPECT_EQ(runModel(session, step, {1, 5, 2}, true), last(expectedLogits({}, {1, 5, 2})));
+      setun_profile_time time;
+      ASSERT_EQ(setun_session_operation_time(session.get(), step, 0, 1, &time), SETUN_OK);
+      EXPECT_EQ(time.count, threads == 2 || macs > 1 ? 1u : 0u);
+    }
+  }
+}
+
 TEST_F(SessionTest, ProfileSurvivesCodeThatMarksNothingOrTooMuch) {
   Parts changed = parts();
   changed.codes[0].entries[0].operations.resize(1); // its code marks three

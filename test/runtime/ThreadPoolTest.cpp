@@ -50,7 +50,7 @@ int main() {
       void *buffers[] = {&shared};
       setun_invocation invocation = {};
       invocation.buffers = buffers;
-      pool->run(body, invocation);
+      pool->run(body, invocation, run == 4);
       for (int count : shared.errors)
         errors += count;
       // Workers are asleep by the next run.
