@@ -223,7 +223,6 @@ def test_every_run_gives_the_bits_of_the_interpreter(compiled: Compiled, referen
             session.reset()
             for number, (inputs, want) in enumerate(zip(inputs_of(name), reference[name], strict=True)):
                 got = session.run(name, inputs)
-                wrong = differences(
-                    want, {key: got[key] for key in want}
-                )  # probes are not among the interpreter's outputs
+                # Probes are not among the interpreter's outputs.
+                wrong = differences(want, {key: got[key] for key in want})
                 assert not wrong, f"{name}, repeat {repeat}, run {number} of {len(inputs_of(name))}: {wrong}"
