@@ -145,8 +145,8 @@ def TernaryMarkEntries : Pass<"ternary-mark-entries", "::mlir::ModuleOp"> {
   let summary = "records the interface of entry points before bufferisation";
   let description = [{
     Writes `ternary.abi` on each entry function: shapes with symbol numbers for arguments and results. Inputs become
-    read-only for bufferisation; states may be written. Every operation gets a `tensor.empty` of its own. Fails if the attributes of docs/contracts.md are missing or do
-    not fit together.
+    read-only for bufferisation; states may be written. Every operation gets a `tensor.empty` of its own. Fails if the
+    attributes of docs/contracts.md are missing or do not fit together.
   }];
   let dependentDialects = ["::mlir::bufferization::BufferizationDialect"];
 }

@@ -59,7 +59,7 @@ def generate(
         prompt: ids, at least one.
         stops: ids that end the text.
         limit: only ids below are chosen.
-        threads: 0 takes one for each CPU.
+        threads: 0 takes one for each CPU, where that is faster.
         context: capacity of the session in tokens; 0 takes what is needed.
         chunk: the prompt is fed so many tokens at a time.
         timing: receives counts and seconds.

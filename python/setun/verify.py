@@ -276,7 +276,7 @@ def verify(
 
     Args:
         tokens: length of the text, which is random with `seed`.
-        threads: 0 takes one for each CPU.
+        threads: 0 takes one for each CPU, where that is faster.
         target: code section to verify; the best for this CPU if None.
         only: `integers` or `logits`; both if None.
 
