@@ -87,7 +87,7 @@ class Package:
             raise SetunError(_with_path(self.path, error), "Compile or copy the package again.") from error
 
     def session(self, threads: int = 0, context: int = 0) -> Session:
-        """A new, empty session. `threads` 0 takes one for each CPU where that is faster, `context` 0 the largest capacity.
+        """A new, empty session. `threads` 0: one for each CPU, where that is faster; `context` 0: the largest capacity.
 
         Raises:
             SetunError: the code cannot be loaded on this machine.
