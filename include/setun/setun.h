@@ -90,10 +90,19 @@ typedef struct setun_tensor {
  * Packages
  *===----------------------------------------------------------------------===*/
 
+/* Where the weights are read from. */
+typedef int32_t setun_weights;
+enum {
+  SETUN_WEIGHTS_AUTO = 0, /* SETUN_WEIGHTS_COPY for a large file where memory is plenty, else SETUN_WEIGHTS_MAP */
+  SETUN_WEIGHTS_MAP = 1,  /* where the package lies: nothing is copied, processes share the pages */
+  SETUN_WEIGHTS_COPY = 2  /* from a copy in large pages, made with the first session: a core reads it faster */
+};
+
 typedef struct setun_open_options {
   size_t struct_size;       /* sizeof(setun_open_options) */
   const char *target;       /* use the code section of this name; NULL: the best that this CPU can run */
   const char *cpu_features; /* take these for the CPU's features (LLVM names, commas between); NULL: look */
+  setun_weights weights;
 } setun_open_options;
 
 /* Opens a package and checks everything but the values of the weights (see setun_package_verify). Code is loaded and
@@ -197,6 +206,8 @@ SETUN_API setun_status setun_package_file(const setun_package *package, uint32_t
 SETUN_API setun_status setun_package_find_file(const setun_package *package, const char *name, setun_file_info *info);
 /* Bytes of the weights section. */
 SETUN_API uint64_t setun_package_weights_size(const setun_package *package);
+/* 1 once sessions read a copy of the weights (SETUN_WEIGHTS_COPY), else 0. */
+SETUN_API int setun_package_weights_copied(const setun_package *package);
 /* All of the above as a JSON object. */
 SETUN_API const char *setun_package_json(const setun_package *package);
 /* What an entry consists of in the code section that sessions use: kernel calls, in their order. 0 where no code

@@ -212,10 +212,10 @@ class Bench:
         SetunError: the package is no language model, or the plan does not fit it.
     """
 
-    def __init__(self, path: Path, plan: Plan, target: str | None = None) -> None:
+    def __init__(self, path: Path, plan: Plan, target: str | None = None, weights: str = "auto") -> None:
         self.plan = plan
         started = time.perf_counter()
-        self.package: Package = open_package(path, target)
+        self.package: Package = open_package(path, target, weights)
         self.open_seconds = time.perf_counter() - started
         self.entry = self._find_entry()
         described = self.package.entry(self.entry)
@@ -399,6 +399,7 @@ class Bench:
             "memory": {
                 "package_bytes": self.package.description["bytes"],
                 "weights_bytes": self.package.description["weights_bytes"],
+                "weights_copied": self.package.weights_copied,
                 "state_bytes": self.state_bytes,
                 "peak_rss_bytes": self.peak_rss,
             },
@@ -459,11 +460,11 @@ def describe(result: Mapping[str, Any]) -> str:
     token, weights, caches = (
         size(round(first[name])) for name in ("bytes_per_token", "weight_bytes_per_token", "cache_bytes_per_token")
     )
+    held = size(memory["package_bytes"]) + (" (weights copied)" if memory["weights_copied"] else "")
     operations = f"{first['int8_ops_per_token'] / 1e6:.4g} million int8 operations"
     lines = [
-        f"{Path(result['package']).name}: target {result['target']}, entry {result['entry']}; package"
-        f" {size(memory['package_bytes'])}, caches {size(memory['state_bytes'])}, peak memory"
-        f" {size(memory['peak_rss_bytes'])}",
+        f"{Path(result['package']).name}: target {result['target']}, entry {result['entry']}; package {held}, caches"
+        f" {size(memory['state_bytes'])}, peak memory {size(memory['peak_rss_bytes'])}",
         f"opened in {duration(load['open_s'])}, first session in {duration(load['first_session_s'])}, first token in"
         f" {duration(load['first_token_s'])}",
         f"a decoded token needs {token} ({weights} weights, {caches} caches), a prompt's token {operations}",
@@ -639,7 +640,7 @@ def run(options: argparse.Namespace) -> int:
         limits=not options.no_limits,
         profile=options.profile or options.plot is not None,
     )
-    bench = Bench(options.package, plan, options.target)
+    bench = Bench(options.package, plan, options.target, options.weights)
     with Progress("warming up"):
         bench.prepare()
     done = 0

@@ -186,6 +186,12 @@ def _parser() -> argparse.ArgumentParser:
         "--rounds", type=_positive, default=5, metavar="N", help="measure everything N times (default 5)"
     )
     bench.add_argument("--target", metavar="NAME", help="use this code section instead of the best for this CPU")
+    bench.add_argument(
+        "--weights",
+        choices=("auto", "map", "copy"),
+        default="auto",
+        help="read weights where the file is mapped, or from a copy in large pages (default: by size and free memory)",
+    )
     bench.add_argument("--profile", action="store_true", help="print where the time goes, operation by operation")
     bench.add_argument("--plot", type=Path, metavar="FILE.png", help="draw where the time goes")
     bench.add_argument("--no-limits", action="store_true", help="leave the machine's limits out")

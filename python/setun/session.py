@@ -20,7 +20,7 @@ class Package:
         description: entries, targets, layers, files and provenance, as `setun inspect --json` prints them.
     """
 
-    def __init__(self, path: Path, target: str | None = None) -> None:
+    def __init__(self, path: Path, target: str | None = None, weights: str = "auto") -> None:
         from setun import _setun
 
         self.path = path
@@ -29,7 +29,7 @@ class Package:
             what = "is no regular file" if path.exists() else "no such file"
             raise SetunError(f"{path}: {what}", "Compile one with: setun compile DIR -o FILE.setun")
         try:
-            self._native = _setun.Package(str(path), target)
+            self._native = _setun.Package(str(path), target, weights=weights)
             self.description: dict[str, Any] = json.loads(self._native.json())
         except (self._error, OSError) as error:
             raise SetunError(_with_path(path, error)) from error
@@ -74,6 +74,11 @@ class Package:
     def operations(self, entry: str) -> list[dict[str, Any]]:
         """What an entry consists of, in the code section that sessions use."""
         return self._native.operations(entry)
+
+    @property
+    def weights_copied(self) -> bool:
+        """Whether sessions read a copy of the weights; known once there is one."""
+        return self._native.weights_copied
 
     def check_weights(self) -> None:
         """Reads all weights and compares their checksum; opening a package checks everything else.
@@ -152,10 +157,13 @@ def _with_path(path: Path, error: Exception) -> str:
     return str(error) if str(path) in str(error) else f"{path}: {error}"
 
 
-def open_package(path: str | Path, target: str | None = None) -> Package:
+def open_package(path: str | Path, target: str | None = None, weights: str = "auto") -> Package:
     """Opens and checks a package; `target` names the code section to use, the best for this CPU if None.
+
+    `weights`: `map` reads them where the file is mapped, `copy` from a copy in large pages, which a core reads faster;
+    `auto` copies large ones where memory is plenty.
 
     Raises:
         SetunError: no such file, damaged, or of another version.
     """
-    return Package(Path(path), target)
+    return Package(Path(path), target, weights)

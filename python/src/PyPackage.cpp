@@ -3,6 +3,8 @@
 
 #include <pybind11/stl.h>
 
+#include <algorithm>
+#include <iterator>
 #include <optional>
 
 namespace py = pybind11;
@@ -11,10 +13,15 @@ using namespace setun::python;
 namespace {
 
 Package openPackage(const py::object &path, const std::optional<std::string> &target,
-                    const std::optional<std::string> &features) {
+                    const std::optional<std::string> &features, const std::string &weights) {
+  const char *const places[] = {"auto", "map", "copy"};
+  const auto place = std::find(std::begin(places), std::end(places), weights);
+  if (place == std::end(places))
+    throw StatusError(SETUN_ERROR_INVALID_ARGUMENT, "weights expects auto, map or copy, got '" + weights + "'");
   const std::string file = py::module_::import("os").attr("fsdecode")(path).cast<std::string>();
   const setun_open_options options = {sizeof(options), target ? target->c_str() : nullptr,
-                                      features ? features->c_str() : nullptr};
+                                      features ? features->c_str() : nullptr,
+                                      static_cast<setun_weights>(place - std::begin(places))};
   setun_package *package = nullptr;
   {
     py::gil_scoped_release release;
@@ -82,11 +89,13 @@ py::dict files(const Package &package) {
 void setun::python::definePackage(py::module_ &module) {
   py::class_<Package>(module, "Package", "An open package (.setun).")
       .def(py::init(&openPackage), py::arg("path"), py::arg("target") = py::none(),
-           py::arg("cpu_features") = py::none(),
+           py::arg("cpu_features") = py::none(), py::arg("weights") = "auto",
            R"(Opens a package and checks everything but the values of its weights.
 
 target: name of the code section to use; None takes the best that this CPU can run.
 cpu_features: LLVM feature names separated by commas, in place of those of this CPU.
+weights: "map" reads them where the file is mapped, "copy" from a copy in large pages, which a core reads faster; "auto"
+copies large ones where memory is plenty.
 Raises IoError if the file cannot be read, Error if it is damaged or of another version.)")
       .def_property_readonly(
           "entries", [](const Package &package) { return part(package, "entries"); },
@@ -110,6 +119,10 @@ token_symbol, tokens, capacity_symbol.)")
            R"(What an entry consists of in the code section that sessions use: list of dicts with kind,
 detail, name, shape, rows (a number, or the name of a symbol), weight_bytes, row_bytes, context_bytes, int8_macs,
 float_macs. Empty where no code section runs on this CPU. Raises NotFoundError if there is no such entry.)")
+      .def_property_readonly(
+          "weights_copied",
+          [](const Package &package) { return setun_package_weights_copied(package.handle.get()) != 0; },
+          "Whether sessions read a copy of the weights; known once there is one.")
       .def("json", &toJson, "All about the package as a JSON object.")
       .def(
           "verify",

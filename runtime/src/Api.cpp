@@ -77,6 +77,8 @@ Status packageOptions(const setun_open_options *given, Package::Options &options
   SETUN_RETURN_IF_ERROR(readOptions(given, copy));
   options.target = copy.target ? copy.target : "";
   options.features = copy.cpu_features ? parseFeatures(copy.cpu_features) : detectCpuFeatures();
+  SETUN_RETURN_IF_ERROR(checkIndex(static_cast<uint32_t>(copy.weights), SETUN_WEIGHTS_COPY + 1, "a place of weights"));
+  options.weights = copy.weights;
   return Status();
 }
 
@@ -339,6 +341,8 @@ setun_status setun_package_find_file(const setun_package *package, const char *n
 uint64_t setun_package_weights_size(const setun_package *package) {
   return package ? package->package->weightsSize() : 0;
 }
+
+int setun_package_weights_copied(const setun_package *package) { return package && package->package->weightsCopied(); }
 
 const char *setun_package_json(const setun_package *package) {
   const char *text = nullptr;

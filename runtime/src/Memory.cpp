@@ -1,7 +1,10 @@
 //===- Memory.cpp - mapped memory -----------------------------------------===//
 #include "Memory.h"
 
+#include <algorithm>
 #include <cerrno>
+#include <cstdio>
+#include <cstdlib>
 #include <cstring>
 #include <sys/mman.h>
 #include <unistd.h>
@@ -15,6 +18,45 @@ using namespace setun::runtime;
 size_t setun::runtime::pageSize() {
   long size = ::sysconf(_SC_PAGESIZE);
   return size > 0 ? static_cast<size_t>(size) : 4096;
+}
+
+/// Reads a small file; empty if it cannot be read.
+static std::string readText(const char *path) {
+  std::string text;
+  if (std::FILE *file = std::fopen(path, "re")) {
+    char buffer[4096];
+    text.assign(buffer, std::fread(buffer, 1, sizeof(buffer), file));
+    std::fclose(file);
+  }
+  return text;
+}
+
+bool setun::runtime::hasLargePages() {
+  const std::string modes = readText("/sys/kernel/mm/transparent_hugepage/enabled");
+  return modes.find("[always]") != std::string::npos || modes.find("[madvise]") != std::string::npos;
+}
+
+void setun::runtime::adviseLargePages(void *start, size_t size) {
+#ifdef MADV_HUGEPAGE
+  (void)::madvise(start, size, MADV_HUGEPAGE);
+#else
+  (void)start;
+  (void)size;
+#endif
+}
+
+uint64_t setun::runtime::availableMemory() {
+  auto number = [](const std::string &text, size_t at) { return std::strtoull(text.c_str() + at, nullptr, 10); };
+  const std::string info = readText("/proc/meminfo");
+  constexpr char name[] = "MemAvailable:";
+  const size_t at = info.find(name);
+  uint64_t bytes = at == std::string::npos ? 0 : number(info, at + sizeof(name) - 1) * 1024;
+  // A container may be allowed less ("max" is no number). What it uses includes what it has cached.
+  const uint64_t limit = number(readText("/sys/fs/cgroup/memory.max"), 0);
+  const uint64_t used = number(readText("/sys/fs/cgroup/memory.current"), 0);
+  if (limit)
+    bytes = std::min(bytes, limit > used ? limit - used : 0);
+  return bytes;
 }
 
 static Status map(size_t size, int protection, int flags, int fd, const std::string &what, void *&start) {

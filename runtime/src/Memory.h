@@ -44,6 +44,14 @@ private:
 
 /// Page size of the system in bytes.
 size_t pageSize();
+/// Size and alignment of the pages that adviseLargePages asks for.
+inline constexpr size_t kLargePage = size_t(2) << 20;
+/// Whether the system gives large pages to those who ask.
+bool hasLargePages();
+/// Asks for large pages for a range of anonymous memory; a wish.
+void adviseLargePages(void *start, size_t size);
+/// Bytes of memory that could be had without taking any from other programs, as far as the system tells; else 0.
+uint64_t availableMemory();
 
 } // namespace runtime
 } // namespace setun

@@ -29,13 +29,19 @@ public:
   struct Options {
     std::string target; ///< empty: the best that runs here
     std::set<std::string> features;
+    setun_weights weights = SETUN_WEIGHTS_AUTO;
   };
 
   static Status open(const std::string &path, const Options &options, std::shared_ptr<Package> &package);
   static Status openMemory(const uint8_t *data, size_t size, const Options &options, std::shared_ptr<Package> &package);
 
   const Manifest &manifest() const { return contents; }
-  const uint8_t *weights() const { return base + sections[weightsSection].offset; }
+  /// Where code reads the weights.
+  const uint8_t *weights() const { return weightsCopy ? weightsCopy : sectionData(weightsSection); }
+  bool weightsCopied() const {
+    std::lock_guard<std::mutex> lock(loadMutex);
+    return weightsCopy != nullptr;
+  }
   uint64_t weightsSize() const { return sections[weightsSection].size; }
   const uint8_t *sectionData(uint32_t index) const { return base + sections[index].offset; }
   uint64_t sectionSize(uint32_t index) const { return sections[index].size; }
@@ -70,6 +76,8 @@ private:
   Status checkChecksum(uint32_t section, const uint8_t *data, const std::string &what) const;
   Status select();
   Status load();
+  bool copyPays() const;
+  Status copyWeights();
   Status selfTest();
 
   std::string name; ///< for messages
@@ -85,10 +93,12 @@ private:
   int32_t selectedCode = -1;
   Status selectStatus;
 
-  std::mutex loadMutex; ///< guards what follows
+  mutable std::mutex loadMutex; ///< guards what follows
   bool loaded = false;
   Status loadStatus;
   ElfImage image;
+  Mapping weightsMemory;
+  const uint8_t *weightsCopy = nullptr; ///< in weightsMemory
   std::vector<EntryFunctions> entryFunctions;
 
   std::once_flag jsonOnce;

@@ -13,6 +13,7 @@
 #include <map>
 #include <memory>
 #include <string>
+#include <sys/mman.h>
 #include <utility>
 #include <vector>
 
@@ -29,7 +30,7 @@ constexpr int kFailed = 1;
 constexpr int kUsage = 2;
 
 constexpr uint32_t kMaxThreads = 1024;
-constexpr size_t kPage = 4096;
+constexpr size_t kLargePage = size_t(2) << 20;
 
 const char kHelp[] =
     R"(usage: setun-bench MODEL.setun [--entry NAME] [--dim SYMBOL=N,...]... [--threads N,...] [options]
@@ -227,7 +228,7 @@ struct SessionCloser {
 using PackagePointer = std::unique_ptr<setun_package, PackageCloser>;
 using SessionPointer = std::unique_ptr<setun_session, SessionCloser>;
 
-/// A whole file at the start of a page, so that the runtime uses it where it is.
+/// A whole file in large pages, as the limits are measured; it begins with a page, so that the runtime uses it there.
 class File {
 public:
   /// Returns a message on failure.
@@ -237,7 +238,12 @@ public:
     if (end < 0)
       return "cannot open '" + path + "'";
     length = static_cast<size_t>(end);
-    bytes.reset(static_cast<uint8_t *>(std::aligned_alloc(kPage, (length + kPage) / kPage * kPage)));
+    const size_t whole = (length + kLargePage) / kLargePage * kLargePage;
+    bytes.reset(static_cast<uint8_t *>(std::aligned_alloc(kLargePage, whole)));
+#ifdef MADV_HUGEPAGE
+    if (bytes)
+      (void)::madvise(bytes.get(), whole, MADV_HUGEPAGE);
+#endif
     if (!bytes)
       return "out of memory for the " + std::to_string(length) + " bytes of '" + path + "'";
     stream.seekg(0);
@@ -406,7 +412,8 @@ struct Bench {
 std::string Bench::open() {
   // A file that is mapped belongs to the page cache, which lies in memory as other pages do; a copy of one's own can be
   // dropped from the caches without touching anybody else's.
-  const setun_open_options open = {sizeof(open), options.target.empty() ? nullptr : options.target.c_str(), nullptr};
+  const setun_open_options open = {sizeof(open), options.target.empty() ? nullptr : options.target.c_str(), nullptr,
+                                   options.cold ? SETUN_WEIGHTS_MAP : SETUN_WEIGHTS_AUTO};
   setun_package *opened = nullptr;
   setun_status status;
   if (options.cold) {

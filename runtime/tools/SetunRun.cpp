@@ -270,8 +270,8 @@ int main(int argc, char **argv) {
   if (std::string message = parseArguments(arguments, options); !message.empty())
     return usageError(message);
 
-  const setun_open_options openOptions = {sizeof(openOptions),
-                                          options.target.empty() ? nullptr : options.target.c_str(), nullptr};
+  const setun_open_options openOptions = {
+      sizeof(openOptions), options.target.empty() ? nullptr : options.target.c_str(), nullptr, SETUN_WEIGHTS_AUTO};
   setun_package *opened = nullptr;
   if (setun_package_open(options.package.c_str(), &openOptions, &opened) != SETUN_OK)
     return fail(setun_last_error());

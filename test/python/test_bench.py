@@ -138,6 +138,17 @@ def test_a_profile_changes_no_result(package: Path) -> None:
     assert session.times("step")["runs"] == 9
 
 
+@pytest.mark.parametrize("weights", ["map", "copy"])
+def test_the_place_of_the_weights_changes_no_result(package: Path, weights: str) -> None:
+    opened = open_package(package, weights=weights)
+    assert not opened.weights_copied
+    session = opened.session(context=16)
+    assert opened.weights_copied == (weights == "copy")
+    assert (
+        session.decode("step", 3, 8).tolist() == open_package(package).session(context=16).decode("step", 3, 8).tolist()
+    )
+
+
 def test_decode_takes_the_likeliest(package: Path) -> None:
     opened = open_package(package)
     first, second = opened.session(context=16), opened.session(context=16)
@@ -168,6 +179,7 @@ def test_wrong_use(capsys: pytest.CaptureFixture[str], package: Path, layer: Pat
         ([layer], "no language model: none of its entries (forward) continues a text token by token"),
         ([package, "--prompt-tokens", 0, "--gen-tokens", 0], "nothing to measure"),
         ([package, "--depth", 10**6], "the tests need a context of 1000512 tokens, but the package allows "),
+        ([package, "--weights", "none"], "invalid choice: 'none'"),
         ([package, "--target", "nothing"], "no code section for target 'nothing'"),
         ([package, "--plot", tmp_path / "no" / "picture.png"], "no such directory"),
         ([tmp_path / "none.setun"], "no such file"),

@@ -405,7 +405,7 @@ TEST(Targets, TakesTheBestThatRuns) {
   const std::vector<uint8_t> bytes =
       packageFor({{"v3", {"avx", "avx2"}}, {"v2", {"avx"}}, {"v4", {"avx", "avx2", "avx512f"}}, {"v1", {}}});
   auto choice = [&](const char *features, const char *target = nullptr) {
-    setun_open_options options = {sizeof(options), target, features};
+    setun_open_options options = {sizeof(options), target, features, SETUN_WEIGHTS_AUTO};
     return selected(open(bytes, &options));
   };
   EXPECT_EQ(choice(""), "v1");
@@ -417,7 +417,7 @@ TEST(Targets, TakesTheBestThatRuns) {
 
 TEST(Targets, SaysWhyNothingRuns) {
   const std::vector<uint8_t> bytes = packageFor({{"v3", {"avx", "avx2"}}, {"v4", {"avx", "avx512f"}}});
-  setun_open_options options = {sizeof(options), nullptr, "avx,sse2"};
+  setun_open_options options = {sizeof(options), nullptr, "avx,sse2", SETUN_WEIGHTS_AUTO};
   PackagePointer package = open(bytes, &options);
   ASSERT_TRUE(package) << "it can still be inspected";
   EXPECT_EQ(selected(package), "");
@@ -472,4 +472,54 @@ TEST(SelfTest, WrongResultsStopTheSession) {
   changed.manifest.selfTests[0].target = "other";
   ASSERT_FALSE(write(changed, path));
   EXPECT_TRUE(createSession(open(readFile(path))));
+}
+
+//===----------------------------------------------------------------------===//
+// Place of the weights
+//===----------------------------------------------------------------------===//
+
+TEST(Weights, AreReadFromTheFileOrFromACopy) {
+  const std::string path = temporaryFolder() + "/place.setun";
+  writeFile(path, packageBytes());
+  for (setun_weights place : {SETUN_WEIGHTS_AUTO, SETUN_WEIGHTS_MAP, SETUN_WEIGHTS_COPY}) {
+    setun_open_options options = {};
+    options.struct_size = sizeof(options);
+    options.weights = place;
+    setun_package *opened = nullptr;
+    ASSERT_EQ(setun_package_open(path.c_str(), &options, &opened), SETUN_OK) << setun_last_error();
+    PackagePointer package(opened);
+    EXPECT_EQ(setun_package_weights_copied(package.get()), 0) << "there is no session yet";
+    SessionPointer session = createSession(package, 2);
+    // A package as small as this is not worth a copy.
+    EXPECT_EQ(setun_package_weights_copied(package.get()), place == SETUN_WEIGHTS_COPY ? 1 : 0);
+    EXPECT_EQ(runModel(session, 0, {1, 2}, false), expectedLogits({}, {1, 2}));
+    EXPECT_EQ(setun_package_verify(package.get()), SETUN_OK);
+  }
+  // From memory, too.
+  setun_open_options options = {};
+  options.struct_size = sizeof(options);
+  options.weights = SETUN_WEIGHTS_COPY;
+  PackagePointer package = open(packageBytes(), &options);
+  SessionPointer session = createSession(package, 1);
+  EXPECT_EQ(setun_package_weights_copied(package.get()), 1);
+  EXPECT_EQ(runModel(session, 0, {1, 2}, false), expectedLogits({}, {1, 2}));
+  EXPECT_EQ(setun_package_weights_copied(nullptr), 0);
+}
+
+TEST(Weights, UnknownPlaceIsAnError) {
+  setun_open_options options = {};
+  options.struct_size = sizeof(options);
+  for (setun_weights place : {-1, 3}) {
+    options.weights = place;
+    setun_package *opened = nullptr;
+    EXPECT_EQ(setun_package_open_memory(packageBytes().data(), packageBytes().size(), &options, &opened),
+              SETUN_ERROR_INVALID_ARGUMENT);
+    EXPECT_EQ(opened, nullptr);
+  }
+  // An older caller's struct has no such field.
+  options.weights = 3;
+  options.struct_size = offsetof(setun_open_options, weights);
+  setun_package *opened = nullptr;
+  EXPECT_EQ(setun_package_open_memory(packageBytes().data(), packageBytes().size(), &options, &opened), SETUN_OK);
+  setun_package_close(opened);
 }
