@@ -341,10 +341,11 @@ class Bench:
     def as_json(self) -> dict[str, Any]:
         """Everything; `runs` has one object for each number of threads."""
         token = total(self.operations, 1)
-        prompt = total(self.operations, self.plan.prompt_tokens)
+        prompt_tokens = self.plan.prompt_tokens or 1
+        prompt = total(self.operations, prompt_tokens)
         cache_bytes = token.context_bytes * self.mean_context()
         bytes_per_token = token.weight_bytes + cache_bytes
-        prompt_ops = 2 * prompt.int8_macs / max(self.plan.prompt_tokens, 1)
+        prompt_ops = 2 * prompt.int8_macs / prompt_tokens
         runs = []
         for run in self.runs:
             data: dict[str, Any] = {"threads": run.threads}

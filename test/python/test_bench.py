@@ -168,7 +168,7 @@ def test_one_test_alone(capsys: pytest.CaptureFixture[str], package: Path) -> No
     status, out, _ = run(capsys, "bench", package, "--prompt-tokens", 0, "--gen-tokens", 3, *words, "--json")
     [one] = json.loads(out)["runs"]
     assert status == 0
-    assert one["prefill_tok_s"] is None and one["decode_tok_s"] > 0
+    assert one["prefill_tok_s"] is None and one["decode_tok_s"] > 0 and one["int8_ops_per_token"] > 0
     status, out, _ = run(capsys, "bench", package, "--prompt-tokens", 3, "--gen-tokens", 0, *words)
     assert status == 0
     assert "prefill 3" in out and "decode 0" not in out
