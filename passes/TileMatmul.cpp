@@ -75,11 +75,14 @@ private:
   }
 
   // Results.
-  using PanelDots = llvm::function_ref<SmallVector<Value>(Value panel, int64_t index)>;
+  using PanelDots = llvm::function_ref<SmallVector<Value>(Value panel, Value index)>;
+  /// Runs `body` for each panel of the unit, which gives scaled values [token][field], then the epilogue over them all.
+  /// The values of one panel wait in memory for those of the next: in registers they would drive out its accumulators.
+  void forPanels(Value unit, Value token, int64_t tokens, PanelDots body);
   /// Accumulators, scales and epilogue of a tile, from the dots of each panel of the unit.
   void finish(Value unit, Value token, int64_t tokens, PanelDots dotsOf);
   void finishGroups(Value unit, Value token, int64_t tokens);
-  void writeAcc(ArrayRef<Value> acc, Value unit, int64_t panel, Value token, int64_t tokens, Value group);
+  void writeAcc(ArrayRef<Value> acc, Value unit, Value index, Value token, int64_t tokens, Value group);
   void epilogue(ArrayRef<Value> values, Value unit, Value token, int64_t tokens);
   Value asFloat(Value acc) { return coded ? Value(arith::SIToFPOp::create(b, loc, v.f32Lanes(), acc)) : acc; }
   Value scaleAt(Value panel, Value group, int64_t field) {
@@ -88,11 +91,7 @@ private:
   Value actScale(Value token);
   /// First output row of a field of a unit, and the mask of the rows that exist (null if all do).
   std::pair<Value, Value> outputRows(Value unit, int64_t field);
-  /// Whether a field of a panel of a unit belongs to the second matrix of a gated layout.
-  bool isUp(int64_t panel, int64_t field) const {
-    return gated && (layout.alternates() ? panel == 1 : field >= fields / 2);
-  }
-  Value panelOf(Value unit, int64_t index) { return v.add(v.mul(unit, panelsPerUnit), index); }
+  Value panelOf(Value unit, Value index) { return v.add(v.mul(unit, panelsPerUnit), index); }
 
   /// Fields whose accumulators, with their operands, the activations and a product, the registers hold.
   int64_t fieldsAtOnce(int64_t tokens) const {
@@ -112,6 +111,7 @@ private:
   bool coded, gated;
   const KernelRow *row;
   bool fourWay;
+  Value waiting; // [panel of the unit][token][field][16] of f32, where a unit has several panels
 };
 
 //===----------------------------------------------------------------------===//
@@ -345,14 +345,16 @@ std::pair<Value, Value> MatmulTiler::outputRows(Value unit, int64_t field) {
   return {first, v.prefixMask(v.sub(v.index(layout.getOutputRows()), first))};
 }
 
-void MatmulTiler::writeAcc(ArrayRef<Value> acc, Value unit, int64_t panel, Value token, int64_t tokens, Value group) {
+void MatmulTiler::writeAcc(ArrayRef<Value> acc, Value unit, Value index, Value token, int64_t tokens, Value group) {
   for (int64_t m = 0; m < tokens; ++m)
     for (int64_t f = 0; f < fields; ++f) {
-      bool up = isUp(panel, f);
-      auto [first, mask] = outputRows(unit, up && !layout.alternates() ? f - fields / 2 : f);
-      Value value = acc[m * fields + f];
       // Accumulators are in the order of the source: all gate rows, then all up rows.
-      Value at = up ? v.add(first, layout.getOutputRows()) : first;
+      bool up = gated && !layout.alternates() && f >= fields / 2;
+      auto [first, mask] = outputRows(unit, up ? f - fields / 2 : f);
+      Value before = layout.alternates() ? v.mul(index, layout.getOutputRows())
+                                         : v.index(up ? layout.getOutputRows() : int64_t(0));
+      Value at = v.add(before, first);
+      Value value = acc[m * fields + f];
       Value t = v.add(token, m);
       if (!group) {
         if (mask)
@@ -361,10 +363,10 @@ void MatmulTiler::writeAcc(ArrayRef<Value> acc, Value unit, int64_t panel, Value
           v.store(value, op.getAcc(), {t, at});
         continue;
       }
-      int64_t end = up || !gated ? layout.getRows() : layout.getOutputRows();
+      Value end = v.add(before, layout.getOutputRows());
       for (int64_t lane = 0; lane < kLanes; ++lane) {
         Value r = v.add(at, lane);
-        Value exists = arith::CmpIOp::create(b, loc, arith::CmpIPredicate::slt, r, v.index(end));
+        Value exists = arith::CmpIOp::create(b, loc, arith::CmpIPredicate::slt, r, end);
         v.onlyIf(exists, [&] {
           v.storeScalar(vector::ExtractOp::create(b, loc, value, ArrayRef<int64_t>{lane}), op.getAcc(), {t, r, group});
         });
@@ -397,12 +399,35 @@ void MatmulTiler::epilogue(ArrayRef<Value> values, Value unit, Value token, int6
   }
 }
 
+void MatmulTiler::forPanels(Value unit, Value token, int64_t tokens, PanelDots body) {
+  if (panelsPerUnit == 1) {
+    SmallVector<Value> values = body(unit, v.index(0));
+    if (op.getY())
+      epilogue(values, unit, token, tokens);
+    return;
+  }
+  auto place = [&](Value index, int64_t m, int64_t f) -> SmallVector<Value> {
+    return {index, v.index(m), v.index(f), v.index(0)};
+  };
+  v.loop(v.index(0), v.index(panelsPerUnit), 1, [&](Value index) {
+    SmallVector<Value> values = body(panelOf(unit, index), index);
+    for (int64_t i = 0; op.getY() && i < tokens * fields; ++i)
+      v.store(values[i], waiting, place(index, i / fields, i % fields));
+  });
+  if (!op.getY())
+    return;
+  for (int64_t m = 0; m < tokens; ++m) {
+    SmallVector<Value> values;
+    for (int64_t p = 0; p < panelsPerUnit; ++p)
+      for (int64_t f = 0; f < fields; ++f)
+        values.push_back(v.load(waiting, place(v.index(p), m, f)));
+    epilogue(values, unit, v.add(token, m), 1);
+  }
+}
+
 void MatmulTiler::finish(Value unit, Value token, int64_t tokens, PanelDots dotsOf) {
-  int64_t perToken = fields * panelsPerUnit;
-  SmallVector<Value> scaled(tokens * perToken);
-  for (int64_t p = 0; p < panelsPerUnit; ++p) {
-    Value panel = panelOf(unit, p);
-    SmallVector<Value> acc = dotsOf(panel, p);
+  forPanels(unit, token, tokens, [&](Value panel, Value index) {
+    SmallVector<Value> acc = dotsOf(panel, index), scaled;
     if (coded)
       for (int64_t m = 0; m < tokens; ++m) {
         Value sum = v.broadcast(v.loadScalar(op.getSums(), {v.add(token, m)}));
@@ -410,9 +435,9 @@ void MatmulTiler::finish(Value unit, Value token, int64_t tokens, PanelDots dots
           acc[m * fields + f] = correct(acc[m * fields + f], sum);
       }
     if (op.getAcc())
-      writeAcc(acc, unit, p, token, tokens, Value());
+      writeAcc(acc, unit, index, token, tokens, Value());
     if (!op.getY())
-      continue;
+      return scaled;
     for (int64_t m = 0; m < tokens; ++m) {
       Value act = op.getActScale() ? actScale(v.add(token, m)) : Value();
       for (int64_t f = 0; f < fields; ++f) {
@@ -424,20 +449,17 @@ void MatmulTiler::finish(Value unit, Value token, int64_t tokens, PanelDots dots
         Value factor = scaleAt(panel, v.index(0), f);
         if (act)
           factor = v.mulf(act, factor);
-        scaled[m * perToken + p * fields + f] = v.mulf(value, factor);
+        scaled.push_back(v.mulf(value, factor));
       }
     }
-  }
-  if (op.getY())
-    epilogue(scaled, unit, token, tokens);
+    return scaled;
+  });
 }
 
 void MatmulTiler::finishGroups(Value unit, Value token, int64_t tokens) {
-  int64_t perToken = fields * panelsPerUnit, steps = layout.getSteps();
+  int64_t steps = layout.getSteps();
   int64_t groups = op.getGroups(), stepsPerGroup = *op.getGroup() / 4, fullGroups = layout.getCols() / *op.getGroup();
-  SmallVector<Value> scaled(tokens * perToken);
-  for (int64_t p = 0; p < panelsPerUnit; ++p) {
-    Value panel = panelOf(unit, p);
+  forPanels(unit, token, tokens, [&](Value panel, Value index) {
     SmallVector<Value> init(tokens * fields, v.splat(0.0f));
     auto oneGroup = [&](Value group, Value from, Value to, int64_t lastColumns, ValueRange state) {
       SmallVector<Value> acc;
@@ -450,7 +472,7 @@ void MatmulTiler::finishGroups(Value unit, Value token, int64_t tokens) {
         acc = floatDots(panel, token, tokens, from, to, lastColumns, init);
       }
       if (op.getAcc())
-        writeAcc(acc, unit, p, token, tokens, group);
+        writeAcc(acc, unit, index, token, tokens, group);
       SmallVector<Value> next;
       for (int64_t i = 0; i < tokens * fields; ++i)
         next.push_back(v.addf(state[i], v.mulf(asFloat(acc[i]), scaleAt(panel, group, i % fields))));
@@ -465,14 +487,14 @@ void MatmulTiler::finishGroups(Value unit, Value token, int64_t tokens) {
       Value to = v.index(coded ? steps : layout.getCols() / 4);
       sum = oneGroup(v.index(fullGroups), from, to, coded ? 0 : layout.getCols() % 4, sum);
     }
-    for (int64_t m = 0; m < tokens; ++m) {
-      Value act = op.getActScale() ? actScale(v.add(token, m)) : Value();
-      for (int64_t f = 0; f < fields; ++f)
-        scaled[m * perToken + p * fields + f] = act ? v.mulf(sum[m * fields + f], act) : sum[m * fields + f];
-    }
-  }
-  if (op.getY())
-    epilogue(scaled, unit, token, tokens);
+    if (op.getY() && op.getActScale())
+      for (int64_t m = 0; m < tokens; ++m) {
+        Value act = actScale(v.add(token, m));
+        for (int64_t f = 0; f < fields; ++f)
+          sum[m * fields + f] = v.mulf(sum[m * fields + f], act);
+      }
+    return sum;
+  });
 }
 
 //===----------------------------------------------------------------------===//
@@ -482,7 +504,7 @@ void MatmulTiler::finishGroups(Value unit, Value token, int64_t tokens) {
 void MatmulTiler::tokenTile(Value unit, Value token, int64_t tokens) {
   if (op.getGroup())
     return finishGroups(unit, token, tokens);
-  finish(unit, token, tokens, [&](Value panel, int64_t) {
+  finish(unit, token, tokens, [&](Value panel, Value) {
     if (coded)
       return dots(panel, token, tokens, v.index(0), v.index(layout.getSteps()), /*withSums=*/false);
     SmallVector<Value> init(tokens * fields, v.splat(0.0f));
@@ -505,7 +527,7 @@ void MatmulTiler::stagedTokens(Value unit, Value tokens, Value operands, Value s
   v.loop(v.index(0), tokens, kStagedTokens, [&](Value block) {
     Value count = v.min(v.sub(tokens, block), v.index(kStagedTokens));
     for (int64_t p = 0; p < panelsPerUnit; ++p) {
-      Value panel = panelOf(unit, p), panelIndex = v.index(p);
+      Value panelIndex = v.index(p), panel = panelOf(unit, panelIndex);
       v.loop(v.index(0), count, 1, [&](Value t) {
         for (int64_t f = 0; f < fields; ++f)
           v.store(v.splatI32(0), sums, {t, panelIndex, v.index(f), v.index(0)});
@@ -556,10 +578,10 @@ void MatmulTiler::stagedTokens(Value unit, Value tokens, Value operands, Value s
       });
     }
     v.loop(v.index(0), count, 1, [&](Value t) {
-      finish(unit, v.add(block, t), 1, [&](Value, int64_t p) {
+      finish(unit, v.add(block, t), 1, [&](Value, Value index) {
         SmallVector<Value> dots;
         for (int64_t f = 0; f < fields; ++f)
-          dots.push_back(v.load(sums, {t, v.index(p), v.index(f), v.index(0)}));
+          dots.push_back(v.load(sums, {t, index, v.index(f), v.index(0)}));
         return solve(dots);
       });
     });
@@ -568,11 +590,14 @@ void MatmulTiler::stagedTokens(Value unit, Value tokens, Value operands, Value s
 
 void MatmulTiler::run() {
   int64_t staged = op.getKernel() && coded && !op.getGroup() ? op.getKernel()->getStaged() : 0;
+  auto scratch = [&](ArrayRef<int64_t> shape, Type element) -> Value {
+    return memref::AllocaOp::create(b, loc, MemRefType::get(shape, element), b.getI64IntegerAttr(64));
+  };
+  if (panelsPerUnit > 1)
+    waiting =
+        scratch({panelsPerUnit, op.getKernel() ? op.getKernel()->getTokens() : 1, fields, kLanes}, b.getF32Type());
   Value operands, sums;
   if (staged) {
-    auto scratch = [&](ArrayRef<int64_t> shape, Type element) -> Value {
-      return memref::AllocaOp::create(b, loc, MemRefType::get(shape, element), b.getI64IntegerAttr(64));
-    };
     operands = scratch({fields, kStagedSteps, 64}, b.getI8Type());
     sums = scratch({kStagedTokens, panelsPerUnit, fields, kLanes}, b.getI32Type());
   }
