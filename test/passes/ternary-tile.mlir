@@ -81,13 +81,15 @@ func.func @whole_panels(%x: memref<?x8xi8>, %p: memref<128xi8>, %s: memref<1x1x1
 
 // Base 3: gate and up panels in turn make one unit; 130 rows are two units of 80. Five functions of a byte, solved.
 // CHECK-LABEL: func.func @base3_gated
+// CHECK: memref.alloca() {alignment = 64 : i64} : memref<2x1x5x16xf32>
 // CHECK: %[[UNITS:.*]] = arith.constant 2 : index
 // CHECK: arith.ceildivui %[[UNITS]],
 // CHECK: ternary.trits_below %{{.*}} {divisor = 81 : i64}
 // CHECK: ternary.trits_to_fields
 // CHECK-COUNT-5: ternary.dot
 // CHECK-NOT: ternary.dot
-// CHECK: ternary.trits_to_fields
+// CHECK: vector.store {{.*}} memref<2x1x5x16xf32>
+// CHECK: vector.load {{.*}} memref<2x1x5x16xf32>
 // CHECK: vector.maskedstore {{.*}} memref<?x130xf32>
 // CHECK: return
 func.func @base3_gated(%x: memref<?x8xi8>, %p: memref<512xi8>, %s: memref<4x1x80xf32>, %a: memref<?xf32>, %c: memref<?xi32>,
