@@ -97,6 +97,22 @@ def TernaryBlockKeys : Pass<"ternary-block-keys", "::mlir::ModuleOp"> {
                     Statistic<"numCopied", "num-copied", "attentions whose keys are copied into blocks">];
 }
 
+def TernaryFuseCacheUpdates : Pass<"ternary-fuse-cache-updates", "::mlir::func::FuncOp"> {
+  let summary = "one token's row of the caches ==> attention writes it";
+  let description = [{
+    ```
+    %k = ternary.cache_update %r, %pos outs(%ks) {blocked}        %k = ternary.cache_update %r, %pos outs(%ks) {blocked, solo}
+    %v = ternary.cache_update %s, %pos outs(%vs)             ==>  %v = ternary.cache_update %s, %pos outs(%vs) {solo}
+    %o = ternary.attention %q, %k, %v, %pos outs(%e)              %a:3 = ternary.attention %q, %k, %v, %pos new(%r, %s) outs(%e)
+    return %o, %k, %v                                             return %a#2, %a#0, %a#1
+    ```
+    With one token an update does nothing and needs no barrier before attention; with several, all is as before. Only for
+    caches of the caller (states) that are read by this attention alone.
+  }];
+  let dependentDialects = ["::mlir::ternary::TernaryDialect"];
+  let statistics = [Statistic<"numFused", "num-fused", "attentions that write the rows of one token">];
+}
+
 def TernaryAddProbes : Pass<"ternary-add-probes", "::mlir::ModuleOp"> {
   let summary = "makes codes and accumulators of every BitLinear outputs of the entry points";
   let description = [{

@@ -207,7 +207,8 @@ void Describer::addOperands(Operation *op, OperationInfo &info) {
       if (state.empty() && name)
         state = name.getValue();
       // A state is as long as the session may get; what is in use of it is read.
-      if (!(dps && dps.isDpsInit(&operand)) && llvm::any_of(shapes[root], [](int64_t size) { return size < 0; }))
+      bool isRead = !(dps && dps.isDpsInit(&operand)) || isa<AttentionOp>(op);
+      if (isRead && llvm::any_of(shapes[root], [](int64_t size) { return size < 0; }))
         info.contextBytes += bytesOf(root);
     }
   }

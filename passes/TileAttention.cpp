@@ -134,6 +134,10 @@ void setun::tileCacheUpdate(CacheUpdateOp op, TileContext &c) {
   int64_t heads = type.getDimSize(1), size = type.getDimSize(2);
   CacheView cache(c, op.getCache(), op.getBlocked());
   Value total = v.mul(v.dim(op.getRows(), 0), heads);
+  if (op.getSolo()) { // a single row is left to attention
+    Value isOne = arith::CmpIOp::create(v.b, v.loc, arith::CmpIPredicate::eq, v.dim(op.getRows(), 0), v.index(1));
+    total = arith::SelectOp::create(v.b, v.loc, isOne, v.index(0), total);
+  }
   auto [begin, end] = v.share(total, c.thread, c.threads);
   Value pos = v.toIndex(op.getPos());
   v.loop(begin, end, 1, [&](Value item) {
@@ -372,6 +376,16 @@ void AttentionTiler::tile(Value kvHead, Value first) {
       overVectors([&](Value i) { v.store(none, rowsSums, {r, i}); });
     });
   };
+  if (op.getNewK()) {
+    // Several tiles of one head may write the same bytes.
+    Value isOne = arith::CmpIOp::create(v.b, v.loc, arith::CmpIPredicate::eq, v.dim(op.getNewK(), 0), v.index(1));
+    v.onlyIf(isOne, [&] {
+      v.chunks(size, [&](Value i, int64_t count) {
+        keys.store(v.load(op.getNewK(), {zero(), kvHead, i}, count), pos, kvHead, i, count);
+        values.store(v.load(op.getNewV(), {zero(), kvHead, i}, count), pos, kvHead, i, count);
+      });
+    });
+  }
   overQueries([&](Value r) {
     Value row = rowOf(first, r), token = v.div(row, group), head = headOf(row);
     v.storeScalar(lengthOf(row), length, {r});

@@ -18,6 +18,9 @@ namespace {
 template <typename OpTy, bool readsInit>
 struct DpsModel : public DstBufferizableOpInterfaceExternalModel<DpsModel<OpTy, readsInit>, OpTy> {
   bool bufferizesToMemoryRead(Operation *op, OpOperand &operand, const AnalysisState &) const {
+    // Attention that writes a row into its caches reads the others.
+    if (auto attention = dyn_cast<AttentionOp>(op))
+      return &operand != &attention.getOMutable();
     return readsInit || !cast<DestinationStyleOpInterface>(op).isDpsInit(&operand);
   }
   bool bufferizesToMemoryWrite(Operation *op, OpOperand &operand, const AnalysisState &) const {

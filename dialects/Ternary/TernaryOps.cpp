@@ -44,7 +44,7 @@ SETUN_DPS_OP(DenseOp, 1, false)
 SETUN_DPS_OP(NormOp, 1, false)
 SETUN_DPS_OP(RotaryOp, 1, false)
 SETUN_DPS_OP(CacheUpdateOp, 1, true)
-SETUN_DPS_OP(AttentionOp, 1, false)
+SETUN_DPS_OP(AttentionOp, getNewK() ? 3 : 1, getNewK() != nullptr)
 SETUN_DPS_OP(GatedOp, 1, false)
 SETUN_DPS_OP(EmbeddingOp, 1, false)
 SETUN_DPS_OP(HadamardOp, 1, false)
@@ -281,7 +281,17 @@ LogicalResult AttentionOp::verify() {
   if (elementOf(getK()) != elementOf(getV())) // C1
     return emitOpError() << "expects keys and values of one element type, got " << getK().getType() << " and "
                          << getV().getType();
-  return getBlocked() ? expectWholeBlocks(*this, "blocked keys", getK()) : success(); // C3
+  if (getBlocked() && failed(expectWholeBlocks(*this, "blocked keys", getK()))) // C3
+    return failure();
+  if (!getNewK() && !getNewV())
+    return success();
+  if (!getNewK() || !getNewV() || !getBlocked()) // C4
+    return emitOpError() << "expects new keys and values together, with blocked keys";
+  SmallVector<int64_t> rows = {ShapedType::kDynamic, shapeOf(getK())[1], shapeOf(getK())[2]};
+  if (failed(expectShape(*this, "new keys", getNewK(), rows))) // C4
+    return failure();
+  rows[0] = shapeOf(getNewK())[0];
+  return expectShape(*this, "new values", getNewV(), rows); // C4
 }
 
 LogicalResult GatedOp::verify() {

@@ -247,6 +247,9 @@ def Ternary_CacheUpdateOp : Ternary_DpsOp<"cache_update"> {
     (row, head, i) lies at `((row/16 * H + head) * D + i) * 16 + row%16` of its bytes. Rows may be in the cache's own
     element type, too.
 
+    With `solo`, an update of one row does nothing: the `ternary.attention` that reads the cache has the row as well, and
+    writes it.
+
     C1: rows and cache agree in heads and head size, which are static. C2: a blocked cache has a multiple of 16 rows.
     C3: rows are f32 or of the cache's element type.
 
@@ -256,32 +259,39 @@ def Ternary_CacheUpdateOp : Ternary_DpsOp<"cache_update"> {
     ternary.cache_update %rows, %pos outs(%cache) {blocked} : (memref<?x5x128xf32>, i64, memref<?x5x128xf16>) -> ()
     ```
   }];
-  let arguments = (ins Ternary_Cache:$rows, I64:$pos, Ternary_Cache:$cache, UnitAttr:$blocked);
+  let arguments = (ins Ternary_Cache:$rows, I64:$pos, Ternary_Cache:$cache, UnitAttr:$blocked, UnitAttr:$solo);
   let assemblyFormat = [{
     $rows `,` $pos `outs` `(` $cache `)` attr-dict `:` functional-type(operands, results)
   }];
   let hasVerifier = 1;
 }
 
-def Ternary_AttentionOp : Ternary_DpsOp<"attention"> {
+def Ternary_AttentionOp : Ternary_DpsOp<"attention", [AttrSizedOperandSegments]> {
   let summary = "grouped-query attention over a cache";
   let description = [{
     `bitnet.attention`. With `blocked`, `k` is a blocked cache (`ternary.cache_update`); kernels need it so.
 
+    With `new`, the caches are destinations, too: if there is exactly one new row, whoever attends a head writes that
+    head's part of it into the caches first. So one token needs no barrier between the update of a cache and attention.
+    With more rows, the (solo) updates before have written them. Either way the caches hold the new rows afterwards.
+
     C1: `q` and `o` have the same shape `TxHxD`, `k` and `v` are `CxHKVxD` of one element type, each with a number of
     rows of its own. C2: H is a multiple of HKV. C3: blocked keys have a multiple of 16 rows.
+    C4: new keys and values come together, are `TxHKVxD` of f32, and keys are blocked then.
 
     Example:
 
     ```mlir
     ternary.attention %q, %k, %v, %pos outs(%o) {blocked, causal, scale = 0.088388346 : f32}
-      : (memref<?x20x128xf32>, memref<?x5x128xf16>, memref<?x5x128xf16>, i64, memref<?x20x128xf32>) -> ()
+      : (memref<?x20x128xf32>, i64, memref<?x5x128xf16>, memref<?x5x128xf16>, memref<?x20x128xf32>) -> ()
     ```
   }];
-  let arguments = (ins Ternary_F32:$q, Ternary_Cache:$k, Ternary_Cache:$v, I64:$pos, Ternary_F32:$o, F32Attr:$scale,
-                       UnitAttr:$causal, UnitAttr:$blocked);
+  let arguments = (ins Ternary_F32:$q, I64:$pos, Optional<Ternary_F32>:$new_k, Optional<Ternary_F32>:$new_v,
+                       Ternary_Cache:$k, Ternary_Cache:$v, Ternary_F32:$o, F32Attr:$scale, UnitAttr:$causal,
+                       UnitAttr:$blocked);
   let assemblyFormat = [{
-    $q `,` $k `,` $v `,` $pos `outs` `(` $o `)` attr-dict `:` functional-type(operands, results)
+    $q `,` $k `,` $v `,` $pos (`new` `(` $new_k^ `,` $new_v `)`)? `outs` `(` $o `)` attr-dict `:`
+    functional-type(operands, results)
   }];
   let hasVerifier = 1;
 }

@@ -265,6 +265,8 @@ static LogicalResult evaluateAttention(AttentionOp op, Frame &frame) {
     return failure();
   attention(shape, q.data<float>(), k.toFloats().data(), cacheIndex(k, op.getBlocked()), v.toFloats().data(),
             o.mutableData<float>());
+  if (op.getNewK()) // the updates before have written the new rows
+    return setResults(op, {k, v, o}, frame);
   return setResults(op, {o}, frame);
 }
 

@@ -196,12 +196,12 @@ LogicalResult Converter::convert(Operation *op) {
       .Case([&](bitnet::CacheUpdateOp op) {
         op->replaceAllUsesWith(ternary::CacheUpdateOp::create(b, loc, TypeRange{op.getType()}, op.getRows(),
                                                               op.getPos(), op.getCache(),
-                                                              /*blocked=*/false));
+                                                              /*blocked=*/false, /*solo=*/false));
       })
       .Case([&](bitnet::AttentionOp op) {
-        op->replaceAllUsesWith(ternary::AttentionOp::create(b, loc, TypeRange{op.getType()}, op.getQ(), op.getK(),
-                                                            op.getV(), op.getPos(), emptyFor(op.getO(), op.getQ()),
-                                                            op.getScaleAttr(), op.getCausalAttr(), UnitAttr()));
+        op->replaceAllUsesWith(ternary::AttentionOp::create(
+            b, loc, TypeRange{op.getType()}, op.getQ(), op.getPos(), Value(), Value(), op.getK(), op.getV(),
+            emptyFor(op.getO(), op.getQ()), op.getScaleAttr(), op.getCausalAttr(), UnitAttr()));
       })
       .Case([&](bitnet::GatedOp op) {
         op->replaceAllUsesWith(ternary::GatedOp::create(b, loc, TypeRange{op.getType()}, op.getGate(), op.getUp(),

@@ -38,6 +38,7 @@ void setun::buildBitnetToTernaryPipeline(OpPassManager &pm, const CpuPipelineOpt
   func.addPass(createTernaryFuseNormQuantize());
   func.addPass(createCSEPass());
   pm.addPass(createTernaryBlockKeys());
+  pm.nest<func::FuncOp>().addPass(createTernaryFuseCacheUpdates());
   if (options.probe)
     pm.addPass(createTernaryAddProbes());
   TernarySelectKernelsOptions select;

@@ -15,7 +15,7 @@ func.func @keys(%q: tensor<?x4x8xf32> {bitnet.name = "q", bitnet.dims = ["T"]},
   %kn = ternary.cache_update %new, %pos outs(%k) : (tensor<?x2x8xf32>, i64, tensor<?x2x8xf16>) -> tensor<?x2x8xf16>
   %vn = ternary.cache_update %new, %pos outs(%v) : (tensor<?x2x8xf32>, i64, tensor<?x2x8xf16>) -> tensor<?x2x8xf16>
   %o = ternary.attention %q, %kn, %vn, %pos outs(%q) {causal, scale = 0.5 : f32}
-    : (tensor<?x4x8xf32>, tensor<?x2x8xf16>, tensor<?x2x8xf16>, i64, tensor<?x4x8xf32>) -> tensor<?x4x8xf32>
+    : (tensor<?x4x8xf32>, i64, tensor<?x2x8xf16>, tensor<?x2x8xf16>, tensor<?x4x8xf32>) -> tensor<?x4x8xf32>
   return %o, %kn, %vn : tensor<?x4x8xf32>, tensor<?x2x8xf16>, tensor<?x2x8xf16>
 }
 
@@ -48,7 +48,7 @@ func.func @both(%q: tensor<?x4x8xf32> {bitnet.name = "q", bitnet.dims = ["T"]},
     attributes {bitnet.entry} {
   %kn = ternary.cache_update %new, %pos outs(%k) : (tensor<?x2x8xf32>, i64, tensor<?x2x8xf16>) -> tensor<?x2x8xf16>
   %o = ternary.attention %q, %kn, %kn, %pos outs(%q) {scale = 0.5 : f32}
-    : (tensor<?x4x8xf32>, tensor<?x2x8xf16>, tensor<?x2x8xf16>, i64, tensor<?x4x8xf32>) -> tensor<?x4x8xf32>
+    : (tensor<?x4x8xf32>, i64, tensor<?x2x8xf16>, tensor<?x2x8xf16>, tensor<?x4x8xf32>) -> tensor<?x4x8xf32>
   return %o, %kn : tensor<?x4x8xf32>, tensor<?x2x8xf16>
 }
 
@@ -65,7 +65,7 @@ func.func @attends(%q: tensor<?x4x8xf32> {bitnet.name = "q", bitnet.dims = ["T"]
     attributes {bitnet.entry} {
   %kn = ternary.cache_update %new, %pos outs(%k) : (tensor<?x2x8xf32>, i64, tensor<?x2x8xf32>) -> tensor<?x2x8xf32>
   %o = ternary.attention %q, %kn, %new, %pos outs(%q) {scale = 0.5 : f32}
-    : (tensor<?x4x8xf32>, tensor<?x2x8xf32>, tensor<?x2x8xf32>, i64, tensor<?x4x8xf32>) -> tensor<?x4x8xf32>
+    : (tensor<?x4x8xf32>, i64, tensor<?x2x8xf32>, tensor<?x2x8xf32>, tensor<?x4x8xf32>) -> tensor<?x4x8xf32>
   return %o, %kn : tensor<?x4x8xf32>, tensor<?x2x8xf32>
 }
 
@@ -83,6 +83,6 @@ func.func @shows(%pos: i64 {bitnet.position}, %k: tensor<?x2x8xf32> {bitnet.stat
 // CHECK: ternary.cache_update %arg1, %{{.*}} outs(%[[EMPTY]]) {blocked} : (tensor<40x2x8xf32>, i64, tensor<48x2x8xf32>)
 func.func @no_cache(%q: tensor<40x4x8xf32>, %k: tensor<40x2x8xf32>, %pos: i64) -> tensor<40x4x8xf32> {
   %o = ternary.attention %q, %k, %k, %pos outs(%q) {scale = 0.5 : f32}
-    : (tensor<40x4x8xf32>, tensor<40x2x8xf32>, tensor<40x2x8xf32>, i64, tensor<40x4x8xf32>) -> tensor<40x4x8xf32>
+    : (tensor<40x4x8xf32>, i64, tensor<40x2x8xf32>, tensor<40x2x8xf32>, tensor<40x4x8xf32>) -> tensor<40x4x8xf32>
   return %o : tensor<40x4x8xf32>
 }

@@ -39,7 +39,7 @@ func.func @model(%tokens: memref<?xi64> {bitnet.name = "tokens", bitnet.dims = [
     : (memref<?x2x4xf32>, memref<8x2xf32>, memref<8x2xf32>, i64, memref<?x2x4xf32>) -> ()
   ternary.cache_update %r, %pos outs(%k) : (memref<?x2x4xf32>, i64, memref<?x2x4xf32>) -> ()
   ternary.attention %r, %k, %k, %pos outs(%h) {causal, scale = 0.5 : f32}
-    : (memref<?x2x4xf32>, memref<?x2x4xf32>, memref<?x2x4xf32>, i64, memref<?x2x4xf32>) -> ()
+    : (memref<?x2x4xf32>, i64, memref<?x2x4xf32>, memref<?x2x4xf32>, memref<?x2x4xf32>) -> ()
   %row = memref.subview %x[%last, 0] [1, 8] [1, 1] : memref<?x8xf32> to memref<1x8xf32, strided<[8, 1], offset: ?>>
   %y = memref.alloc() : memref<1x3xf32>
   ternary.dense %row, %table outs(%y) : (memref<1x8xf32, strided<[8, 1], offset: ?>>, memref<3x8xbf16>, memref<1x3xf32>) -> ()

@@ -112,7 +112,7 @@ func.func @attention_means() -> (tensor<2x1x2xf32>, tensor<2x1x2xf32>, tensor<2x
   %1 = bitnet.attention %q, %k, %v, %pos {scale = 1.0 : f32} : tensor<2x1x2xf32>, tensor<4x1x2xf32>, tensor<4x1x2xf32>
   %e = tensor.empty() : tensor<2x1x2xf32>
   %2 = ternary.attention %q, %k, %v, %pos outs(%e) {causal, scale = 1.0 : f32}
-    : (tensor<2x1x2xf32>, tensor<4x1x2xf32>, tensor<4x1x2xf32>, i64, tensor<2x1x2xf32>) -> tensor<2x1x2xf32>
+    : (tensor<2x1x2xf32>, i64, tensor<4x1x2xf32>, tensor<4x1x2xf32>, tensor<2x1x2xf32>) -> tensor<2x1x2xf32>
   return %0, %1, %2 : tensor<2x1x2xf32>, tensor<2x1x2xf32>, tensor<2x1x2xf32>
 }
 

@@ -574,7 +574,7 @@ func.func @cache_update_c3(%r: tensor<2x3x8xf16>, %p: i64, %c: tensor<?x3x8xf32>
 func.func @attention_c1(%q: tensor<2x4x8xf32>, %k: tensor<?x2x8xf32>, %v: tensor<?x2x6xf32>, %p: i64, %o: tensor<2x4x8xf32>) {
   // expected-error @below {{expects v of shape [?, 2, 8], got 'tensor<?x2x6xf32>'}}
   %0 = ternary.attention %q, %k, %v, %p outs(%o) {scale = 1.0 : f32}
-    : (tensor<2x4x8xf32>, tensor<?x2x8xf32>, tensor<?x2x6xf32>, i64, tensor<2x4x8xf32>) -> tensor<2x4x8xf32>
+    : (tensor<2x4x8xf32>, i64, tensor<?x2x8xf32>, tensor<?x2x6xf32>, tensor<2x4x8xf32>) -> tensor<2x4x8xf32>
   return
 }
 
@@ -583,7 +583,7 @@ func.func @attention_c1(%q: tensor<2x4x8xf32>, %k: tensor<?x2x8xf32>, %v: tensor
 func.func @attention_c1_size(%q: tensor<2x4x8xf32>, %k: tensor<?x2x6xf32>, %v: tensor<?x2x6xf32>, %p: i64, %o: tensor<2x4x8xf32>) {
   // expected-error @below {{expects keys that fit the heads of 'tensor<2x4x8xf32>', got 'tensor<?x2x6xf32>'}}
   %0 = ternary.attention %q, %k, %v, %p outs(%o) {scale = 1.0 : f32}
-    : (tensor<2x4x8xf32>, tensor<?x2x6xf32>, tensor<?x2x6xf32>, i64, tensor<2x4x8xf32>) -> tensor<2x4x8xf32>
+    : (tensor<2x4x8xf32>, i64, tensor<?x2x6xf32>, tensor<?x2x6xf32>, tensor<2x4x8xf32>) -> tensor<2x4x8xf32>
   return
 }
 
@@ -592,7 +592,7 @@ func.func @attention_c1_size(%q: tensor<2x4x8xf32>, %k: tensor<?x2x6xf32>, %v: t
 func.func @attention_c1_static(%q: tensor<2x?x8xf32>, %k: tensor<?x2x8xf32>, %v: tensor<?x2x8xf32>, %p: i64, %o: tensor<2x?x8xf32>) {
   // expected-error @below {{expects static heads and head size, got 'tensor<2x?x8xf32>'}}
   %0 = ternary.attention %q, %k, %v, %p outs(%o) {scale = 1.0 : f32}
-    : (tensor<2x?x8xf32>, tensor<?x2x8xf32>, tensor<?x2x8xf32>, i64, tensor<2x?x8xf32>) -> tensor<2x?x8xf32>
+    : (tensor<2x?x8xf32>, i64, tensor<?x2x8xf32>, tensor<?x2x8xf32>, tensor<2x?x8xf32>) -> tensor<2x?x8xf32>
   return
 }
 
@@ -601,7 +601,7 @@ func.func @attention_c1_static(%q: tensor<2x?x8xf32>, %k: tensor<?x2x8xf32>, %v:
 func.func @attention_c2(%q: tensor<2x4x8xf32>, %k: tensor<?x3x8xf32>, %v: tensor<?x3x8xf32>, %p: i64, %o: tensor<2x4x8xf32>) {
   // expected-error @below {{expects keys that fit the heads of 'tensor<2x4x8xf32>', got 'tensor<?x3x8xf32>'}}
   %0 = ternary.attention %q, %k, %v, %p outs(%o) {scale = 1.0 : f32}
-    : (tensor<2x4x8xf32>, tensor<?x3x8xf32>, tensor<?x3x8xf32>, i64, tensor<2x4x8xf32>) -> tensor<2x4x8xf32>
+    : (tensor<2x4x8xf32>, i64, tensor<?x3x8xf32>, tensor<?x3x8xf32>, tensor<2x4x8xf32>) -> tensor<2x4x8xf32>
   return
 }
 
@@ -610,7 +610,7 @@ func.func @attention_c2(%q: tensor<2x4x8xf32>, %k: tensor<?x3x8xf32>, %v: tensor
 func.func @attention_c1_types(%q: tensor<2x4x8xf32>, %k: tensor<?x2x8xf32>, %v: tensor<?x2x8xf16>, %p: i64, %o: tensor<2x4x8xf32>) {
   // expected-error @below {{expects keys and values of one element type, got 'tensor<?x2x8xf32>' and 'tensor<?x2x8xf16>'}}
   %0 = ternary.attention %q, %k, %v, %p outs(%o) {scale = 1.0 : f32}
-    : (tensor<2x4x8xf32>, tensor<?x2x8xf32>, tensor<?x2x8xf16>, i64, tensor<2x4x8xf32>) -> tensor<2x4x8xf32>
+    : (tensor<2x4x8xf32>, i64, tensor<?x2x8xf32>, tensor<?x2x8xf16>, tensor<2x4x8xf32>) -> tensor<2x4x8xf32>
   return
 }
 
@@ -619,7 +619,27 @@ func.func @attention_c1_types(%q: tensor<2x4x8xf32>, %k: tensor<?x2x8xf32>, %v: 
 func.func @attention_c3(%q: tensor<2x4x8xf32>, %k: tensor<24x2x8xf32>, %v: tensor<24x2x8xf32>, %p: i64, %o: tensor<2x4x8xf32>) {
   // expected-error @below {{expects blocked keys of a multiple of 16 rows, got 'tensor<24x2x8xf32>'}}
   %0 = ternary.attention %q, %k, %v, %p outs(%o) {blocked, scale = 1.0 : f32}
-    : (tensor<2x4x8xf32>, tensor<24x2x8xf32>, tensor<24x2x8xf32>, i64, tensor<2x4x8xf32>) -> tensor<2x4x8xf32>
+    : (tensor<2x4x8xf32>, i64, tensor<24x2x8xf32>, tensor<24x2x8xf32>, tensor<2x4x8xf32>) -> tensor<2x4x8xf32>
+  return
+}
+
+// -----
+
+func.func @attention_c4(%q: tensor<2x4x8xf32>, %n: tensor<2x2x8xf32>, %k: tensor<32x2x8xf32>, %p: i64, %o: tensor<2x4x8xf32>) {
+  // expected-error @below {{expects new keys and values together, with blocked keys}}
+  %0:3 = ternary.attention %q, %k, %k, %p new(%n, %n) outs(%o) {scale = 1.0 : f32}
+    : (tensor<2x4x8xf32>, i64, tensor<2x2x8xf32>, tensor<2x2x8xf32>, tensor<32x2x8xf32>, tensor<32x2x8xf32>, tensor<2x4x8xf32>)
+    -> (tensor<32x2x8xf32>, tensor<32x2x8xf32>, tensor<2x4x8xf32>)
+  return
+}
+
+// -----
+
+func.func @attention_c4_heads(%q: tensor<2x4x8xf32>, %n: tensor<2x4x8xf32>, %k: tensor<32x2x8xf32>, %p: i64, %o: tensor<2x4x8xf32>) {
+  // expected-error @below {{expects new keys of shape [?, 2, 8], got 'tensor<2x4x8xf32>'}}
+  %0:3 = ternary.attention %q, %k, %k, %p new(%n, %n) outs(%o) {blocked, scale = 1.0 : f32}
+    : (tensor<2x4x8xf32>, i64, tensor<2x4x8xf32>, tensor<2x4x8xf32>, tensor<32x2x8xf32>, tensor<32x2x8xf32>, tensor<2x4x8xf32>)
+    -> (tensor<32x2x8xf32>, tensor<32x2x8xf32>, tensor<2x4x8xf32>)
   return
 }
 

@@ -103,7 +103,7 @@ func.func @attention(%q: tensor<?x4x8xf32>, %k: tensor<?x2x8xf32>, %t: tensor<32
   %1 = ternary.cache_update %new, %pos outs(%k) : (tensor<?x2x8xf32>, i64, tensor<?x2x8xf32>) -> tensor<?x2x8xf32>
   // CHECK: ternary.attention %{{.*}}, %{{.*}}, %{{.*}}, %{{.*}} outs(%{{.*}}) {causal, scale = 5.000000e-01 : f32}
   %2 = ternary.attention %q, %1, %k, %pos outs(%q) {causal, scale = 0.5 : f32}
-    : (tensor<?x4x8xf32>, tensor<?x2x8xf32>, tensor<?x2x8xf32>, i64, tensor<?x4x8xf32>) -> tensor<?x4x8xf32>
+    : (tensor<?x4x8xf32>, i64, tensor<?x2x8xf32>, tensor<?x2x8xf32>, tensor<?x4x8xf32>) -> tensor<?x4x8xf32>
   return
 }
 
@@ -115,7 +115,7 @@ func.func @blocked(%q: tensor<?x4x8xf32>, %k: tensor<32x2x8xf16>, %v: tensor<?x2
   %1 = ternary.cache_update %v, %pos outs(%0) : (tensor<?x2x8xf16>, i64, tensor<32x2x8xf16>) -> tensor<32x2x8xf16>
   // CHECK: ternary.attention {{.*}} {blocked, causal, scale = 5.000000e-01 : f32}
   %2 = ternary.attention %q, %0, %v, %pos outs(%q) {blocked, causal, scale = 0.5 : f32}
-    : (tensor<?x4x8xf32>, tensor<32x2x8xf16>, tensor<?x2x8xf16>, i64, tensor<?x4x8xf32>) -> tensor<?x4x8xf32>
+    : (tensor<?x4x8xf32>, i64, tensor<32x2x8xf16>, tensor<?x2x8xf16>, tensor<?x4x8xf32>) -> tensor<?x4x8xf32>
   return
 }
 
