@@ -65,6 +65,10 @@ public:
     Value raw = v.load(memref, {block, head, i, v.index(0)});
     return element.isF32() ? raw : widenF16(c, raw);
   }
+  /// Asks for an element's line of the cache, which may lie beyond the end.
+  void prefetch(ValueRange at) const {
+    memref::PrefetchOp::create(v.b, v.loc, memref, at, /*isWrite=*/false, /*localityHint=*/2, /*isDataCache=*/true);
+  }
   /// Stores `lanes` elements of a row from element i on.
   void store(Value values, Value row, Value head, Value i, int64_t lanes) const {
     if (element.isF16() && cast<VectorType>(values.getType()).getElementType().isF32())
@@ -232,6 +236,10 @@ void AttentionTiler::scores(Value kvHead, Value base, Value vectors) {
         SmallVector<Value> key, next;
         for (Value block : blocks)
           key.push_back(widensFirst ? v.load(wideKeys, {i, zero()}) : keys.loadBlock(block, kvHead, i));
+        // Rows of a head lie apart in memory, too far for the CPU to foresee the next block.
+        if (!widensFirst)
+          for (Value block : blocks)
+            keys.prefetch({v.add(block, kBlock / kLanes), kvHead, i, zero()});
         for (int64_t r = 0; r < together; ++r) {
           Value x = spread(query, {v.add(first, r), i});
           for (int64_t n = 0; n < number; ++n)
@@ -303,6 +311,9 @@ void AttentionTiler::accumulate(Value kvHead, Value base, Value count) {
         SmallVector<Value> row, next;
         for (int64_t n = 0; n < number; ++n)
           row.push_back(value(j, n));
+        if (!widensFirst)
+          for (int64_t n = 0; n < number; n += 2)
+            values.prefetch({v.add(v.add(base, j), kBlock), kvHead, v.add(at, n * kLanes)});
         for (int64_t r = 0; r < together; ++r) {
           Value p = spread(score, {v.add(first, r), j});
           for (int64_t n = 0; n < number; ++n)
