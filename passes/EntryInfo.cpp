@@ -109,6 +109,10 @@ FailureOr<EntryInfo> setun::getEntryInfo(func::FuncOp func) {
           rows = cast<ShapedType>(embedding.getTable().getType()).getDimSize(0);
         else if (auto embedding = dyn_cast<ternary::EmbeddingOp>(user))
           rows = cast<ShapedType>(embedding.getTable().getType()).getDimSize(0);
+        else if (auto choice = dyn_cast<bitnet::TopKOp>(user))
+          rows = choice.getLength() + 1; // how many are wanted, none to all
+        else if (auto choice = dyn_cast<ternary::HeadSelectOp>(user))
+          rows = cast<ShapedType>(choice.getIds().getType()).getDimSize(0) + 1;
         if (rows)
           tensor->below = tensor->below ? std::min(tensor->below, rows) : rows;
       }

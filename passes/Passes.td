@@ -27,11 +27,16 @@ def ConvertBitNetToTernary : Pass<"convert-bitnet-to-ternary", "::mlir::func::Fu
   let summary = "bitnet operations ==> ternary operations in destination style";
   let description = [{
     Each bitnet operation becomes the ternary operation of the same meaning on fresh destinations; weights are packed by
-    `ternary.pack`, `ternary.pack_scales` and `ternary.pack_dense`. A `bitnet.matmul` and the `bitnet.dequantize` of its
-    result become one `ternary.matmul`; other users of the accumulator read its `acc` destination.
+    `ternary.pack` and `ternary.pack_scales`. A `bitnet.matmul` and the `bitnet.dequantize` of its result become one
+    `ternary.matmul`; other users of the accumulator read its `acc` destination. A `bitnet.top_k` becomes a scan of
+    planes of few bits (`ternary.pack_head`) and the exact logits of the rows that may be among the largest, or with
+    `head=exact` (and for more than 65,536 columns) a `ternary.dense` and the choice among its results; the results are
+    the same.
 
     Limits: `bitnet.linear` must have been decomposed; a `bitnet.dequantize` must use the result of a `bitnet.matmul`.
   }];
+  let options = [Option<"head", "head", "std::string", "\"certified\"",
+                        "how bitnet.top_k chooses: certified or exact, with the same results">];
   let dependentDialects = ["::mlir::ternary::TernaryDialect", "::mlir::tensor::TensorDialect",
                            "::mlir::linalg::LinalgDialect", "::mlir::arith::ArithDialect"];
 }

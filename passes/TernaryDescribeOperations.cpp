@@ -260,6 +260,15 @@ OperationInfo Describer::describe(Operation *op) {
         info.floatMacs = type.getDimSize(0) * type.getDimSize(1);
         info.shape = matrixText(type.getDimSize(0), type.getDimSize(1));
       })
+      .Case([&](HeadScanOp scan) {
+        info.detail = "scan4";
+        if (scan.getKernel())
+          info.detail = (scan.getKernel()->getRow() + " " + info.detail).str();
+        info.int8Macs = scan.getRowsAttr().getInt() * scan.getColsAttr().getInt();
+        info.shape = matrixText(scan.getRowsAttr().getInt(), scan.getColsAttr().getInt());
+      })
+      // How many rows is known at run time only: as a rule a few.
+      .Case<HeadCandidatesOp, HeadRescoreOp>([&](auto) { info.weightBytes = 0; })
       .Case([&](EmbeddingOp embedding) {
         auto type = cast<ShapedType>(embedding.getTable().getType());
         llvm::raw_string_ostream(info.detail) << type.getElementType();

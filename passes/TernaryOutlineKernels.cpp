@@ -45,11 +45,17 @@ std::pair<Value, Value> TernaryOutlineKernels::threadOf(func::FuncOp entry) {
   return it->second;
 }
 
-/// Name of a kernel: its operation, and for matmuls the row.
+/// The row of the kernel table that an operation with dots names; empty for others.
+StringRef rowOf(Operation *op) {
+  auto kernel = op->getAttrOfType<KernelAttr>("kernel");
+  return kernel ? kernel.getRow() : StringRef();
+}
+
+/// Name of a kernel: its operation, and the row if it has dots.
 std::string baseName(Operation *op) {
   std::string name = op->getName().stripDialect().str();
-  if (auto matmul = dyn_cast<MatmulOp>(op); matmul && matmul.getKernel())
-    name += "_" + matmul.getKernel()->getRow().str();
+  if (StringRef row = rowOf(op); !row.empty())
+    name += "_" + row.str();
   std::replace(name.begin(), name.end(), '.', '_');
   return "kernel_" + name;
 }
@@ -109,8 +115,8 @@ void TernaryOutlineKernels::outline(Operation *op) {
     kernel = func::FuncOp::create(mb, UnknownLoc::get(&getContext()), name, b.getFunctionType(types, {}));
     kernel.setPrivate();
     kernel->setAttr(setun::kKernelAttr, b.getUnitAttr());
-    if (auto matmul = dyn_cast<MatmulOp>(op); matmul && matmul.getKernel())
-      kernel->setAttr(setun::kKernelRowAttr, b.getStringAttr(matmul.getKernel()->getRow()));
+    if (StringRef row = rowOf(op); !row.empty())
+      kernel->setAttr(setun::kKernelRowAttr, b.getStringAttr(row));
     Block *block = kernel.addEntryBlock();
     OpBuilder kb = OpBuilder::atBlockBegin(block);
     IRMapping map;

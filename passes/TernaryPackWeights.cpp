@@ -4,6 +4,7 @@
 // that it is made of, are in memory at a time.
 //
 //===----------------------------------------------------------------------===//
+#include "lib/Weights/HeadQuantizer.h"
 #include "lib/Weights/WeightSource.h"
 #include "passes/Passes.h"
 
@@ -17,6 +18,7 @@ namespace setun {
 using namespace mlir;
 using namespace mlir::ternary;
 namespace packing = setun::packing;
+using packing::HeadShape;
 
 namespace {
 /// Rows of one ternary or binary matrix, wherever they come from.
@@ -162,6 +164,7 @@ struct TernaryPackWeights : public setun::impl::TernaryPackWeightsBase<TernaryPa
   LogicalResult pack(PackOp op);
   LogicalResult packScales(PackScalesOp op);
   LogicalResult placeRows(bitnet::WeightOp op);
+  LogicalResult packHead(PackHeadOp op);
   LogicalResult placeWeight(bitnet::WeightOp op);
   LogicalResult placeConstant(arith::ConstantOp op);
 
@@ -319,8 +322,9 @@ llvm::Error checkHalves(const uint16_t *values, int64_t row, int64_t k) {
 
 /// True if a matrix is read by kernels that take any float type, row by row.
 bool isRowMatrix(Value value) {
-  return cast<ShapedType>(value.getType()).getRank() == 2 &&
-         llvm::any_of(value.getUsers(), [](Operation *user) { return isa<DenseOp, EmbeddingOp>(user); });
+  return cast<ShapedType>(value.getType()).getRank() == 2 && llvm::any_of(value.getUsers(), [](Operation *user) {
+           return isa<DenseOp, EmbeddingOp, HeadCandidatesOp>(user);
+         });
 }
 
 LogicalResult TernaryPackWeights::placeRows(bitnet::WeightOp op) {
@@ -354,6 +358,87 @@ LogicalResult TernaryPackWeights::placeRows(bitnet::WeightOp op) {
     }
     return llvm::Error::success();
   });
+}
+
+LogicalResult TernaryPackWeights::packHead(PackHeadOp op) {
+  auto type = cast<RankedTensorType>(op.getW().getType());
+  packing::HeadShape shape{type.getDimSize(0), type.getDimSize(1)};
+  std::string key;
+  llvm::raw_string_ostream stream(key);
+  stream << "head " << type << " | ";
+  DenseFPElementsAttr dense;
+  auto weight = op.getW().getDefiningOp<bitnet::WeightOp>();
+  std::vector<float> constant;
+  if (matchPattern(op.getW(), m_Constant(&dense))) {
+    stream << hashOf(rawBytes(dense));
+    for (const APFloat &value : dense.getValues<APFloat>()) {
+      APFloat single = value;
+      bool inexact;
+      single.convert(APFloat::IEEEsingle(), APFloat::rmNearestTiesToEven, &inexact);
+      constant.push_back(single.convertToFloat());
+    }
+  } else if (weight) {
+    if (!store->source)
+      return weight.emitOpError() << "expects weight files, got none";
+    stream << weight.getName();
+  } else {
+    return op.emitOpError() << "expects a constant or a bitnet.weight";
+  }
+
+  // The codes stream into their place, panel by panel; the smaller rest is kept until they are complete, so that the
+  // section is written from front to back.
+  std::vector<uint8_t> scales, fine;
+  std::vector<float> coarse, fineRows;
+  // Rows as they are stored beside the planes.
+  std::vector<uint16_t> halves(HeadShape::kPanelRows * shape.cols);
+  auto readStored = [&](bitnet::WeightOp weight, int64_t from, int64_t to, float *out) -> llvm::Error {
+    Type element = type.getElementType();
+    if (element.isF32())
+      return store->source->readRowsF32(weight.getName(), shape.rows, shape.cols, from, to, out);
+    if (llvm::Error error =
+            element.isBF16()
+                ? store->source->readRowsBF16(weight.getName(), shape.rows, shape.cols, from, to, halves.data())
+                : store->source->readRowsF16(weight.getName(), shape.rows, shape.cols, from, to, halves.data()))
+      return error;
+    for (int64_t i = 0; i < (to - from) * shape.cols; ++i)
+      out[i] = element.isBF16() ? setun::bf16ToFloat(halves[i]) : setun::f16ToFloat(halves[i]);
+    return llvm::Error::success();
+  };
+  auto quantizePanels = [&](uint64_t offset) -> llvm::Error {
+    setun::HeadQuantizer quantizer(shape);
+    std::vector<float> w(HeadShape::kPanelRows * shape.cols);
+    std::vector<uint8_t> codes(shape.panelCodeBytes());
+    scales.resize(shape.scaleBytes());
+    fine.resize(shape.fineBytes());
+    coarse.resize(shape.paddedRows() * HeadShape::kRowFloats);
+    fineRows.resize(shape.rows * HeadShape::kRowFloats);
+    for (int64_t panel = 0; panel < shape.panels(); ++panel) {
+      int64_t first = panel * HeadShape::kPanelRows, end = first + quantizer.rowsOf(panel);
+      if (weight) {
+        if (llvm::Error error = readStored(weight, first, end, w.data()))
+          return error;
+      } else {
+        std::copy_n(constant.data() + first * shape.cols, (end - first) * shape.cols, w.data());
+      }
+      quantizer.quantize(panel, w.data(), codes.data(), scales.data() + panel * shape.panelScaleBytes(),
+                         coarse.data() + first * HeadShape::kRowFloats, fine.data() + first * shape.fineRowBytes(),
+                         fineRows.data() + first * HeadShape::kRowFloats);
+      if (llvm::Error error = store->write(offset + panel * shape.panelCodeBytes(), codes.data(), codes.size()))
+        return error;
+      store->progress(codes.size());
+    }
+    return llvm::Error::success();
+  };
+  auto placeRest = [&](Value value, StringRef what, const void *data, uint64_t size) {
+    return place(op, value, (key + " " + what).str(), size,
+                 [&](uint64_t offset) { return store->write(offset, data, size); });
+  };
+  if (failed(place(op, op.getCodes(), key, shape.codeBytes(), quantizePanels)) ||
+      failed(placeRest(op.getScales(), "scales", scales.data(), shape.scaleBytes())) ||
+      failed(placeRest(op.getCoarse(), "coarse", coarse.data(), coarse.size() * sizeof(float))) ||
+      failed(placeRest(op.getFine(), "fine", fine.data(), shape.fineBytes())))
+    return failure();
+  return placeRest(op.getFineRows(), "fine rows", fineRows.data(), fineRows.size() * sizeof(float));
 }
 
 LogicalResult TernaryPackWeights::placeWeight(bitnet::WeightOp op) {
@@ -429,7 +514,8 @@ void TernaryPackWeights::runOnOperation() {
   for (Operation *op : ops) {
     auto dense = dyn_cast<DenseOp>(op);
     auto embedding = dyn_cast<EmbeddingOp>(op);
-    Value matrix = dense ? dense.getW() : embedding ? embedding.getTable() : Value();
+    auto head = dyn_cast<HeadCandidatesOp>(op);
+    Value matrix = dense ? dense.getW() : embedding ? embedding.getTable() : head ? head.getW() : Value();
     if (matrix && !isa_and_nonnull<arith::ConstantOp, bitnet::WeightOp, SectionOp>(matrix.getDefiningOp())) {
       op->emitOpError() << "expects a matrix that is a constant or a bitnet.weight";
       return signalPassFailure();
@@ -437,7 +523,8 @@ void TernaryPackWeights::runOnOperation() {
   }
   // Packed matrices, then what they consumed.
   if (failed(run(PackOp(), &TernaryPackWeights::pack)) ||
-      failed(run(PackScalesOp(), &TernaryPackWeights::packScales)) || failed(dropQuantizers()) ||
+      failed(run(PackScalesOp(), &TernaryPackWeights::packScales)) ||
+      failed(run(PackHeadOp(), &TernaryPackWeights::packHead)) || failed(dropQuantizers()) ||
       failed(run(bitnet::WeightOp(), &TernaryPackWeights::placeWeight)) || failed(placeConstants()))
     signalPassFailure();
 }

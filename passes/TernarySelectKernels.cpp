@@ -83,6 +83,15 @@ struct TernarySelectKernels : public setun::impl::TernarySelectKernelsBase<Terna
         return signalPassFailure();
       }
     }
+    // The dots of a head are exact on every row, whatever its columns; the best one reads as fast as any.
+    const setun::KernelRow *best =
+        query.row ? query.row : llvm::find_if(setun::kernelRows(), [&](const setun::KernelRow &row) {
+          return row.supportedBy(query.features);
+        });
+    getOperation().walk([&](Operation *op) {
+      if (isa<HeadScanOp, HeadRescoreOp>(op) && !op->hasAttr("kernel"))
+        op->setAttr("kernel", KernelAttr::get(&getContext(), best->name, 1, 0));
+    });
     SmallVector<MatmulOp> ops;
     getOperation().walk([&](MatmulOp op) { ops.push_back(op); });
     for (MatmulOp op : ops) {

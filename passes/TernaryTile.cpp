@@ -107,6 +107,11 @@ LogicalResult TernaryTile::tile(Operation *op) {
                    .Case([&](AttentionOp op) { return setun::tileAttention(op, c), true; })
                    .Case([&](GatedOp op) { return setun::tileGated(op, c), true; })
                    .Case([&](HadamardOp op) { return setun::tileHadamard(op, c), true; })
+                   .Case([&](HeadQuantizeOp op) { return setun::tileHeadQuantize(op, c), true; })
+                   .Case([&](HeadScanOp op) { return setun::tileHeadScan(op, c), true; })
+                   .Case([&](HeadCandidatesOp op) { return setun::tileHeadCandidates(op, c), true; })
+                   .Case([&](HeadRescoreOp op) { return setun::tileHeadRescore(op, c), true; })
+                   .Case([&](HeadSelectOp op) { return setun::tileHeadSelect(op, c), true; })
                    .Default([](Operation *) { return false; });
   if (!known)
     return op->emitOpError() << "expects to be an operation that kernels can hold";

@@ -113,6 +113,11 @@ void tileCacheUpdate(mlir::ternary::CacheUpdateOp op, TileContext &c);
 void tileAttention(mlir::ternary::AttentionOp op, TileContext &c);
 void tileGated(mlir::ternary::GatedOp op, TileContext &c);
 void tileHadamard(mlir::ternary::HadamardOp op, TileContext &c);
+void tileHeadQuantize(mlir::ternary::HeadQuantizeOp op, TileContext &c);
+void tileHeadScan(mlir::ternary::HeadScanOp op, TileContext &c);
+void tileHeadCandidates(mlir::ternary::HeadCandidatesOp op, TileContext &c);
+void tileHeadRescore(mlir::ternary::HeadRescoreOp op, TileContext &c);
+void tileHeadSelect(mlir::ternary::HeadSelectOp op, TileContext &c);
 /// act(gate) * up on 16 lanes.
 mlir::Value gate(VectorBuilder &v, mlir::ternary::Epilogue act, mlir::Value gate, mlir::Value up);
 /// 16 lanes of a full-precision matrix as f32, whatever it is stored in; see VectorBuilder::load.

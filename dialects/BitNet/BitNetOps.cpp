@@ -319,6 +319,23 @@ LogicalResult DenseOp::verify() {
   return expectVector(*this, "bias", getBias(), w.getDimSize(0)); // C2
 }
 
+LogicalResult TopKOp::verify() {
+  auto x = cast<RankedTensorType>(getX().getType());
+  auto w = cast<RankedTensorType>(getW().getType());
+  if (failed(expectRank(*this, "w", w, 2)) || failed(expectStatic(*this, "w", w)))
+    return failure();
+  if (x.getShape() != ArrayRef<int64_t>({1, w.getDimSize(1)})) // C1
+    return emitOpError() << "expects one row of x with " << w.getDimSize(1) << " columns as w has, got " << x;
+  if (cast<RankedTensorType>(getK().getType()).getShape() != ArrayRef<int64_t>({1})) // C1
+    return emitOpError() << "expects k of one element, got " << getK().getType();
+  auto ids = cast<RankedTensorType>(getIds().getType());
+  if (ids.getRank() != 1 || ids.getDimSize(0) < 1 || ids.getDimSize(0) > kLongest ||
+      ids.getShape() != cast<RankedTensorType>(getLogits().getType()).getShape()) // C2
+    return emitOpError() << "expects results of the same length in [1, " << kLongest << "], got " << ids << " and "
+                         << getLogits().getType();
+  return success();
+}
+
 LogicalResult HadamardOp::verify() {
   auto x = cast<RankedTensorType>(getX().getType());
   if (failed(expectRank(*this, "x", x, 2)) || failed(expectStatic(*this, "x", x, 1))) // C1

@@ -355,6 +355,33 @@ def BitNet_DenseOp : BitNet_Op<"dense"> {
   let hasVerifier = 1;
 }
 
+def BitNet_TopKOp : BitNet_Op<"top_k"> {
+  let summary = "the rows of a matrix with the largest dot products: choice of the next token";
+  let description = [{
+    With the logits `y = bitnet.dense(x, w)`, in which a NaN counts as -infinity: `ids` are the numbers of the
+    `min(k, N)` largest, the largest first and of equal ones the lowest number first, `logits` are their values. The
+    rest of the results, which are as long as the largest `k`, is -1 and -infinity. A `k` outside [0, L] counts as the
+    nearer end; for a `k` that is an entry's input the runtime refuses such values.
+
+    C1: `x` is `1xK`, `w` is `NxK` static, `k` is `tensor<1xi64>`. C2: both results have the same length L in [1, 64].
+
+    Example:
+
+    ```mlir
+    %ids, %logits = bitnet.top_k %x, %table, %k
+      : (tensor<1x64xf32>, tensor<1000x64xbf16>, tensor<1xi64>) -> (tensor<64xi64>, tensor<64xf32>)
+    ```
+  }];
+  let arguments = (ins BitNet_Activations:$x, BitNet_StoredFloat:$w, RankedTensorOf<[I64]>:$k);
+  let results = (outs RankedTensorOf<[I64]>:$ids, BitNet_Activations:$logits);
+  let extraClassDeclaration = [{
+    static constexpr int64_t kLongest = 64;
+    int64_t getLength() { return ::llvm::cast<::mlir::ShapedType>(getIds().getType()).getDimSize(0); }
+  }];
+  let assemblyFormat = "$x `,` $w `,` $k attr-dict `:` functional-type(operands, results)";
+  let hasVerifier = 1;
+}
+
 def BitNet_HadamardOp : BitNet_Op<"hadamard", [AllTypesMatch<["x", "y"]>]> {
   let summary = "blockwise orthonormal Walsh-Hadamard transform of the last axis";
   let description = [{

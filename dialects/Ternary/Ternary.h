@@ -3,6 +3,7 @@
 #define SETUN_DIALECTS_TERNARY_TERNARY_H
 
 #include "dialects/BitNet/BitNet.h"
+#include "setun/HeadPlanes.h"
 #include "setun/Packing.h"
 
 #include "mlir/Interfaces/DestinationStyleOpInterface.h"

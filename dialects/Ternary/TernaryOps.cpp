@@ -48,6 +48,11 @@ SETUN_DPS_OP(AttentionOp, getNewK() ? 3 : 1, getNewK() != nullptr)
 SETUN_DPS_OP(GatedOp, 1, false)
 SETUN_DPS_OP(EmbeddingOp, 1, false)
 SETUN_DPS_OP(HadamardOp, 1, false)
+SETUN_DPS_OP(HeadQuantizeOp, 3, false)
+SETUN_DPS_OP(HeadScanOp, 3, false)
+SETUN_DPS_OP(HeadCandidatesOp, 1, false)
+SETUN_DPS_OP(HeadRescoreOp, 2, false)
+SETUN_DPS_OP(HeadSelectOp, 2, false)
 #undef SETUN_DPS_OP
 
 //===----------------------------------------------------------------------===//
@@ -319,10 +324,112 @@ LogicalResult HadamardOp::verify() {
   return success();
 }
 
+static LogicalResult expectCount(Operation *op, StringRef what, Value value) {
+  int64_t length = shapeOf(value)[0];
+  if (shapeOf(value).size() != 1 || length < 1 || length > bitnet::TopKOp::kLongest)
+    return op->emitOpError() << "expects " << what << " of a length in [1, " << bitnet::TopKOp::kLongest << "], got "
+                             << value.getType();
+  return success();
+}
+
+/// The layout for a matrix, checked.
+static FailureOr<setun::packing::HeadShape> headShape(Operation *op, int64_t rows, int64_t cols) {
+  setun::packing::HeadShape shape{rows, cols};
+  if (!shape.isValid()) {
+    op->emitOpError() << "expects at least one row and 1 to " << setun::packing::HeadShape::kMaxCols << " columns, got "
+                      << rows << " x " << cols;
+    return failure();
+  }
+  return shape;
+}
+
+LogicalResult PackHeadOp::verify() {
+  auto type = cast<RankedTensorType>(getW().getType());
+  if (type.getRank() != 2 || !type.hasStaticShape()) // C1
+    return emitOpError() << "expects a static matrix, got " << type;
+  auto shape = headShape(*this, type.getDimSize(0), type.getDimSize(1));                         // C1
+  if (failed(shape) || failed(expectShape(*this, "codes", getCodes(), {shape->codeBytes()})) ||  // C2
+      failed(expectShape(*this, "scales", getScales(), {shape->scaleBytes()})) ||                // C2
+      failed(expectShape(*this, "coarse rows", getCoarse(), {shape->panels(), 3, 32})) ||        // C2
+      failed(expectShape(*this, "fine codes", getFine(), {shape->rows, shape->fineRowBytes()}))) // C2
+    return failure();
+  return expectShape(*this, "fine rows", getFineRows(), {shape->rows, 3}); // C2
+}
+
+LogicalResult HeadQuantizeOp::verify() {
+  if (failed(expectRank(*this, "x", getX(), 2)))
+    return failure();
+  int64_t k = shapeOf(getX())[1];
+  auto shape = headShape(*this, 1, k);                                      // C1
+  if (failed(shape) || failed(expectShape(*this, "x", getX(), {1, k})) ||   // C1
+      failed(expectShape(*this, "codes", getQ(), {shape->paddedCols()})) || // C1
+      failed(expectShape(*this, "sums", getSums(), {shape->groups() + 1}))) // C2
+    return failure();
+  return expectShape(*this, "params", getParams(), {4}); // C2
+}
+
+LogicalResult HeadScanOp::verify() {
+  auto shape = headShape(*this, getRowsAttr().getInt(), getColsAttr().getInt());
+  if (failed(shape) || failed(expectShape(*this, "codes of x", getQ(), {shape->paddedCols()})) || // C1
+      failed(expectShape(*this, "sums", getSums(), {shape->groups() + 1})) ||                     // C1
+      failed(expectShape(*this, "params", getParams(), {4})) ||                                   // C1
+      failed(expectShape(*this, "codes", getCodes(), {shape->codeBytes()})) ||                    // C1
+      failed(expectShape(*this, "scales", getScales(), {shape->scaleBytes()})) ||                 // C1
+      failed(expectShape(*this, "coarse rows", getCoarse(), {shape->panels(), 3, 32})) ||         // C1
+      failed(expectShape(*this, "approx", getApprox(), {1, shape->paddedRows()})) ||              // C2
+      failed(expectShape(*this, "upper", getUpper(), {1, shape->paddedRows()})))                  // C2
+    return failure();
+  return expectShape(*this, "maxima", getMaxima(), {shape->panels()}); // C2
+}
+
+LogicalResult HeadCandidatesOp::verify() {
+  if (failed(expectRank(*this, "w", getW(), 2)))
+    return failure();
+  auto shape = headShape(*this, shapeOf(getW())[0], shapeOf(getW())[1]);
+  if (failed(shape) || failed(expectShape(*this, "x", getX(), {1, shape->cols})) ||  // C1
+      failed(expectShape(*this, "approx", getApprox(), {1, shape->paddedRows()})) || // C1
+      failed(expectShape(*this, "maxima", getMaxima(), {shape->panels()})) ||        // C1
+      failed(expectShape(*this, "k", getK(), {1})))                                  // C2
+    return failure();
+  return expectCount(*this, "exact logits", getExact()); // C2
+}
+
+LogicalResult HeadRescoreOp::verify() {
+  if (failed(expectRank(*this, "w", getW(), 2)))
+    return failure();
+  auto shape = headShape(*this, shapeOf(getW())[0], shapeOf(getW())[1]);
+  if (failed(shape) || failed(expectShape(*this, "x", getX(), {1, shape->cols})) ||                // C1
+      failed(expectShape(*this, "codes of x", getQ(), {shape->paddedCols()})) ||                   // C1
+      failed(expectShape(*this, "sums", getSums(), {shape->groups() + 1})) ||                      // C1
+      failed(expectShape(*this, "params", getParams(), {4})) ||                                    // C1
+      failed(expectShape(*this, "approx", getApprox(), {1, shape->paddedRows()})) ||               // C1
+      failed(expectShape(*this, "upper", getUpper(), {1, shape->paddedRows()})) ||                 // C1
+      failed(expectCount(*this, "candidates", getCandidates())) ||                                 // C1
+      failed(expectShape(*this, "k", getK(), {1})) ||                                              // C1
+      failed(expectShape(*this, "fine codes", getFine(), {shape->rows, shape->fineRowBytes()})) || // C1
+      failed(expectShape(*this, "fine rows", getFineRows(), {shape->rows, 3})) ||                  // C1
+      failed(expectShape(*this, "exact", getExact(), {1, shape->paddedRows()})))                   // C2
+    return failure();
+  return expectShape(*this, "maxima", getMaxima(), {shape->panels()}); // C2
+}
+
+LogicalResult HeadSelectOp::verify() {
+  if (failed(expectRank(*this, "logits", getLogits(), 2)))
+    return failure();
+  int64_t rows = getRowsAttr().getInt(), there = shapeOf(getLogits())[1];
+  if (!compatible(shapeOf(getLogits())[0], 1) || ShapedType::isDynamic(there) || rows < 1 || rows > there) // C1
+    return emitOpError() << "expects one row of at least " << rows << " logits, got " << getLogits().getType();
+  if (failed(expectShape(*this, "maxima", getMaxima(), {(rows + 31) / 32})) || // C2
+      failed(expectShape(*this, "k", getK(), {1})) ||                          // C3
+      failed(expectCount(*this, "ids", getIds())))                             // C3
+    return failure();
+  return expectShape(*this, "best logits", getBest(), shapeOf(getIds())); // C3
+}
+
 LogicalResult UnpackOp::verify() {
   int64_t bits = getBits(), field = getField();
-  if ((bits != 1 && bits != 2) || field < 0 || (field + 1) * bits > 8) // C1
-    return emitOpError() << "expects 1 or 2 bits and a field within the byte, got field " << field << " of " << bits
+  if ((bits != 1 && bits != 2 && bits != 4) || field < 0 || (field + 1) * bits > 8) // C1
+    return emitOpError() << "expects 1, 2 or 4 bits and a field within the byte, got field " << field << " of " << bits
                          << " bits";
   return success();
 }

@@ -358,6 +358,173 @@ def Ternary_HadamardOp : Ternary_DpsOp<"hadamard"> {
 }
 
 //===----------------------------------------------------------------------===//
+// Choice of the largest logits (bitnet.top_k) by scan and exact re-score
+//===----------------------------------------------------------------------===//
+
+def Ternary_PackHeadOp : Ternary_Op<"pack_head", [Pure]> {
+  let summary = "scan planes of a full-precision matrix";
+  let description = [{
+    The planes of `include/setun/HeadPlanes.h`: coarse codes, their scales, the description of the rows in the coarse
+    plane, fine codes, and the description of the rows in the fine plane.
+
+    C1: `w` is `NxK` static with K of at most 65,536. C2: the results have the sizes of the layout: `P*G*256` and
+    `P*G*16` bytes, `Px3x32`, `N x 64*ceil(K/256)` bytes and `Nx3` with `P = ceil(N/32)` and `G = ceil(K/16)`.
+
+    Example:
+
+    ```mlir
+    %c, %s, %r, %f, %fr = ternary.pack_head %w : tensor<40x64xbf16>
+      -> tensor<2048xi8>, tensor<128xi8>, tensor<2x3x32xf32>, tensor<40x64xi8>, tensor<40x3xf32>
+    ```
+  }];
+  let arguments = (ins RankedTensorOf<[F32, F16, BF16]>:$w);
+  let results = (outs RankedTensorOf<[I8]>:$codes, RankedTensorOf<[I8]>:$scales, RankedTensorOf<[F32]>:$coarse,
+                      RankedTensorOf<[I8]>:$fine, RankedTensorOf<[F32]>:$fine_rows);
+  let assemblyFormat = [{
+    $w attr-dict `:` type($w) `->` type($codes) `,` type($scales) `,` type($coarse) `,` type($fine) `,` type($fine_rows)
+  }];
+  let hasVerifier = 1;
+}
+
+def Ternary_HeadQuantizeOp : Ternary_DpsOp<"head_quantize"> {
+  let summary = "codes of the vector that a head is multiplied with, and what their error can do";
+  let description = [{
+    `m = max|x|`; if m is in [2^-100, 2^100]: `a = m / 127`, `q = clamp(rhe(x * (127 / m)), -127, 127)`, else both are 0
+    (a NaN in x has code -127). Codes are padded with zeros to a multiple of 256. `sums[g]` is the sum of the codes of
+    group g of 16 columns, `sums[G]` that of all.
+
+    `params = [a, alpha, beta, eta]`: with f64 sums (16 lanes, as sum16) of squares H of x, Q of a*q and E of x - a*q,
+    `alpha = max(sqrt(Q) * (1 + 2^-16), 2^-100)`,
+    `beta = max((sqrt(E) + sqrt(H) * (K/16 + 64) * 2^-23) * (1 + 2^-16), 2^-100)`,
+    `eta = (a + 1) * ((K + 64) * 2^-147)`, in f64, each rounded to f32 once. Unless `H <= 2^200`: a is 0, the others are
+    infinite. What they bound: `passes/TileHead.cpp`.
+
+    C1: `x` is `1xK` with static K of at most 65,536, codes `256*ceil(K/256)`. C2: sums are `ceil(K/16) + 1`, params 4.
+
+    Example:
+
+    ```mlir
+    ternary.head_quantize %x outs(%q, %sums, %params)
+      : (memref<1x64xf32>, memref<256xi8>, memref<5xi32>, memref<4xf32>) -> ()
+    ```
+  }];
+  let arguments = (ins Ternary_F32:$x, Ternary_I8:$q, Ternary_I32:$sums, Ternary_F32:$params);
+  let assemblyFormat = [{
+    $x `outs` `(` $q `,` $sums `,` $params `)` attr-dict `:` functional-type(operands, results)
+  }];
+  let hasVerifier = 1;
+}
+
+def Ternary_HeadScanOp : Ternary_DpsOp<"head_scan"> {
+  let summary = "approximate logits of all rows, and their upper bounds";
+  let description = [{
+    `approx[r] = (f32(sum_g scale[r][g] * sum_{k in g} code[r][k] * q[k]) * step[r]) * a`, the sums exact in i32;
+    `upper[r] = approx[r] + (alpha * residual[r] + (beta * norm[r] + eta))`; both -infinity for padding rows.
+    `maxima[p]` is the largest `approx` of panel p: of lane l and lane 16 + l, then the tree of sum16.
+
+    C1: the planes have the sizes of the layout for `rows` and `cols`; codes, sums and params as in `head_quantize`.
+    C2: `approx` and `upper` are `1 x 32*P`, `maxima` is P.
+
+    Example:
+
+    ```mlir
+    ternary.head_scan %q, %sums, %params, %c, %s, %r outs(%approx, %upper, %maxima) {rows = 40, cols = 64}
+      : (memref<256xi8>, memref<5xi32>, memref<4xf32>, memref<2048xi8>, memref<128xi8>, memref<2x3x32xf32>,
+         memref<1x64xf32>, memref<1x64xf32>, memref<2xf32>) -> ()
+    ```
+  }];
+  let arguments = (ins Ternary_I8:$q, Ternary_I32:$sums, Ternary_F32:$params, Ternary_I8:$codes, Ternary_I8:$scales,
+                       Ternary_F32:$coarse, Ternary_F32:$approx, Ternary_F32:$upper, Ternary_F32:$maxima, I64Attr:$rows,
+                       I64Attr:$cols, OptionalAttr<Ternary_KernelAttr>:$kernel);
+  let assemblyFormat = [{
+    $q `,` $sums `,` $params `,` $codes `,` $scales `,` $coarse `outs` `(` $approx `,` $upper `,` $maxima `)` attr-dict
+    `:` functional-type(operands, results)
+  }];
+  let hasVerifier = 1;
+}
+
+def Ternary_HeadCandidatesOp : Ternary_DpsOp<"head_candidates"> {
+  let summary = "exact logits of the rows that look best";
+  let description = [{
+    `exact[i]` for `i < k`: the logit, as `bitnet.dense` has it, of the i-th most promising row, or -infinity if there
+    are fewer; a NaN counts as -infinity. The rows are those with the k largest `approx` if there are fewer than `4*L`
+    panels; else of each of the k panels with the largest `maxima` the first row that has the maximum.
+
+    C1: `x` is `1xK`, `w` is `NxK`, `approx` is `1 x 32*P`, `maxima` is P with `P = ceil(N/32)`. C2: `k` is 1 element,
+    `exact` has L in [1, 64].
+
+    Example:
+
+    ```mlir
+    ternary.head_candidates %x, %w, %approx, %maxima, %k outs(%exact) : (memref<1x64xf32>, memref<40x64xbf16>,
+      memref<1x64xf32>, memref<2xf32>, memref<1xi64>, memref<8xf32>) -> ()
+    ```
+  }];
+  let arguments = (ins Ternary_F32:$x, Ternary_Float:$w, Ternary_F32:$approx, Ternary_F32:$maxima, Ternary_I64:$k,
+                       Ternary_F32:$exact);
+  let assemblyFormat = [{
+    $x `,` $w `,` $approx `,` $maxima `,` $k `outs` `(` $exact `)` attr-dict `:` functional-type(operands, results)
+  }];
+  let hasVerifier = 1;
+}
+
+def Ternary_HeadRescoreOp : Ternary_DpsOp<"head_rescore"> {
+  let summary = "exact logits of all rows that may be among the best";
+  let description = [{
+    With `least = min(candidates[i], i < k)` (infinity if k is 0): a row survives unless `upper[r] < least`; a survivor's
+    fine plane gives `better = approx[r] + (f32(2 * sum_k fine[r][k] * q[k] - 3 * sums[G]) * delta[r]) * a`, and unless
+    `better + (alpha * fine_residual[r] + (beta * norm[r] + eta)) < least` the row's logit, as `bitnet.dense` has it, is
+    `exact[r]`. All other rows have -infinity. `maxima[p]` is the largest `exact` of panel p, NaN counting as -infinity.
+
+    C1: as in `head_scan` and `head_candidates`; fine codes `N x 64*ceil(K/256)` and their rows `Nx3`.
+    C2: `exact` is `1 x 32*P`, `maxima` is P.
+
+    Example:
+
+    ```mlir
+    ternary.head_rescore %x, %w, %q, %sums, %params, %approx, %upper, %candidates, %k, %f, %fr outs(%exact, %maxima)
+      : (memref<1x64xf32>, memref<40x64xbf16>, memref<256xi8>, memref<5xi32>, memref<4xf32>, memref<1x64xf32>,
+         memref<1x64xf32>, memref<8xf32>, memref<1xi64>, memref<40x64xi8>, memref<40x3xf32>, memref<1x64xf32>,
+         memref<2xf32>) -> ()
+    ```
+  }];
+  let arguments = (ins Ternary_F32:$x, Ternary_Float:$w, Ternary_I8:$q, Ternary_I32:$sums, Ternary_F32:$params,
+                       Ternary_F32:$approx, Ternary_F32:$upper, Ternary_F32:$candidates, Ternary_I64:$k,
+                       Ternary_I8:$fine, Ternary_F32:$fine_rows, Ternary_F32:$exact, Ternary_F32:$maxima,
+                       OptionalAttr<Ternary_KernelAttr>:$kernel);
+  let assemblyFormat = [{
+    $x `,` $w `,` $q `,` $sums `,` $params `,` $approx `,` $upper `,` $candidates `,` $k `,` $fine `,` $fine_rows
+    `outs` `(` $exact `,` $maxima `)` attr-dict `:` functional-type(operands, results)
+  }];
+  let hasVerifier = 1;
+}
+
+def Ternary_HeadSelectOp : Ternary_DpsOp<"head_select"> {
+  let summary = "the largest of a row of logits";
+  let description = [{
+    The choice of `bitnet.top_k` among the first `rows` elements of `logits`. Where `maxima` are given, one of each 32
+    elements, panels that cannot hold any of the largest are passed over.
+
+    C1: `logits` is `1xM` with M of at least `rows`. C2: `maxima` is `ceil(rows/32)`. C3: `k` is 1 element, `ids` and
+    `best` have the same length in [1, 64].
+
+    Example:
+
+    ```mlir
+    ternary.head_select %logits, %k maxima(%m) outs(%ids, %best) {rows = 40}
+      : (memref<1x64xf32>, memref<1xi64>, memref<2xf32>, memref<8xi64>, memref<8xf32>) -> ()
+    ```
+  }];
+  let arguments = (ins Ternary_F32:$logits, Ternary_I64:$k, Optional<Ternary_F32>:$maxima, Ternary_I64:$ids,
+                       Ternary_F32:$best, I64Attr:$rows);
+  let assemblyFormat = [{
+    $logits `,` $k (`maxima` `(` $maxima^ `)`)? `outs` `(` $ids `,` $best `)` attr-dict `:`
+    functional-type(operands, results)
+  }];
+  let hasVerifier = 1;
+}
+
+//===----------------------------------------------------------------------===//
 // Vectors and threads
 //===----------------------------------------------------------------------===//
 
@@ -367,7 +534,7 @@ def Ternary_UnpackOp : Ternary_Op<"unpack", [Pure, AllTypesMatch<["bytes", "code
     Isolated: `codes = (bytes >> (bits * field)) & (2^bits - 1)`. With `cumulative`: `codes = bytes & (2^(bits * (field +
     1)) - 1)`, the field together with all lower ones; a kernel that sums these solves a triangular system at the end.
 
-    C1: bits is 1 or 2 and the field lies within the byte.
+    C1: bits is 1, 2 or 4 and the field lies within the byte.
 
     Example:
 

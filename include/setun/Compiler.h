@@ -74,6 +74,9 @@ struct CompileOptions {
   std::string format = "auto";
   /// Cores that will run the model at once, for the cost model; 0: a few.
   unsigned runThreads = 0;
+  /// How bitnet.top_k finds the largest logits: "certified" (also if empty: a scan of a copy of the head in few bits,
+  /// and the exact logits of all rows that may be among the largest) or "exact" (all logits). The results are the same.
+  std::string head;
   /// Record a run of each kind of kernel, which the runtime repeats when it loads the code.
   bool selfTest = true;
   /// Threads of the compiler; 0: one for each CPU.

@@ -173,6 +173,8 @@ bool Compilation::checkOptions() {
   if (options.format != "auto" && options.format != "best" && options.format != "r16k4f4" &&
       options.format != "r16k4t5")
     return fail("unknown format '" + options.format + "', expects auto, best, r16k4f4 or r16k4t5");
+  if (!options.head.empty() && options.head != "certified" && options.head != "exact")
+    return fail("unknown head '" + options.head + "', expects certified or exact");
   if (options.emit == EmitStage::Object && targets.size() > 1)
     return fail("object code expects one target, got " + Twine(targets.size()) + " (" + list + ")");
   if (options.emit == EmitStage::Package && outputPath.empty())
@@ -259,6 +261,8 @@ std::string Compilation::reproducer(const TargetSpec &target, StringRef pipeline
     flags += " threads=" + std::to_string(options.runThreads);
   if (!options.forceKernel.empty())
     flags += " row=" + options.forceKernel;
+  if (!options.head.empty())
+    flags += " head=" + options.head;
   if (options.probe)
     flags += " probe=true";
   std::string line = "setun-opt --" + pipeline.str() + "=\"" + flags + "\" " + input.path;
@@ -274,6 +278,7 @@ bool Compilation::runPasses(ModuleOp clone, const TargetSpec &target, StringRef 
   pipelineOptions.cpu = target.cpu;
   pipelineOptions.runThreads = options.runThreads;
   pipelineOptions.format = format();
+  pipelineOptions.head = options.head;
   pipelineOptions.probe = options.probe;
   pipelineOptions.store = store;
 

@@ -211,6 +211,26 @@ void LayerTable::add(ModuleOp module, StringRef target) {
       layer.scale = "none";
       layer.bytes = type.getNumElements() * (type.getElementTypeBitWidth() / 8);
       add(std::move(layer), target, StringRef());
+    } else if (auto pack = dyn_cast<ternary::PackHeadOp>(op)) {
+      // What is read as a whole for each choice, and what single rows are read of.
+      auto type = cast<ShapedType>(pack.getW().getType());
+      packing::HeadShape shape{type.getDimSize(0), type.getDimSize(1)};
+      package::LayerInfo layer;
+      layer.name = weightName(pack.getW()).str();
+      layer.rows = shape.rows;
+      layer.cols = shape.cols;
+      layer.format = "scan4";
+      layer.scale = "group 16";
+      layer.bytes = shape.codeBytes() + shape.scaleBytes() + shape.paddedRows() * 12;
+      StringRef row;
+      for (Operation *user : pack.getCodes().getUsers())
+        if (auto scan = dyn_cast<ternary::HeadScanOp>(user); scan && scan.getKernel())
+          row = scan.getKernel()->getRow();
+      add(layer, target, row);
+      layer.format = "scan2";
+      layer.scale = "row";
+      layer.bytes = shape.fineBytes() + shape.rows * 12;
+      add(std::move(layer), target, row);
     }
   });
 }

@@ -7,6 +7,7 @@
 #include "mlir/Dialect/Func/IR/FuncOps.h"
 #include "mlir/Parser/Parser.h"
 #include "llvm/ADT/StringExtras.h"
+#include "llvm/Support/FormatVariadic.h"
 #include "llvm/Support/raw_ostream.h"
 
 #include <set>
@@ -216,10 +217,67 @@ llvm::Expected<package::SelfTest> addSelfTest(ModuleOp module, const Kind &kind)
   return test;
 }
 
+/// The choice of the largest logits, among ties, a row of zeros and a padded panel.
+llvm::Expected<package::SelfTest> addChoiceSelfTest(ModuleOp module) {
+  constexpr int64_t n = 75, k = 37, length = 9;
+  constexpr StringLiteral name("__selftest_choice");
+  Numbers numbers;
+  std::string text;
+  llvm::raw_string_ostream stream(text);
+  std::string matrix = llvm::formatv("tensor<{0}x{1}xbf16>", n, k), x = llvm::formatv("tensor<1x{0}xf32>", k),
+              results = llvm::formatv("tensor<{0}xi64>, tensor<{0}xf32>", length);
+  stream << "func.func @" << name << "(%x: " << x << " {bitnet.name = \"x\"}, %k: tensor<1xi64> {bitnet.name = \"k\"})"
+         << llvm::formatv(" -> (tensor<{0}xi64> {{bitnet.name = \"ids\"}, tensor<{0}xf32> {{bitnet.name = \"logits\"})",
+                          length)
+         << " attributes {bitnet.entry} {\n  %w = arith.constant dense<[";
+  std::vector<std::string> rows;
+  for (int64_t r = 0; r < n; ++r) {
+    std::string row;
+    for (int64_t c = 0; c < k; ++c)
+      llvm::raw_string_ostream(row) << (c ? ", " : "[")
+                                    << llvm::format("%.4f",
+                                                    r == 3 ? 0.0 : (static_cast<int>(numbers.next(128)) - 64) / 16.0);
+    rows.push_back(r % 20 == 19 ? rows[r - 10] : row + "]");
+    stream << (r ? ", " : "") << rows.back();
+  }
+  stream << "]> : " << matrix << "\n  %ids, %logits = bitnet.top_k %x, %w, %k : (" << x << ", " << matrix
+         << ", tensor<1xi64>) -> (" << results << ")\n  return %ids, %logits : " << results << "\n}\n";
+  ParserConfig config(module.getContext());
+  OwningOpRef<ModuleOp> parsed = parseSourceString<ModuleOp>(text, config, "<self-test>");
+  if (!parsed)
+    return llvm::createStringError("the self-test " + name + " does not parse");
+  reference::Tensor vector(Float32Type::get(module.getContext()), {1, k}),
+      count(IntegerType::get(module.getContext(), 64), {1});
+  for (int64_t c = 0; c < k; ++c)
+    vector.mutableData<float>()[c] = numbers.activation();
+  count.setInt(0, length - 1);
+  auto chosen = reference::interpret(*parsed, name, {{"x", vector}, {"k", count}}, reference::Options());
+  if (!chosen)
+    return llvm::joinErrors(llvm::createStringError("the self-test " + name + " cannot be computed"),
+                            chosen.takeError());
+  package::SelfTest test;
+  test.entry = name.str();
+  test.inputs = {bytesOf(vector), bytesOf(count)};
+  for (const reference::NamedTensor &result : *chosen)
+    test.outputs.push_back(bytesOf(result.value));
+  func::FuncOp function = *parsed->getOps<func::FuncOp>().begin();
+  function->remove();
+  module.push_back(function);
+  return test;
+}
+
 } // namespace
 
 llvm::Expected<std::vector<package::SelfTest>> setun::addSelfTests(ModuleOp module) {
   std::vector<package::SelfTest> tests;
+  bool chooses = false;
+  module.walk([&](bitnet::TopKOp) { chooses = true; });
+  if (chooses) {
+    auto test = addChoiceSelfTest(module);
+    if (!test)
+      return test.takeError();
+    tests.push_back(std::move(*test));
+  }
   for (const Kind &kind : kindsOf(module)) {
     if (module.lookupSymbol(kind.name()))
       return llvm::createStringError("the name " + kind.name() + " is reserved for self-tests");

@@ -102,6 +102,7 @@ LogicalResult Frame::evaluate(Block &block, SmallVectorImpl<Tensor> &results, bo
 Run::Run(ModuleOp module, const Options &options) : module(module), options(options) {
   addBitNetEvaluators(table);
   addTernaryEvaluators(table);
+  addHeadEvaluators(table);
   addArithEvaluators(table);
   addTensorEvaluators(table);
 }

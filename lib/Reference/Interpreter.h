@@ -96,6 +96,7 @@ private:
 
 void addBitNetEvaluators(EvaluatorTable &table);
 void addTernaryEvaluators(EvaluatorTable &table);
+void addHeadEvaluators(EvaluatorTable &table);
 void addArithEvaluators(EvaluatorTable &table);
 void addTensorEvaluators(EvaluatorTable &table);
 

@@ -38,6 +38,8 @@ Compiles a module of the bitnet dialect (MLIR text or bytecode; '-' is standard 
   --format NAME           layout of ternary weights: r16k4f4 (2 bits), r16k4t5 (1.6 bits), best (the fastest for each
                           target) or auto (best for one target; r16k4f4, which they share, for several) (default: auto)
   --run-threads N         cores that will run the model at once, for the choice of kernels (default: a few)
+  --head MODE             how the largest logits are found, with the same results: certified (default; scans a copy of the
+                          head in few bits, then scores exactly what may be among the largest) or exact (scores all)
   --no-self-test          records no self-tests
   --threads N             threads of the compiler (default: one for each CPU)
   --timing                prints the time of each stage
@@ -177,6 +179,8 @@ CommandLine parse(int argc, char **argv) {
         Arguments::fail("option '--emit' expects one of " + names + "; got '" + stage + "'");
     } else if (arguments.is("--force-kernel")) {
       line.options.forceKernel = arguments.take();
+    } else if (arguments.is("--head")) {
+      line.options.head = arguments.take();
     } else if (arguments.is("--format")) {
       line.options.format = arguments.take();
     } else if (arguments.is("--threads") || arguments.is("--run-threads")) {

@@ -62,11 +62,13 @@ Value padColumns(OpBuilder &b, Location loc, Value codes) {
 struct Converter {
   OpBuilder b;
   func::FuncOp func;
+  StringRef head;
 
   LogicalResult convert(Operation *op);
   void quantize(bitnet::QuantizeOp op);
   void matmul(bitnet::MatmulOp op);
   ternary::MatmulOp packedMatmul(bitnet::MatmulOp op, bitnet::DequantizeOp dequantize, bool withAcc);
+  void topK(bitnet::TopKOp op);
   void norm(Operation *op, Value x, Value weight, Value bias, bitnet::NormKind kind, FloatAttr eps);
 };
 
@@ -164,6 +166,50 @@ void Converter::matmul(bitnet::MatmulOp op) {
   }
 }
 
+/// The choice among the rows of a head, by scan and exact re-score, or among all exact logits.
+void Converter::topK(bitnet::TopKOp op) {
+  Location loc = op.getLoc();
+  auto w = cast<RankedTensorType>(op.getW().getType());
+  setun::packing::HeadShape shape{w.getDimSize(0), w.getDimSize(1)};
+  auto empty = [&](ArrayRef<int64_t> sizes, Type element) -> Value {
+    return tensor::EmptyOp::create(b, loc, sizes, element);
+  };
+  Type f32 = b.getF32Type(), i32 = b.getI32Type(), i8 = b.getI8Type();
+  Value ids = empty(op.getLength(), b.getI64Type()), best = empty(op.getLength(), f32);
+  Value rows, maxima;
+  if (head == "exact" || !shape.isValid()) {
+    Value y = empty({1, shape.rows}, f32);
+    rows = ternary::DenseOp::create(b, loc, TypeRange{y.getType()}, op.getX(), op.getW(), Value(), y)->getResult(0);
+  } else {
+    auto tensor = [](ArrayRef<int64_t> sizes, Type element) { return RankedTensorType::get(sizes, element); };
+    auto planes = ternary::PackHeadOp::create(
+        b, loc, tensor(shape.codeBytes(), i8), tensor(shape.scaleBytes(), i8), tensor({shape.panels(), 3, 32}, f32),
+        tensor({shape.rows, shape.fineRowBytes()}, i8), tensor({shape.rows, 3}, f32), op.getW());
+    auto results = [](ArrayRef<Value> inits) { return SmallVector<Type>(ValueRange(inits).getTypes()); };
+    SmallVector<Value> inits = {empty(shape.paddedCols(), i8), empty(shape.groups() + 1, i32), empty(4, f32)};
+    auto q = ternary::HeadQuantizeOp::create(b, loc, results(inits), op.getX(), inits[0], inits[1], inits[2]);
+    inits = {empty({1, shape.paddedRows()}, f32), empty({1, shape.paddedRows()}, f32), empty(shape.panels(), f32)};
+    auto scan = ternary::HeadScanOp::create(b, loc, results(inits), q->getResult(0), q->getResult(1), q->getResult(2),
+                                            planes.getCodes(), planes.getScales(), planes.getCoarse(), inits[0],
+                                            inits[1], inits[2], b.getI64IntegerAttr(shape.rows),
+                                            b.getI64IntegerAttr(shape.cols), ternary::KernelAttr());
+    Value init = empty(op.getLength(), f32);
+    auto candidates = ternary::HeadCandidatesOp::create(b, loc, TypeRange{init.getType()}, op.getX(), op.getW(),
+                                                        scan->getResult(0), scan->getResult(2), op.getK(), init);
+    inits = {empty({1, shape.paddedRows()}, f32), empty(shape.panels(), f32)};
+    auto exact = ternary::HeadRescoreOp::create(
+        b, loc, results(inits), op.getX(), op.getW(), q->getResult(0), q->getResult(1), q->getResult(2),
+        scan->getResult(0), scan->getResult(1), candidates->getResult(0), op.getK(), planes.getFine(),
+        planes.getFineRows(), inits[0], inits[1], ternary::KernelAttr());
+    rows = exact->getResult(0);
+    maxima = exact->getResult(1);
+  }
+  auto chosen = ternary::HeadSelectOp::create(b, loc, TypeRange{ids.getType(), best.getType()}, rows, op.getK(), maxima,
+                                              ids, best, b.getI64IntegerAttr(shape.rows));
+  op.getIds().replaceAllUsesWith(chosen->getResult(0));
+  op.getLogits().replaceAllUsesWith(chosen->getResult(1));
+}
+
 void Converter::norm(Operation *op, Value x, Value weight, Value bias, bitnet::NormKind kind, FloatAttr eps) {
   auto type = cast<RankedTensorType>(x.getType());
   Value y = emptyLike(b, op->getLoc(), type, x);
@@ -183,6 +229,7 @@ LogicalResult Converter::convert(Operation *op) {
       .Case([&](bitnet::QuantizeOp op) { quantize(op); })
       .Case([&](bitnet::MatmulOp op) { matmul(op); })
       .Case([&](bitnet::DequantizeOp op) { status = op.emitOpError() << "expects the accumulator of a bitnet.matmul"; })
+      .Case([&](bitnet::TopKOp op) { topK(op); })
       .Case([&](bitnet::RmsNormOp op) {
         norm(op, op.getX(), op.getWeight(), Value(), bitnet::NormKind::Rms, op.getEpsAttr());
       })
@@ -226,7 +273,13 @@ LogicalResult Converter::convert(Operation *op) {
 }
 
 struct ConvertBitNetToTernary : public setun::impl::ConvertBitNetToTernaryBase<ConvertBitNetToTernary> {
+  using ConvertBitNetToTernaryBase::ConvertBitNetToTernaryBase;
+
   void runOnOperation() override {
+    if (head != "exact" && head != "certified") {
+      getOperation().emitError() << "expects a head that is exact or certified, got " << head;
+      return signalPassFailure();
+    }
     SmallVector<Operation *> ops;
     bool ok = true;
     getOperation().walk([&](Operation *op) {
@@ -234,7 +287,7 @@ struct ConvertBitNetToTernary : public setun::impl::ConvertBitNetToTernaryBase<C
           !isa<bitnet::WeightOp, bitnet::QuantizeWeightOp>(op))
         ops.push_back(op);
     });
-    Converter converter{OpBuilder(&getContext()), getOperation()};
+    Converter converter{OpBuilder(&getContext()), getOperation(), head};
     llvm::SmallPtrSet<Operation *, 16> erased;
     for (Operation *op : ops) {
       if (erased.contains(op))

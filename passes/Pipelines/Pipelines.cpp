@@ -31,7 +31,10 @@ void setun::buildBitnetToTernaryPipeline(OpPassManager &pm, const CpuPipelineOpt
   OpPassManager &func = pm.nest<func::FuncOp>();
   func.addPass(createBitNetDecomposeLinear());
   func.addPass(createCSEPass()); // one quantisation for all that read it
-  func.addPass(createConvertBitNetToTernary());
+  ConvertBitNetToTernaryOptions convert;
+  if (!options.head.empty())
+    convert.head = options.head;
+  func.addPass(createConvertBitNetToTernary(convert));
   func.addPass(createCSEPass());
   func.addPass(createTernaryFuseProjections()); // before anything folds the packing of constants
   func.addPass(createTernaryFuseEpilogue());
@@ -110,6 +113,7 @@ struct CpuPipelineCliOptions : public PassPipelineOptions<CpuPipelineCliOptions>
   Option<std::string> format{*this, "format",
                              llvm::cl::desc("layout of ternary weights: auto, r16k4f4 or r16k4t5 (default: auto)"),
                              llvm::cl::init("auto")};
+  Option<std::string> head{*this, "head", llvm::cl::desc("exact or certified (default: certified)")};
   Option<bool> probe{*this, "probe", llvm::cl::desc("codes and accumulators as outputs (default: false)")};
 
   CpuPipelineOptions get() const {
@@ -120,6 +124,7 @@ struct CpuPipelineCliOptions : public PassPipelineOptions<CpuPipelineCliOptions>
     options.cpu = cpu;
     options.runThreads = threads;
     options.format = format;
+    options.head = head;
     options.probe = probe;
     options.store = std::make_shared<MemoryWeightStore>();
     return options;

@@ -24,6 +24,8 @@ struct CpuPipelineOptions {
   unsigned runThreads = 0;
   /// Layout of ternary weights: "auto" (what the cost model finds best), "r16k4f4" or "r16k4t5".
   std::string format = "auto";
+  /// How the largest logits are chosen: "certified" (also if empty) or "exact".
+  std::string head;
   /// Adds the outputs probe.<layer>.codes and probe.<layer>.acc to every entry point.
   bool probe = false;
   /// Receives packed weights; required.

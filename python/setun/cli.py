@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from setun import __version__
-from setun.compiler import STAGES, TEXT_STAGES
+from setun.compiler import HEADS, STAGES, TEXT_STAGES
 from setun.diagnostics import SetunError, summarize
 from setun.models.config import KV_CACHES
 
@@ -106,6 +106,13 @@ def _parser() -> argparse.ArgumentParser:
         choices=STAGES,
         default="package",
         help="write this stage instead of a package: the traced text (mlir), or what the compiler makes of it",
+    )
+    compile_.add_argument(
+        "--head",
+        choices=HEADS,
+        default=HEADS[0],
+        help="how generation finds the likeliest tokens, always the same ones: certified keeps a copy of the head in few "
+        "bits, scans that and scores exactly what may be among the likeliest; exact scores all (default: certified)",
     )
     compile_.add_argument("--keep-mlir", type=Path, metavar="DIR", help="keep the traced model.mlir and its constants")
     compile_.add_argument("--timing", action="store_true", help="print the time of each stage")
@@ -245,6 +252,7 @@ def _compile(options: argparse.Namespace) -> int:
         context=options.context,
         kv_cache=options.kv_cache,
         emit=options.emit,
+        head=options.head,
         keep=options.keep_mlir,
         flags=flags,
         report=warnings,

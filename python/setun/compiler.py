@@ -27,6 +27,10 @@ if TYPE_CHECKING:
     from setun.lint import Import
 
 TEXT_STAGES = ("mlir", "bitnet", "ternary", "llvm-dialect", "llvm", "asm")
+HEADS = ("certified", "exact")
+"""How a package finds the likeliest tokens: the same tokens and logits, by a scan and exact scores of what it leaves
+open, or by all exact logits."""
+
 STAGES = (*TEXT_STAGES, "obj", "package")
 """What can be looked at: the traced text, then the stages of `setun-compile`."""
 
@@ -176,6 +180,7 @@ def compile_checkpoint(
     context: int | None = None,
     kv_cache: str = "f16",
     emit: str = "package",
+    head: str = HEADS[0],
     keep: Path | None = None,
     flags: Sequence[str] = (),
     report: list[str] | None = None,
@@ -188,6 +193,7 @@ def compile_checkpoint(
         context: largest session in tokens; the model's own maximum if None.
         kv_cache: element type of the key and value cache, `f16` or `f32`.
         emit: one of `STAGES`.
+        head: one of `HEADS`.
         keep: folder that keeps the traced text and constants.
         flags: further flags of the tool.
         report: receives the warnings of the lint.
@@ -197,6 +203,8 @@ def compile_checkpoint(
     """
     if emit not in STAGES:
         raise SetunError(f"unknown stage {emit!r}", f"Stages: {', '.join(STAGES)}.")
+    if head not in HEADS:
+        raise SetunError(f"unknown head {head!r}", f"Heads: {', '.join(HEADS)}.")
     if emit != "mlir":
         find_tool("setun-compile")
     with front_end(directory, context, keep, report, kv_cache) as made:
@@ -206,6 +214,7 @@ def compile_checkpoint(
             shutil.copyfile(made.mlir, output)
             return ""
         cure = None if keep is not None else "To look into it, keep the tool's input with --keep-mlir DIR."
+        flags = [f"--head={head}", *flags]
         return run_tool(made.command(output, target, emit, *flags), "setun-compile", cure)
 
 
@@ -215,6 +224,7 @@ def compile_module(
     *,
     context: int,
     target: str = "host",
+    head: str = HEADS[0],
     provenance: Mapping[str, str] | None = None,
     flags: Sequence[str] = (),
 ) -> None:
@@ -232,4 +242,4 @@ def compile_module(
     """
     with tempfile.TemporaryDirectory(prefix="setun-") as folder:
         made = _write(module, context, provenance or {"source": type(module).__qualname__}, Path(folder))
-        run_tool(made.command(output, target, "package", *flags), "setun-compile")
+        run_tool(made.command(output, target, "package", f"--head={head}", *flags), "setun-compile")

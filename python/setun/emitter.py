@@ -7,6 +7,7 @@ the value of its result; what it cannot write, it raises `Unsupported` for.
 from __future__ import annotations
 
 import math
+import operator
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -120,6 +121,8 @@ class Function:
         self.lines: list[str] = []
         self.env: dict[fx.Node, Value] = {}
         """The value of each node of the graph being written."""
+        self.results: dict[fx.Node, list[Value]] = {}
+        """The values of nodes with several results."""
         self.symbols: dict[sympy.Symbol, tuple[Value, int]] = {}
         """Where each symbolic size can be read: a value and its axis."""
         self.constants: dict[str, Tensor] = {}
@@ -327,6 +330,26 @@ def _dense(f: Function, node: fx.Node) -> Value:
     result = tensor_type(shape_of(node), "f32")
     types = ", ".join(operand.type for operand in operands)
     return f.op(node.name, f"{text} : ({types}) -> {result}", result)
+
+
+@lowers(torch.ops.setun.top_k.default)
+def _top_k(f: Function, node: fx.Node) -> None:
+    x, w, k = f.value(node.args[0]), f.weight(node.args[1]), f.value(node.args[2])
+    length = int(node.meta["val"][0].shape[0])
+    names, types = [f.fresh("ids"), f.fresh("best")], [f"tensor<{length}xi64>", f"tensor<{length}xf32>"]
+    f.write(
+        f"{', '.join(names)} = ",
+        f"bitnet.top_k {x.name}, {w.name}, {k.name} : ({x.type}, {w.type}, {k.type}) -> ({', '.join(types)})",
+    )
+    f.results[node] = [Value(name, type) for name, type in zip(names, types, strict=True)]
+
+
+@lowers(operator.getitem)
+def _getitem(f: Function, node: fx.Node) -> Value:
+    source, index = node.args
+    if source not in f.results:
+        raise Unsupported(f"one of the results of {source}")
+    return f.results[source][index]
 
 
 # ATen operators between them.

@@ -17,6 +17,9 @@ from setun.session import Package, open_package
 from setun.text import Text, TextStream
 
 ENTRY = "step"
+"""Tokens to the last one's logits."""
+CHOICE = "choose"
+"""Tokens and a number to so many of the likeliest next tokens, and their logits."""
 
 
 @dataclass
@@ -90,14 +93,24 @@ def generate(
         )
     timing = timing if timing is not None else Timing()
     session = package.session(threads=threads, context=capacity)
+    count = sampler.likeliest(package.choices()) if limit is None or limit >= rows else None
+
+    def run(tokens: np.ndarray) -> Callable[[], int]:
+        """Feeds tokens; the result chooses the next one."""
+        if count is None:
+            logits = session.run(ENTRY, {"tokens": tokens})["logits"][-1]
+            return lambda: sampler.choose(logits, limit)
+        best = session.run(CHOICE, {"tokens": tokens, "k": np.array([count], dtype=np.int64)})
+        return lambda: sampler.choose_among(best["ids"][:count], best["logits"][:count])
+
     tokens = np.asarray(prompt, dtype=np.int64)
     started = time.perf_counter()
     for begin in range(0, len(tokens), chunk):
-        logits = session.run(ENTRY, {"tokens": tokens[begin : begin + chunk]})["logits"]
+        choose = run(tokens[begin : begin + chunk])
     timing.prompt_tokens, timing.prompt_seconds = len(tokens), time.perf_counter() - started
     used = len(tokens)
     for produced in range(max_new_tokens):
-        token = sampler.choose(logits[-1], limit)
+        token = choose()
         if token in stops:
             return
         yield token
@@ -108,7 +121,7 @@ def generate(
             warn(f"stopped: the context of {capacity} tokens is full")
             return
         started = time.perf_counter()
-        logits = session.run(ENTRY, {"tokens": np.array([token], dtype=np.int64)})["logits"]
+        choose = run(np.array([token], dtype=np.int64))
         timing.new_seconds += time.perf_counter() - started
         used += 1
 

@@ -219,6 +219,27 @@ def _dense(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     return F.linear(x.float(), weight.float(), None if bias is None else bias.float())
 
 
+TOP_K = 64
+"""Length of the results of `top_k`."""
+
+_LIBRARY.define("top_k(Tensor x, Tensor weight, Tensor k) -> (Tensor, Tensor)")
+
+
+def _top_k(x: Tensor, weight: Tensor, k: Tensor) -> tuple[Tensor, Tensor]:
+    """The `k` (int64 `[1]`) largest of the logits of one row `[1, K]`, by logit and then by id: ids int64 and logits
+    float32, both `[64]`, with -1 and -inf beyond `k`."""
+    logits = _dense(x, weight, None)[0].nan_to_num(nan=float("-inf"), posinf=float("inf"), neginf=float("-inf"))
+    values, ids = logits.sort(descending=True, stable=True)
+    count = min(max(int(k), 0), TOP_K, len(logits))
+    best, chosen = torch.full((TOP_K,), float("-inf")), torch.full((TOP_K,), -1)
+    best[:count], chosen[:count] = values[:count], ids[:count]
+    return chosen, best
+
+
+def _top_k_fake(x: Tensor, weight: Tensor, k: Tensor) -> tuple[Tensor, Tensor]:
+    return x.new_empty((TOP_K,), dtype=torch.int64), x.new_empty((TOP_K,), dtype=torch.float32)
+
+
 def _like_first(x: Tensor, *_: object) -> Tensor:
     return torch.empty_like(x, dtype=torch.float32)
 
@@ -244,6 +265,7 @@ for _name, _eager, _fake in (
     ("gated", _gated, _like_first),
     ("embedding", _embedding, _embedding_fake),
     ("dense", _dense, _dense_fake),
+    ("top_k", _top_k, _top_k_fake),
 ):
     _LIBRARY.impl(_name, _eager, "CPU")
     torch.library.register_fake(f"setun::{_name}", _fake, lib=_LIBRARY)

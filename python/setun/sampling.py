@@ -48,8 +48,7 @@ class Sampler:
             SetunError: the logits are not finite.
         """
         logits = logits[:limit]
-        if not np.isfinite(logits.max(initial=-np.inf)):
-            raise SetunError("the model's logits are not finite", "Check the package with setun verify.")
+        _check(logits.max(initial=-np.inf))
         if self.temperature == 0:
             return int(np.argmax(logits))
         count = len(logits) if self.top_k == 0 else min(self.top_k, len(logits))
@@ -60,10 +59,39 @@ class Sampler:
         else:
             candidates = np.arange(len(logits))
         order = candidates[np.argsort(-logits[candidates], kind="stable")][:count]
-        scaled = logits[order].astype(np.float64) / self.temperature
+        return self._draw(order, logits[order])
+
+    def likeliest(self, most: int) -> int | None:
+        """How many of the likeliest tokens suffice for a choice; None if it takes more than `most`."""
+        count = 1 if self.temperature == 0 else self.top_k
+        return count if 0 < count <= most else None
+
+    def choose_among(self, ids: np.ndarray, logits: np.ndarray) -> int:
+        """Id of the next token, from the `likeliest` ones: the same as `choose` from all logits.
+
+        Args:
+            ids: int64, ordered by logit, ties by id; -1 where a vocabulary has fewer.
+            logits: theirs.
+
+        Raises:
+            SetunError: the logits are not finite.
+        """
+        ids = ids[ids >= 0]
+        logits = logits[: len(ids)]
+        _check(logits.max(initial=-np.inf))
+        return int(ids[0]) if self.temperature == 0 else self._draw(ids, logits)
+
+    def _draw(self, order: np.ndarray, logits: np.ndarray) -> int:
+        """One of the ids `order`, whose logits fall."""
+        scaled = logits.astype(np.float64) / self.temperature
         weights = np.exp(scaled - scaled[0])
         cumulative = np.cumsum(weights / weights.sum())
         kept = int(np.searchsorted(cumulative, self.top_p, side="left")) + 1 if self.top_p < 1 else len(order)
         kept = min(kept, len(order))
         draw = self.random.random() * cumulative[kept - 1]
         return int(order[min(int(np.searchsorted(cumulative[:kept], draw, side="right")), kept - 1)])
+
+
+def _check(largest: np.floating) -> None:
+    if not np.isfinite(largest):
+        raise SetunError("the model's logits are not finite", "Check the package with setun verify.")

@@ -50,6 +50,13 @@ class Package:
                 return tensor["shape"][-1]
         raise SetunError(f"entry {entry!r} has no output 'logits'", "Only language models generate text.")
 
+    def choices(self) -> int:
+        """How many of the likeliest tokens the entry `choose` gives at most; 0 if the package has no such entry."""
+        described = self.entry("choose")
+        if described is None or [tensor["name"] for tensor in described["inputs"]] != ["tokens", "k"]:
+            return 0
+        return next((tensor["shape"][0] for tensor in described["outputs"] if tensor["name"] == "ids"), 0)
+
     def provenance(self) -> dict[str, str]:
         return self.description["provenance"]
 

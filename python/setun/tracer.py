@@ -332,14 +332,20 @@ def _trace_entry(module: nn.Module, entry: Any, context: int, exported: dict[Any
                 sources.setdefault(symbol, (value, axis))
         return value
 
-    values = [declare("name", name, argument) for name, argument in inputs.items()]
+    named = {name: declare("name", name, argument) for name, argument in inputs.items()}
+    late = {name: named.pop(name) for name in entry.late}
+    values = list(named.values())
     if entry.position:
         values.append(Value(f.fresh("pos"), "i64"))
         arguments.append(f"{values[-1].name}: i64 {{bitnet.position}}")
     kept = {name: declare("state", name, argument) for name, argument in states.items()}
 
-    passed, position = list(inputs.values()), entry.position
-    for method in entry.stages or (entry.name,):
+    passed, position = [argument for name, argument in inputs.items() if name not in entry.late], entry.position
+    stages = entry.stages or (entry.name,)
+    for method in stages:
+        if method == stages[-1]:
+            values += [late[name] for name in entry.late]
+            passed += [inputs[name] for name in entry.late]
         key = (method, tuple(passed), position)
         if key not in exported:
             exported[key] = _stage(module, method, passed, position, context)

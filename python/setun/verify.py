@@ -6,6 +6,9 @@ accumulators must equal those of the reference interpreter on the same text. A c
 falls on the other side of a rounding boundary: such codes are counted, and their accumulators must then differ by
 exactly the weights concerned.
 
+Choices: after every token of the text, the entry `choose` must give the ids and the logits that sorting all logits
+gives, bit by bit, for several numbers of likeliest tokens.
+
 Logits: Hugging Face transformers' own model of the directory, in float32, is given the same text; its keys and values
 are rounded to the element type of the package's cache, as the package's are. Its activation codes are compared, too.
 Where its float lies on a rounding boundary, it may round to the other side: such codes are counted, and the model goes
@@ -26,7 +29,7 @@ from setun.checkpoint import FLOAT_DTYPES, Checkpoint, chunks, open_checkpoint, 
 from setun.compiler import FrontEnd, find_tool, front_end, run_tool
 from setun.diagnostics import SetunError
 from setun.progress import Progress
-from setun.session import open_package
+from setun.session import Package, open_package
 
 MEAN_TOLERANCE = 1e-3
 MAX_TOLERANCE = 2e-2
@@ -81,27 +84,53 @@ class Logits:
 
 
 @dataclass
+class Choices:
+    """Comparison of the entry `choose` with all logits, at every position and for each of some numbers k.
+
+    Attributes:
+        compared: positions times numbers.
+        different: where ids or logits were not those of all logits, sorted.
+        first: says where that was first.
+    """
+
+    compared: int = 0
+    different: int = 0
+    first: str = ""
+
+    @property
+    def ok(self) -> bool:
+        return self.compared > 0 and self.different == 0
+
+
+@dataclass
 class Verification:
-    """Both comparisons; one that was not asked for is None."""
+    """The comparisons; one that was not asked for, or that the package has no entry for, is None."""
 
     package: str
     target: str
     tokens: int
     integers: Integers | None = None
     logits: Logits | None = None
+    choices: Choices | None = None
 
     @property
     def ok(self) -> bool:
-        return all(part.ok for part in (self.integers, self.logits) if part is not None)
+        return all(part.ok for part in (self.choices, self.integers, self.logits) if part is not None)
 
     def as_json(self) -> dict[str, Any]:
         result: dict[str, Any] = {"package": self.package, "target": self.target, "tokens": self.tokens, "ok": self.ok}
-        for name, part in (("integers", self.integers), ("logits", self.logits)):
+        for name, part in (("choices", self.choices), ("integers", self.integers), ("logits", self.logits)):
             result[name] = None if part is None else asdict(part) | {"ok": part.ok}
         return result
 
     def describe(self) -> str:
         lines = [f"{self.package} ({self.target}), {self.tokens} tokens"]
+        if self.choices is not None:
+            lines.append(
+                f"choices: {'equal' if self.choices.ok else 'DIFFERENT'} to those from all logits; "
+                f"{self.choices.compared} compared"
+                + (f", {self.choices.different} different, first {self.choices.first}" if self.choices.first else "")
+            )
         part = self.integers
         if part is not None:
             lines.append(
@@ -140,6 +169,25 @@ class Verification:
                 )
         lines.append("verified" if self.ok else "NOT verified")
         return "\n".join(lines)
+
+
+def compare_choices(package: Package, tokens: np.ndarray, logits: np.ndarray, threads: int) -> Choices:
+    """Compares what `choose` gives after each token with the logits of all tokens, float32 `[T, vocab]`."""
+    report = Choices()
+    order = np.argsort(-logits, axis=-1, kind="stable")
+    for k in sorted({1, min(40, package.choices()), package.choices()}):
+        session = package.session(threads, len(tokens))
+        for position, token in enumerate(tokens):
+            found = session.run("choose", {"tokens": np.array([token]), "k": np.array([k], dtype=np.int64)})
+            ids = order[position, :k]
+            best = logits[position, ids]
+            count = len(ids)
+            equal = np.array_equal(found["ids"][:count], ids) and found["logits"][:count].tobytes() == best.tobytes()
+            report.compared += 1
+            if not equal:
+                report.different += 1
+                report.first = report.first or f"at token {position} for the {k} likeliest"
+    return report
 
 
 def ternary_weight(checkpoint: Checkpoint, layer: str, rows: int, eps: float = 1e-5) -> np.ndarray:
@@ -309,6 +357,8 @@ def verify(
         with Progress("running the package"):
             ours = package.session(threads, tokens).run("forward", {"tokens": text})["logits"]
             probed = open_package(probe, package.target()).session(threads, tokens).run("forward", {"tokens": text})
+            if package.choices():
+                result.choices = compare_choices(package, text, ours, threads)
         if only != "logits":
             result.integers = _integers(made, Path(name), text, probed, ours)
         if only != "integers":

@@ -1,4 +1,5 @@
 // RUN: setun-opt %s --split-input-file --verify-diagnostics --pass-pipeline='builtin.module(func.func(convert-bitnet-to-ternary))' | FileCheck %s
+// RUN: setun-opt %s --split-input-file --verify-diagnostics --pass-pipeline='builtin.module(func.func(convert-bitnet-to-ternary{head=exact}))' | FileCheck %s --check-prefix=EXACT
 
 // A matmul and its dequantize are one operation, on weights and scales that are packed.
 // CHECK-LABEL: func.func @linear
@@ -104,6 +105,26 @@ func.func @tables(%table: tensor<70x8xbf16>, %tokens: tensor<?xi64>) -> tensor<?
   %e = bitnet.embedding %table, %tokens : tensor<70x8xbf16>, tensor<?xi64> -> tensor<?x8xf32>
   %l = bitnet.dense %e, %table : (tensor<?x8xf32>, tensor<70x8xbf16>) -> tensor<?x70xf32>
   return %l : tensor<?x70xf32>
+}
+
+// -----
+
+// The choice of the next token scans planes of few bits and scores exactly what they leave open.
+// CHECK-LABEL: func.func @choice(
+// CHECK-SAME: %[[X:.*]]: tensor<1x8xf32>, %[[W:.*]]: tensor<70x8xbf16>, %[[K:.*]]: tensor<1xi64>
+// CHECK: %[[CODES:.*]], %[[SCALES:.*]], %[[COARSE:.*]], %[[FINE:.*]], %[[ROWS:.*]] = ternary.pack_head %[[W]]
+// CHECK: %[[Q:.*]]:3 = ternary.head_quantize %[[X]] outs
+// CHECK: %[[S:.*]]:3 = ternary.head_scan %[[Q]]#0, %[[Q]]#1, %[[Q]]#2, %[[CODES]], %[[SCALES]], %[[COARSE]] outs
+// CHECK: %[[C:.*]] = ternary.head_candidates %[[X]], %[[W]], %[[S]]#0, %[[S]]#2, %[[K]] outs
+// CHECK: %[[E:.*]]:2 = ternary.head_rescore %[[X]], %[[W]], %[[Q]]#0, %[[Q]]#1, %[[Q]]#2, %[[S]]#0, %[[S]]#1, %[[C]], %[[K]], %[[FINE]], %[[ROWS]] outs
+// CHECK: ternary.head_select %[[E]]#0, %[[K]] maxima(%[[E]]#1) outs(%{{.*}}, %{{.*}}) {rows = 70 : i64}
+// EXACT-LABEL: func.func @choice(
+// EXACT-NOT: ternary.pack_head
+// EXACT: %[[Y:.*]] = ternary.dense %{{.*}}, %{{.*}} outs(%{{.*}}) : {{.*}} -> tensor<1x70xf32>
+// EXACT: ternary.head_select %[[Y]], %{{.*}} outs(%{{.*}}, %{{.*}}) {rows = 70 : i64}
+func.func @choice(%x: tensor<1x8xf32>, %w: tensor<70x8xbf16>, %k: tensor<1xi64>) -> (tensor<9xi64>, tensor<9xf32>) {
+  %0:2 = bitnet.top_k %x, %w, %k : (tensor<1x8xf32>, tensor<70x8xbf16>, tensor<1xi64>) -> (tensor<9xi64>, tensor<9xf32>)
+  return %0#0, %0#1 : tensor<9xi64>, tensor<9xf32>
 }
 
 // -----

@@ -327,3 +327,65 @@ def test_modules_of_ones_own(tmp_path: Path) -> None:
         wanted = module(x).numpy()
     got = open_package(tmp_path / "m.setun").session().run("forward", {"x": x.numpy()})["y"]
     assert np.allclose(got, wanted, atol=1e-5)
+
+
+@pytest.fixture(scope="module")
+def exact_head(shakespeare_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    package = tmp_path_factory.mktemp("exact") / "shakespeare.setun"
+    compiler.compile_checkpoint(shakespeare_model, package, target="x86-64", head="exact")
+    return package
+
+
+def test_heads_are_described(capsys: pytest.CaptureFixture[str], bundled: Path, exact_head: Path) -> None:
+    heads = {}
+    for package in (bundled, exact_head):
+        layers = open_package(package).description["layers"]
+        heads[package] = {item["format"]: item for item in layers if item["name"] == "model.embed_tokens.weight"}
+    assert {name: item["bytes"] for name, item in heads[exact_head].items()} == {"bf16": 1000 * 288 * 2}
+    # The rows are there once, for embedding, logits and exact scores; 1024 padded rows of four bits and a quarter, and
+    # two blocks of 256 columns in two bits.
+    assert {name: item["bytes"] for name, item in heads[bundled].items()} == {
+        "bf16": 1000 * 288 * 2,
+        "scan4": 1024 * (144 + 9 + 12),
+        "scan2": 1000 * (128 + 12),
+    }
+    assert "scan4" in run(capsys, "inspect", bundled)[1]
+
+
+@pytest.mark.parametrize(
+    "options", [{}, {"temperature": 0.8, "top_k": 40, "seed": 5}, {"temperature": 1.0, "top_k": 64, "top_p": 0.9}]
+)
+def test_every_head_writes_the_same_text(
+    monkeypatch: pytest.MonkeyPatch, bundled: Path, exact_head: Path, options: dict[str, float]
+) -> None:
+    def write(package: Path) -> list[int]:
+        sampler = Sampler(**options)  # type: ignore[arg-type]
+        return list(generate(open_package(package), [5, 17, 200], sampler, max_new_tokens=60, chunk=2))
+
+    text = write(bundled)
+    assert len(text) == 60
+    assert write(exact_head) == text
+    monkeypatch.setattr("setun.session.Package.choices", lambda package: 0)  # from all logits
+    assert write(bundled) == text
+
+
+def test_choices_are_verified(bundled: Path, shakespeare_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from setun import session, verify
+
+    package = open_package(bundled)
+    tokens = np.arange(20, dtype=np.int64)
+    logits = package.session(1, 20).run("forward", {"tokens": tokens})["logits"]
+    report = verify.compare_choices(package, tokens, logits, 2)
+    assert report.ok
+    assert report.compared == 3 * 20
+    run = session.Session.run
+
+    def wrong(self: session.Session, entry: str, inputs: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        found = run(self, entry, inputs)
+        found["ids"][0] += self.position == 7
+        return found
+
+    monkeypatch.setattr(session.Session, "run", wrong)
+    report = verify.compare_choices(package, tokens, logits, 2)
+    assert not report.ok
+    assert (report.different, report.first) == (3, "at token 6 for the 1 likeliest")

@@ -80,3 +80,28 @@ def test_values_out_of_range_are_refused(options: dict[str, float]) -> None:
 def test_logits_that_are_not_numbers_are_refused() -> None:
     with pytest.raises(SetunError, match="not finite"):
         Sampler().choose(np.array([np.nan, 1.0], np.float32))
+
+
+@pytest.mark.parametrize(
+    "options", [{}, {"temperature": 0.7, "top_k": 5}, {"temperature": 1.3, "top_k": 3, "top_p": 0.8}]
+)
+def test_the_likeliest_suffice(options: dict[str, float]) -> None:
+    random = np.random.default_rng(3)
+    whole, cut = Sampler(**options, seed=9), Sampler(**options, seed=9)  # type: ignore[arg-type]
+    count = cut.likeliest(64)
+    assert count == options.get("top_k", 1)
+    for _ in range(200):
+        logits = random.integers(0, 6, 40).astype(np.float32)  # many ties
+        ids = np.argsort(-logits, kind="stable")[:count]
+        assert whole.choose(logits) == cut.choose_among(ids, logits[ids])
+
+
+def test_the_likeliest_do_not_suffice() -> None:
+    assert Sampler(temperature=1.0).likeliest(64) is None
+    assert Sampler(temperature=1.0, top_k=65).likeliest(64) is None
+    assert Sampler(temperature=1.0, top_k=64).likeliest(64) == 64
+    assert Sampler().likeliest(0) is None
+    with pytest.raises(SetunError, match="not finite"):
+        Sampler().choose_among(np.array([0, -1]), np.array([-np.inf, -np.inf], np.float32))
+    # A vocabulary smaller than what was asked for.
+    assert Sampler(temperature=1.0, top_k=9).choose_among(np.array([2, -1]), np.array([1, -np.inf], np.float32)) == 2

@@ -85,8 +85,15 @@ def test_bitnet_language_model(tmp_path: Path) -> None:
         "%start = arith.subi %dim, %c1 : index",
         "tensor.extract_slice %rms_norm_8[%start, 0] [1, 96] [1, 1] : tensor<?x96xf32> to tensor<1x96xf32>",
         "-> tensor<1x320xf32>",
+        "func.func @choose(",
+        '%k: tensor<1xi64> {bitnet.name = "k"}, %pos: i64',
+        '-> (tensor<64xi64> {bitnet.name = "ids"}, tensor<64xf32> {bitnet.name = "logits"}, ',
+        "%slice_1 = tensor.extract_slice %rms_norm_8[%start, 0] [1, 96] [1, 1] : tensor<?x96xf32> to tensor<1x96xf32>",
+        "%ids, %best = bitnet.top_k %slice_1, %model.embed_tokens.weight, %k : (tensor<1x96xf32>, tensor<320x96xbf16>, "
+        "tensor<1xi64>) -> (tensor<64xi64>, tensor<64xf32>)",
+        "return %ids, %best, %cache_update,",
     )
-    assert text.count("bitnet.linear") == 2 * 14
+    assert text.count("bitnet.linear") == 3 * 14
     assert sorted(traced.constants) == ["model.rotary.cos", "model.rotary.sin"]
     assert traced.constants["model.rotary.cos"].shape == (128, 12)
 

@@ -184,6 +184,25 @@ func.func @dense() -> (tensor<1x3xf32>, tensor<1x3xf32>, tensor<1x3xf32>, tensor
   return %0, %1, %2, %3 : tensor<1x3xf32>, tensor<1x3xf32>, tensor<1x3xf32>, tensor<1x1xf32>
 }
 
+// By logit, then by number; a NaN is the least.
+// CHECK-LABEL: @top_k
+// CHECK-NEXT: tensor<4xi64> = [1, 3, 0, -1]
+// CHECK-NEXT: tensor<4xf32> = [3, 3, 1, -inf]
+// CHECK-NEXT: tensor<6xi64> = [1, 3, 0, 2, -1, -1]
+// CHECK-NEXT: tensor<6xf32> = [3, 3, 1, -inf, -inf, -inf]
+// CHECK-NEXT: tensor<2xi64> = [1, 3]
+// CHECK-NEXT: tensor<2xf32> = [3, 3]
+func.func @top_k() -> (tensor<4xi64>, tensor<4xf32>, tensor<6xi64>, tensor<6xf32>, tensor<2xi64>, tensor<2xf32>) {
+  %w = arith.constant dense<[[1.0, 0.0], [1.0, 2.0], [0.0, 0x7FC0], [2.0, 1.0]]> : tensor<4x2xbf16>
+  %x = arith.constant dense<1.0> : tensor<1x2xf32>
+  %three = arith.constant dense<3> : tensor<1xi64>
+  %many = arith.constant dense<100> : tensor<1xi64>
+  %0:2 = bitnet.top_k %x, %w, %three : (tensor<1x2xf32>, tensor<4x2xbf16>, tensor<1xi64>) -> (tensor<4xi64>, tensor<4xf32>)
+  %1:2 = bitnet.top_k %x, %w, %many : (tensor<1x2xf32>, tensor<4x2xbf16>, tensor<1xi64>) -> (tensor<6xi64>, tensor<6xf32>)
+  %2:2 = bitnet.top_k %x, %w, %many : (tensor<1x2xf32>, tensor<4x2xbf16>, tensor<1xi64>) -> (tensor<2xi64>, tensor<2xf32>)
+  return %0#0, %0#1, %1#0, %1#1, %2#0, %2#1 : tensor<4xi64>, tensor<4xf32>, tensor<6xi64>, tensor<6xf32>, tensor<2xi64>, tensor<2xf32>
+}
+
 // Blocks of four of Sylvester's matrix, halved; of two, times f32(1/sqrt(2)).
 // CHECK-LABEL: @hadamard
 // CHECK-NEXT: tensor<1x8xf32> = {{\[\[}}5, -1, -2, 0, 2, 2, 2, 2]]

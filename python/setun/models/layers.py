@@ -29,6 +29,7 @@ class Entry:
         position: the method takes the number of tokens already in the session, an int64 scalar, as last argument.
         stages: methods that, one after another on each other's results, do what the method does. Entries that begin
             with the same stages have them exported once.
+        late: inputs that only the last stage takes, after the results of the one before it.
     """
 
     name: str
@@ -37,6 +38,7 @@ class Entry:
     outputs: tuple[str, ...]
     position: bool = True
     stages: tuple[str, ...] = ()
+    late: tuple[str, ...] = ()
 
 
 def parameter(*shape: int, dtype: torch.dtype | None = None) -> nn.Parameter:
@@ -215,6 +217,14 @@ class CausalLM(nn.Module):
     entries = (
         Entry("forward", True, {"tokens": (torch.int64, ("T",))}, ("logits",), stages=("body", "head")),
         Entry("step", False, {"tokens": (torch.int64, ("T",))}, ("logits",), stages=("body", "last")),
+        Entry(
+            "choose",
+            False,
+            {"tokens": (torch.int64, ("T",)), "k": (torch.int64, (1,))},
+            ("ids", "logits"),
+            stages=("body", "best"),
+            late=("k",),
+        ),
     )
 
     def __init__(self, config: DecoderConfig) -> None:
@@ -237,6 +247,10 @@ class CausalLM(nn.Module):
     def last(self, x: Tensor) -> Tensor:
         return self.head(x[-1:])
 
+    def best(self, x: Tensor, k: Tensor) -> tuple[Tensor, Tensor]:
+        weight = self.model.embed_tokens.weight if self.lm_head is None else self.lm_head.weight
+        return torch.ops.setun.top_k(x[-1:], weight, k)
+
     def forward(self, tokens: Tensor, pos: Tensor) -> Tensor:
         """Logits of every token, `[T, vocab]`. `tokens` is int64 `[T]`, `pos` the tokens already in the session."""
         return self.head(self.body(tokens, pos))
@@ -244,3 +258,8 @@ class CausalLM(nn.Module):
     def step(self, tokens: Tensor, pos: Tensor) -> Tensor:
         """Logits of the last token only, `[1, vocab]`."""
         return self.last(self.body(tokens, pos))
+
+    def choose(self, tokens: Tensor, k: Tensor, pos: Tensor) -> tuple[Tensor, Tensor]:
+        """Ids int64 `[64]` and logits of the `k` (int64 `[1]`, at most 64) largest of the last token's logits, the
+        largest first, of equal ones the lowest id first; -1 and -inf beyond."""
+        return self.best(self.body(tokens, pos), k)

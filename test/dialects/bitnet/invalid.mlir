@@ -624,3 +624,43 @@ func.func @hadamard_c2_power(%x: tensor<?x24xf32>) {
   %y = bitnet.hadamard %x {block = 12} : tensor<?x24xf32>
   return
 }
+
+// -----
+
+func.func @top_k_c1(%x: tensor<2x8xf32>, %w: tensor<10x8xbf16>, %k: tensor<1xi64>) {
+  // expected-error @below {{expects one row of x with 8 columns as w has, got 'tensor<2x8xf32>'}}
+  %ids, %logits = bitnet.top_k %x, %w, %k : (tensor<2x8xf32>, tensor<10x8xbf16>, tensor<1xi64>) -> (tensor<5xi64>, tensor<5xf32>)
+  return
+}
+
+// -----
+
+func.func @top_k_c1_columns(%x: tensor<1x7xf32>, %w: tensor<10x8xbf16>, %k: tensor<1xi64>) {
+  // expected-error @below {{expects one row of x with 8 columns as w has, got 'tensor<1x7xf32>'}}
+  %ids, %logits = bitnet.top_k %x, %w, %k : (tensor<1x7xf32>, tensor<10x8xbf16>, tensor<1xi64>) -> (tensor<5xi64>, tensor<5xf32>)
+  return
+}
+
+// -----
+
+func.func @top_k_c1_k(%x: tensor<1x8xf32>, %w: tensor<10x8xbf16>, %k: tensor<2xi64>) {
+  // expected-error @below {{expects k of one element, got 'tensor<2xi64>'}}
+  %ids, %logits = bitnet.top_k %x, %w, %k : (tensor<1x8xf32>, tensor<10x8xbf16>, tensor<2xi64>) -> (tensor<5xi64>, tensor<5xf32>)
+  return
+}
+
+// -----
+
+func.func @top_k_c2(%x: tensor<1x8xf32>, %w: tensor<10x8xbf16>, %k: tensor<1xi64>) {
+  // expected-error @below {{expects results of the same length in [1, 64], got 'tensor<5xi64>' and 'tensor<6xf32>'}}
+  %ids, %logits = bitnet.top_k %x, %w, %k : (tensor<1x8xf32>, tensor<10x8xbf16>, tensor<1xi64>) -> (tensor<5xi64>, tensor<6xf32>)
+  return
+}
+
+// -----
+
+func.func @top_k_c2_length(%x: tensor<1x8xf32>, %w: tensor<10x8xbf16>, %k: tensor<1xi64>) {
+  // expected-error @below {{expects results of the same length in [1, 64], got 'tensor<65xi64>' and 'tensor<65xf32>'}}
+  %ids, %logits = bitnet.top_k %x, %w, %k : (tensor<1x8xf32>, tensor<10x8xbf16>, tensor<1xi64>) -> (tensor<65xi64>, tensor<65xf32>)
+  return
+}

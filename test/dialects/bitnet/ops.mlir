@@ -146,3 +146,10 @@ func.func @rest(%x: tensor<?x8xf32>, %tokens: tensor<?xi64>, %table: tensor<10x8
   %5 = bitnet.hadamard %x {block = 4} : tensor<?x8xf32>
   return
 }
+
+// CHECK-LABEL: func.func @top_k
+func.func @top_k(%x: tensor<1x8xf32>, %w: tensor<10x8xbf16>, %k: tensor<1xi64>) -> tensor<5xi64> {
+  // CHECK: bitnet.top_k %{{.*}}, %{{.*}}, %{{.*}} : (tensor<1x8xf32>, tensor<10x8xbf16>, tensor<1xi64>) -> (tensor<5xi64>, tensor<5xf32>)
+  %ids, %logits = bitnet.top_k %x, %w, %k : (tensor<1x8xf32>, tensor<10x8xbf16>, tensor<1xi64>) -> (tensor<5xi64>, tensor<5xf32>)
+  return %ids : tensor<5xi64>
+}

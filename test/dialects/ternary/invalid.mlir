@@ -691,7 +691,7 @@ func.func @hadamard_c2(%x: tensor<2x64xf32>, %y: tensor<2x64xf32>) {
 // -----
 
 func.func @unpack_c1(%b: vector<64xi8>) {
-  // expected-error @below {{expects 1 or 2 bits and a field within the byte, got field 4 of 2 bits}}
+  // expected-error @below {{expects 1, 2 or 4 bits and a field within the byte, got field 4 of 2 bits}}
   %0 = ternary.unpack %b {field = 4, bits = 2} : vector<64xi8>
   return
 }
@@ -699,8 +699,8 @@ func.func @unpack_c1(%b: vector<64xi8>) {
 // -----
 
 func.func @unpack_c1_bits(%b: vector<64xi8>) {
-  // expected-error @below {{expects 1 or 2 bits and a field within the byte, got field 0 of 4 bits}}
-  %0 = ternary.unpack %b {field = 0, bits = 4} : vector<64xi8>
+  // expected-error @below {{expects 1, 2 or 4 bits and a field within the byte, got field 0 of 3 bits}}
+  %0 = ternary.unpack %b {field = 0, bits = 3} : vector<64xi8>
   return
 }
 
@@ -795,5 +795,410 @@ func.func @top_trit_c1(%b: vector<64xi8>) {
 func.func @add_pairs_c1(%a: vector<16xi32>, %b: vector<16xi16>) {
   // expected-error @below {{expects twice as many pairs as lanes}}
   %0 = ternary.add_pairs %a, %b : vector<16xi32>, vector<16xi16>
+  return
+}
+
+// -----
+
+func.func @pack_head_c1(%w: tensor<?x64xbf16>) {
+  // expected-error @below {{expects a static matrix, got 'tensor<?x64xbf16>'}}
+  %c, %s, %r, %f, %fr = ternary.pack_head %w
+    : tensor<?x64xbf16> -> tensor<2048xi8>, tensor<128xi8>, tensor<2x3x32xf32>, tensor<40x64xi8>, tensor<40x3xf32>
+  return
+}
+
+// -----
+
+func.func @pack_head_c1_columns(%w: tensor<40x65537xbf16>) {
+  // expected-error @below {{expects at least one row and 1 to 65536 columns, got 40 x 65537}}
+  %c, %s, %r, %f, %fr = ternary.pack_head %w
+    : tensor<40x65537xbf16> -> tensor<2048xi8>, tensor<128xi8>, tensor<2x3x32xf32>, tensor<40x64xi8>, tensor<40x3xf32>
+  return
+}
+
+// -----
+
+func.func @pack_head_c2(%w: tensor<40x64xbf16>) {
+  // expected-error @below {{expects codes of shape [2048], got 'tensor<1024xi8>'}}
+  %c, %s, %r, %f, %fr = ternary.pack_head %w
+    : tensor<40x64xbf16> -> tensor<1024xi8>, tensor<128xi8>, tensor<2x3x32xf32>, tensor<40x64xi8>, tensor<40x3xf32>
+  return
+}
+
+// -----
+
+func.func @pack_head_c2_scales(%w: tensor<40x64xbf16>) {
+  // expected-error @below {{expects scales of shape [128], got 'tensor<64xi8>'}}
+  %c, %s, %r, %f, %fr = ternary.pack_head %w
+    : tensor<40x64xbf16> -> tensor<2048xi8>, tensor<64xi8>, tensor<2x3x32xf32>, tensor<40x64xi8>, tensor<40x3xf32>
+  return
+}
+
+// -----
+
+func.func @pack_head_c2_rows(%w: tensor<40x64xbf16>) {
+  // expected-error @below {{expects coarse rows of shape [2, 3, 32], got 'tensor<2x2x32xf32>'}}
+  %c, %s, %r, %f, %fr = ternary.pack_head %w
+    : tensor<40x64xbf16> -> tensor<2048xi8>, tensor<128xi8>, tensor<2x2x32xf32>, tensor<40x64xi8>, tensor<40x3xf32>
+  return
+}
+
+// -----
+
+func.func @pack_head_c2_fine(%w: tensor<40x64xbf16>) {
+  // expected-error @below {{expects fine codes of shape [40, 64], got 'tensor<64x64xi8>'}}
+  %c, %s, %r, %f, %fr = ternary.pack_head %w
+    : tensor<40x64xbf16> -> tensor<2048xi8>, tensor<128xi8>, tensor<2x3x32xf32>, tensor<64x64xi8>, tensor<40x3xf32>
+  return
+}
+
+// -----
+
+func.func @pack_head_c2_fine_rows(%w: tensor<40x64xbf16>) {
+  // expected-error @below {{expects fine rows of shape [40, 3], got 'tensor<64x3xf32>'}}
+  %c, %s, %r, %f, %fr = ternary.pack_head %w
+    : tensor<40x64xbf16> -> tensor<2048xi8>, tensor<128xi8>, tensor<2x3x32xf32>, tensor<40x64xi8>, tensor<64x3xf32>
+  return
+}
+
+// -----
+
+func.func @head_quantize_c1(%x: tensor<2x64xf32>, %q: tensor<256xi8>, %sums: tensor<5xi32>, %params: tensor<4xf32>) {
+  // expected-error @below {{expects x of shape [1, 64], got 'tensor<2x64xf32>'}}
+  %r:3 = ternary.head_quantize %x outs(%q, %sums, %params)
+    : (tensor<2x64xf32>, tensor<256xi8>, tensor<5xi32>, tensor<4xf32>) -> (tensor<256xi8>, tensor<5xi32>, tensor<4xf32>)
+  return
+}
+
+// -----
+
+func.func @head_quantize_c1_codes(%x: tensor<1x64xf32>, %q: tensor<64xi8>, %sums: tensor<5xi32>, %params: tensor<4xf32>) {
+  // expected-error @below {{expects codes of shape [256], got 'tensor<64xi8>'}}
+  %r:3 = ternary.head_quantize %x outs(%q, %sums, %params)
+    : (tensor<1x64xf32>, tensor<64xi8>, tensor<5xi32>, tensor<4xf32>) -> (tensor<64xi8>, tensor<5xi32>, tensor<4xf32>)
+  return
+}
+
+// -----
+
+func.func @head_quantize_c1_columns(%x: tensor<1x65552xf32>, %q: tensor<256xi8>, %sums: tensor<5xi32>, %params: tensor<4xf32>) {
+  // expected-error @below {{expects at least one row and 1 to 65536 columns, got 1 x 65552}}
+  %r:3 = ternary.head_quantize %x outs(%q, %sums, %params)
+    : (tensor<1x65552xf32>, tensor<256xi8>, tensor<5xi32>, tensor<4xf32>) -> (tensor<256xi8>, tensor<5xi32>, tensor<4xf32>)
+  return
+}
+
+// -----
+
+func.func @head_quantize_c2(%x: tensor<1x64xf32>, %q: tensor<256xi8>, %sums: tensor<4xi32>, %params: tensor<4xf32>) {
+  // expected-error @below {{expects sums of shape [5], got 'tensor<4xi32>'}}
+  %r:3 = ternary.head_quantize %x outs(%q, %sums, %params)
+    : (tensor<1x64xf32>, tensor<256xi8>, tensor<4xi32>, tensor<4xf32>) -> (tensor<256xi8>, tensor<4xi32>, tensor<4xf32>)
+  return
+}
+
+// -----
+
+func.func @head_quantize_c2_params(%x: tensor<1x64xf32>, %q: tensor<256xi8>, %sums: tensor<5xi32>, %params: tensor<3xf32>) {
+  // expected-error @below {{expects params of shape [4], got 'tensor<3xf32>'}}
+  %r:3 = ternary.head_quantize %x outs(%q, %sums, %params)
+    : (tensor<1x64xf32>, tensor<256xi8>, tensor<5xi32>, tensor<3xf32>) -> (tensor<256xi8>, tensor<5xi32>, tensor<3xf32>)
+  return
+}
+
+// -----
+
+func.func @head_scan_c1_q(%q: tensor<512xi8>, %sums: tensor<5xi32>, %params: tensor<4xf32>, %codes: tensor<2048xi8>, %scales: tensor<128xi8>, %rows: tensor<2x3x32xf32>, %approx: tensor<1x64xf32>, %upper: tensor<1x64xf32>, %maxima: tensor<2xf32>) {
+  // expected-error @below {{expects codes of x of shape [256], got 'tensor<512xi8>'}}
+  %r:3 = ternary.head_scan %q, %sums, %params, %codes, %scales, %rows outs(%approx, %upper, %maxima) {rows = 40, cols = 64}
+    : (tensor<512xi8>, tensor<5xi32>, tensor<4xf32>, tensor<2048xi8>, tensor<128xi8>, tensor<2x3x32xf32>, tensor<1x64xf32>, tensor<1x64xf32>, tensor<2xf32>) -> (tensor<1x64xf32>, tensor<1x64xf32>, tensor<2xf32>)
+  return
+}
+
+// -----
+
+func.func @head_scan_c1_sums(%q: tensor<256xi8>, %sums: tensor<4xi32>, %params: tensor<4xf32>, %codes: tensor<2048xi8>, %scales: tensor<128xi8>, %rows: tensor<2x3x32xf32>, %approx: tensor<1x64xf32>, %upper: tensor<1x64xf32>, %maxima: tensor<2xf32>) {
+  // expected-error @below {{expects sums of shape [5], got 'tensor<4xi32>'}}
+  %r:3 = ternary.head_scan %q, %sums, %params, %codes, %scales, %rows outs(%approx, %upper, %maxima) {rows = 40, cols = 64}
+    : (tensor<256xi8>, tensor<4xi32>, tensor<4xf32>, tensor<2048xi8>, tensor<128xi8>, tensor<2x3x32xf32>, tensor<1x64xf32>, tensor<1x64xf32>, tensor<2xf32>) -> (tensor<1x64xf32>, tensor<1x64xf32>, tensor<2xf32>)
+  return
+}
+
+// -----
+
+func.func @head_scan_c1_params(%q: tensor<256xi8>, %sums: tensor<5xi32>, %params: tensor<5xf32>, %codes: tensor<2048xi8>, %scales: tensor<128xi8>, %rows: tensor<2x3x32xf32>, %approx: tensor<1x64xf32>, %upper: tensor<1x64xf32>, %maxima: tensor<2xf32>) {
+  // expected-error @below {{expects params of shape [4], got 'tensor<5xf32>'}}
+  %r:3 = ternary.head_scan %q, %sums, %params, %codes, %scales, %rows outs(%approx, %upper, %maxima) {rows = 40, cols = 64}
+    : (tensor<256xi8>, tensor<5xi32>, tensor<5xf32>, tensor<2048xi8>, tensor<128xi8>, tensor<2x3x32xf32>, tensor<1x64xf32>, tensor<1x64xf32>, tensor<2xf32>) -> (tensor<1x64xf32>, tensor<1x64xf32>, tensor<2xf32>)
+  return
+}
+
+// -----
+
+func.func @head_scan_c1_codes(%q: tensor<256xi8>, %sums: tensor<5xi32>, %params: tensor<4xf32>, %codes: tensor<1024xi8>, %scales: tensor<128xi8>, %rows: tensor<2x3x32xf32>, %approx: tensor<1x64xf32>, %upper: tensor<1x64xf32>, %maxima: tensor<2xf32>) {
+  // expected-error @below {{expects codes of shape [2048], got 'tensor<1024xi8>'}}
+  %r:3 = ternary.head_scan %q, %sums, %params, %codes, %scales, %rows outs(%approx, %upper, %maxima) {rows = 40, cols = 64}
+    : (tensor<256xi8>, tensor<5xi32>, tensor<4xf32>, tensor<1024xi8>, tensor<128xi8>, tensor<2x3x32xf32>, tensor<1x64xf32>, tensor<1x64xf32>, tensor<2xf32>) -> (tensor<1x64xf32>, tensor<1x64xf32>, tensor<2xf32>)
+  return
+}
+
+// -----
+
+func.func @head_scan_c1_scales(%q: tensor<256xi8>, %sums: tensor<5xi32>, %params: tensor<4xf32>, %codes: tensor<2048xi8>, %scales: tensor<64xi8>, %rows: tensor<2x3x32xf32>, %approx: tensor<1x64xf32>, %upper: tensor<1x64xf32>, %maxima: tensor<2xf32>) {
+  // expected-error @below {{expects scales of shape [128], got 'tensor<64xi8>'}}
+  %r:3 = ternary.head_scan %q, %sums, %params, %codes, %scales, %rows outs(%approx, %upper, %maxima) {rows = 40, cols = 64}
+    : (tensor<256xi8>, tensor<5xi32>, tensor<4xf32>, tensor<2048xi8>, tensor<64xi8>, tensor<2x3x32xf32>, tensor<1x64xf32>, tensor<1x64xf32>, tensor<2xf32>) -> (tensor<1x64xf32>, tensor<1x64xf32>, tensor<2xf32>)
+  return
+}
+
+// -----
+
+func.func @head_scan_c1_rows(%q: tensor<256xi8>, %sums: tensor<5xi32>, %params: tensor<4xf32>, %codes: tensor<2048xi8>, %scales: tensor<128xi8>, %rows: tensor<1x3x32xf32>, %approx: tensor<1x64xf32>, %upper: tensor<1x64xf32>, %maxima: tensor<2xf32>) {
+  // expected-error @below {{expects coarse rows of shape [2, 3, 32], got 'tensor<1x3x32xf32>'}}
+  %r:3 = ternary.head_scan %q, %sums, %params, %codes, %scales, %rows outs(%approx, %upper, %maxima) {rows = 40, cols = 64}
+    : (tensor<256xi8>, tensor<5xi32>, tensor<4xf32>, tensor<2048xi8>, tensor<128xi8>, tensor<1x3x32xf32>, tensor<1x64xf32>, tensor<1x64xf32>, tensor<2xf32>) -> (tensor<1x64xf32>, tensor<1x64xf32>, tensor<2xf32>)
+  return
+}
+
+// -----
+
+func.func @head_scan_c1_rows_attr(%q: tensor<256xi8>, %sums: tensor<5xi32>, %params: tensor<4xf32>, %codes: tensor<2048xi8>, %scales: tensor<128xi8>, %rows: tensor<2x3x32xf32>, %approx: tensor<1x64xf32>, %upper: tensor<1x64xf32>, %maxima: tensor<2xf32>) {
+  // expected-error @below {{expects at least one row and 1 to 65536 columns, got 0 x 64}}
+  %r:3 = ternary.head_scan %q, %sums, %params, %codes, %scales, %rows outs(%approx, %upper, %maxima) {rows = 0, cols = 64}
+    : (tensor<256xi8>, tensor<5xi32>, tensor<4xf32>, tensor<2048xi8>, tensor<128xi8>, tensor<2x3x32xf32>, tensor<1x64xf32>, tensor<1x64xf32>, tensor<2xf32>) -> (tensor<1x64xf32>, tensor<1x64xf32>, tensor<2xf32>)
+  return
+}
+
+// -----
+
+func.func @head_scan_c2_approx(%q: tensor<256xi8>, %sums: tensor<5xi32>, %params: tensor<4xf32>, %codes: tensor<2048xi8>, %scales: tensor<128xi8>, %rows: tensor<2x3x32xf32>, %approx: tensor<1x40xf32>, %upper: tensor<1x64xf32>, %maxima: tensor<2xf32>) {
+  // expected-error @below {{expects approx of shape [1, 64], got 'tensor<1x40xf32>'}}
+  %r:3 = ternary.head_scan %q, %sums, %params, %codes, %scales, %rows outs(%approx, %upper, %maxima) {rows = 40, cols = 64}
+    : (tensor<256xi8>, tensor<5xi32>, tensor<4xf32>, tensor<2048xi8>, tensor<128xi8>, tensor<2x3x32xf32>, tensor<1x40xf32>, tensor<1x64xf32>, tensor<2xf32>) -> (tensor<1x40xf32>, tensor<1x64xf32>, tensor<2xf32>)
+  return
+}
+
+// -----
+
+func.func @head_scan_c2_upper(%q: tensor<256xi8>, %sums: tensor<5xi32>, %params: tensor<4xf32>, %codes: tensor<2048xi8>, %scales: tensor<128xi8>, %rows: tensor<2x3x32xf32>, %approx: tensor<1x64xf32>, %upper: tensor<1x40xf32>, %maxima: tensor<2xf32>) {
+  // expected-error @below {{expects upper of shape [1, 64], got 'tensor<1x40xf32>'}}
+  %r:3 = ternary.head_scan %q, %sums, %params, %codes, %scales, %rows outs(%approx, %upper, %maxima) {rows = 40, cols = 64}
+    : (tensor<256xi8>, tensor<5xi32>, tensor<4xf32>, tensor<2048xi8>, tensor<128xi8>, tensor<2x3x32xf32>, tensor<1x64xf32>, tensor<1x40xf32>, tensor<2xf32>) -> (tensor<1x64xf32>, tensor<1x40xf32>, tensor<2xf32>)
+  return
+}
+
+// -----
+
+func.func @head_scan_c2_maxima(%q: tensor<256xi8>, %sums: tensor<5xi32>, %params: tensor<4xf32>, %codes: tensor<2048xi8>, %scales: tensor<128xi8>, %rows: tensor<2x3x32xf32>, %approx: tensor<1x64xf32>, %upper: tensor<1x64xf32>, %maxima: tensor<1xf32>) {
+  // expected-error @below {{expects maxima of shape [2], got 'tensor<1xf32>'}}
+  %r:3 = ternary.head_scan %q, %sums, %params, %codes, %scales, %rows outs(%approx, %upper, %maxima) {rows = 40, cols = 64}
+    : (tensor<256xi8>, tensor<5xi32>, tensor<4xf32>, tensor<2048xi8>, tensor<128xi8>, tensor<2x3x32xf32>, tensor<1x64xf32>, tensor<1x64xf32>, tensor<1xf32>) -> (tensor<1x64xf32>, tensor<1x64xf32>, tensor<1xf32>)
+  return
+}
+
+// -----
+
+func.func @head_candidates_c1_x(%x: tensor<1x32xf32>, %w: tensor<40x64xbf16>, %approx: tensor<1x64xf32>, %maxima: tensor<2xf32>, %k: tensor<1xi64>, %cand: tensor<8xf32>) {
+  // expected-error @below {{expects x of shape [1, 64], got 'tensor<1x32xf32>'}}
+  %r = ternary.head_candidates %x, %w, %approx, %maxima, %k outs(%cand)
+    : (tensor<1x32xf32>, tensor<40x64xbf16>, tensor<1x64xf32>, tensor<2xf32>, tensor<1xi64>, tensor<8xf32>) -> tensor<8xf32>
+  return
+}
+
+// -----
+
+func.func @head_candidates_c1_approx(%x: tensor<1x64xf32>, %w: tensor<40x64xbf16>, %approx: tensor<1x40xf32>, %maxima: tensor<2xf32>, %k: tensor<1xi64>, %cand: tensor<8xf32>) {
+  // expected-error @below {{expects approx of shape [1, 64], got 'tensor<1x40xf32>'}}
+  %r = ternary.head_candidates %x, %w, %approx, %maxima, %k outs(%cand)
+    : (tensor<1x64xf32>, tensor<40x64xbf16>, tensor<1x40xf32>, tensor<2xf32>, tensor<1xi64>, tensor<8xf32>) -> tensor<8xf32>
+  return
+}
+
+// -----
+
+func.func @head_candidates_c1_maxima(%x: tensor<1x64xf32>, %w: tensor<40x64xbf16>, %approx: tensor<1x64xf32>, %maxima: tensor<3xf32>, %k: tensor<1xi64>, %cand: tensor<8xf32>) {
+  // expected-error @below {{expects maxima of shape [2], got 'tensor<3xf32>'}}
+  %r = ternary.head_candidates %x, %w, %approx, %maxima, %k outs(%cand)
+    : (tensor<1x64xf32>, tensor<40x64xbf16>, tensor<1x64xf32>, tensor<3xf32>, tensor<1xi64>, tensor<8xf32>) -> tensor<8xf32>
+  return
+}
+
+// -----
+
+func.func @head_candidates_c2_k(%x: tensor<1x64xf32>, %w: tensor<40x64xbf16>, %approx: tensor<1x64xf32>, %maxima: tensor<2xf32>, %k: tensor<2xi64>, %cand: tensor<8xf32>) {
+  // expected-error @below {{expects k of shape [1], got 'tensor<2xi64>'}}
+  %r = ternary.head_candidates %x, %w, %approx, %maxima, %k outs(%cand)
+    : (tensor<1x64xf32>, tensor<40x64xbf16>, tensor<1x64xf32>, tensor<2xf32>, tensor<2xi64>, tensor<8xf32>) -> tensor<8xf32>
+  return
+}
+
+// -----
+
+func.func @head_candidates_c2_length(%x: tensor<1x64xf32>, %w: tensor<40x64xbf16>, %approx: tensor<1x64xf32>, %maxima: tensor<2xf32>, %k: tensor<1xi64>, %cand: tensor<65xf32>) {
+  // expected-error @below {{expects exact logits of a length in [1, 64], got 'tensor<65xf32>'}}
+  %r = ternary.head_candidates %x, %w, %approx, %maxima, %k outs(%cand)
+    : (tensor<1x64xf32>, tensor<40x64xbf16>, tensor<1x64xf32>, tensor<2xf32>, tensor<1xi64>, tensor<65xf32>) -> tensor<65xf32>
+  return
+}
+
+// -----
+
+func.func @head_rescore_c1_x(%x: tensor<1x32xf32>, %w: tensor<40x64xbf16>, %q: tensor<256xi8>, %sums: tensor<5xi32>, %params: tensor<4xf32>, %approx: tensor<1x64xf32>, %upper: tensor<1x64xf32>, %cand: tensor<8xf32>, %k: tensor<1xi64>, %fine: tensor<40x64xi8>, %fr: tensor<40x3xf32>, %exact: tensor<1x64xf32>, %largest: tensor<2xf32>) {
+  // expected-error @below {{expects x of shape [1, 64], got 'tensor<1x32xf32>'}}
+  %r:2 = ternary.head_rescore %x, %w, %q, %sums, %params, %approx, %upper, %cand, %k, %fine, %fr outs(%exact, %largest)
+    : (tensor<1x32xf32>, tensor<40x64xbf16>, tensor<256xi8>, tensor<5xi32>, tensor<4xf32>, tensor<1x64xf32>, tensor<1x64xf32>, tensor<8xf32>, tensor<1xi64>, tensor<40x64xi8>, tensor<40x3xf32>, tensor<1x64xf32>, tensor<2xf32>) -> (tensor<1x64xf32>, tensor<2xf32>)
+  return
+}
+
+// -----
+
+func.func @head_rescore_c1_q(%x: tensor<1x64xf32>, %w: tensor<40x64xbf16>, %q: tensor<512xi8>, %sums: tensor<5xi32>, %params: tensor<4xf32>, %approx: tensor<1x64xf32>, %upper: tensor<1x64xf32>, %cand: tensor<8xf32>, %k: tensor<1xi64>, %fine: tensor<40x64xi8>, %fr: tensor<40x3xf32>, %exact: tensor<1x64xf32>, %largest: tensor<2xf32>) {
+  // expected-error @below {{expects codes of x of shape [256], got 'tensor<512xi8>'}}
+  %r:2 = ternary.head_rescore %x, %w, %q, %sums, %params, %approx, %upper, %cand, %k, %fine, %fr outs(%exact, %largest)
+    : (tensor<1x64xf32>, tensor<40x64xbf16>, tensor<512xi8>, tensor<5xi32>, tensor<4xf32>, tensor<1x64xf32>, tensor<1x64xf32>, tensor<8xf32>, tensor<1xi64>, tensor<40x64xi8>, tensor<40x3xf32>, tensor<1x64xf32>, tensor<2xf32>) -> (tensor<1x64xf32>, tensor<2xf32>)
+  return
+}
+
+// -----
+
+func.func @head_rescore_c1_sums(%x: tensor<1x64xf32>, %w: tensor<40x64xbf16>, %q: tensor<256xi8>, %sums: tensor<4xi32>, %params: tensor<4xf32>, %approx: tensor<1x64xf32>, %upper: tensor<1x64xf32>, %cand: tensor<8xf32>, %k: tensor<1xi64>, %fine: tensor<40x64xi8>, %fr: tensor<40x3xf32>, %exact: tensor<1x64xf32>, %largest: tensor<2xf32>) {
+  // expected-error @below {{expects sums of shape [5], got 'tensor<4xi32>'}}
+  %r:2 = ternary.head_rescore %x, %w, %q, %sums, %params, %approx, %upper, %cand, %k, %fine, %fr outs(%exact, %largest)
+    : (tensor<1x64xf32>, tensor<40x64xbf16>, tensor<256xi8>, tensor<4xi32>, tensor<4xf32>, tensor<1x64xf32>, tensor<1x64xf32>, tensor<8xf32>, tensor<1xi64>, tensor<40x64xi8>, tensor<40x3xf32>, tensor<1x64xf32>, tensor<2xf32>) -> (tensor<1x64xf32>, tensor<2xf32>)
+  return
+}
+
+// -----
+
+func.func @head_rescore_c1_params(%x: tensor<1x64xf32>, %w: tensor<40x64xbf16>, %q: tensor<256xi8>, %sums: tensor<5xi32>, %params: tensor<5xf32>, %approx: tensor<1x64xf32>, %upper: tensor<1x64xf32>, %cand: tensor<8xf32>, %k: tensor<1xi64>, %fine: tensor<40x64xi8>, %fr: tensor<40x3xf32>, %exact: tensor<1x64xf32>, %largest: tensor<2xf32>) {
+  // expected-error @below {{expects params of shape [4], got 'tensor<5xf32>'}}
+  %r:2 = ternary.head_rescore %x, %w, %q, %sums, %params, %approx, %upper, %cand, %k, %fine, %fr outs(%exact, %largest)
+    : (tensor<1x64xf32>, tensor<40x64xbf16>, tensor<256xi8>, tensor<5xi32>, tensor<5xf32>, tensor<1x64xf32>, tensor<1x64xf32>, tensor<8xf32>, tensor<1xi64>, tensor<40x64xi8>, tensor<40x3xf32>, tensor<1x64xf32>, tensor<2xf32>) -> (tensor<1x64xf32>, tensor<2xf32>)
+  return
+}
+
+// -----
+
+func.func @head_rescore_c1_approx(%x: tensor<1x64xf32>, %w: tensor<40x64xbf16>, %q: tensor<256xi8>, %sums: tensor<5xi32>, %params: tensor<4xf32>, %approx: tensor<1x40xf32>, %upper: tensor<1x64xf32>, %cand: tensor<8xf32>, %k: tensor<1xi64>, %fine: tensor<40x64xi8>, %fr: tensor<40x3xf32>, %exact: tensor<1x64xf32>, %largest: tensor<2xf32>) {
+  // expected-error @below {{expects approx of shape [1, 64], got 'tensor<1x40xf32>'}}
+  %r:2 = ternary.head_rescore %x, %w, %q, %sums, %params, %approx, %upper, %cand, %k, %fine, %fr outs(%exact, %largest)
+    : (tensor<1x64xf32>, tensor<40x64xbf16>, tensor<256xi8>, tensor<5xi32>, tensor<4xf32>, tensor<1x40xf32>, tensor<1x64xf32>, tensor<8xf32>, tensor<1xi64>, tensor<40x64xi8>, tensor<40x3xf32>, tensor<1x64xf32>, tensor<2xf32>) -> (tensor<1x64xf32>, tensor<2xf32>)
+  return
+}
+
+// -----
+
+func.func @head_rescore_c1_upper(%x: tensor<1x64xf32>, %w: tensor<40x64xbf16>, %q: tensor<256xi8>, %sums: tensor<5xi32>, %params: tensor<4xf32>, %approx: tensor<1x64xf32>, %upper: tensor<1x40xf32>, %cand: tensor<8xf32>, %k: tensor<1xi64>, %fine: tensor<40x64xi8>, %fr: tensor<40x3xf32>, %exact: tensor<1x64xf32>, %largest: tensor<2xf32>) {
+  // expected-error @below {{expects upper of shape [1, 64], got 'tensor<1x40xf32>'}}
+  %r:2 = ternary.head_rescore %x, %w, %q, %sums, %params, %approx, %upper, %cand, %k, %fine, %fr outs(%exact, %largest)
+    : (tensor<1x64xf32>, tensor<40x64xbf16>, tensor<256xi8>, tensor<5xi32>, tensor<4xf32>, tensor<1x64xf32>, tensor<1x40xf32>, tensor<8xf32>, tensor<1xi64>, tensor<40x64xi8>, tensor<40x3xf32>, tensor<1x64xf32>, tensor<2xf32>) -> (tensor<1x64xf32>, tensor<2xf32>)
+  return
+}
+
+// -----
+
+func.func @head_rescore_c1_k(%x: tensor<1x64xf32>, %w: tensor<40x64xbf16>, %q: tensor<256xi8>, %sums: tensor<5xi32>, %params: tensor<4xf32>, %approx: tensor<1x64xf32>, %upper: tensor<1x64xf32>, %cand: tensor<8xf32>, %k: tensor<2xi64>, %fine: tensor<40x64xi8>, %fr: tensor<40x3xf32>, %exact: tensor<1x64xf32>, %largest: tensor<2xf32>) {
+  // expected-error @below {{expects k of shape [1], got 'tensor<2xi64>'}}
+  %r:2 = ternary.head_rescore %x, %w, %q, %sums, %params, %approx, %upper, %cand, %k, %fine, %fr outs(%exact, %largest)
+    : (tensor<1x64xf32>, tensor<40x64xbf16>, tensor<256xi8>, tensor<5xi32>, tensor<4xf32>, tensor<1x64xf32>, tensor<1x64xf32>, tensor<8xf32>, tensor<2xi64>, tensor<40x64xi8>, tensor<40x3xf32>, tensor<1x64xf32>, tensor<2xf32>) -> (tensor<1x64xf32>, tensor<2xf32>)
+  return
+}
+
+// -----
+
+func.func @head_rescore_c1_fine(%x: tensor<1x64xf32>, %w: tensor<40x64xbf16>, %q: tensor<256xi8>, %sums: tensor<5xi32>, %params: tensor<4xf32>, %approx: tensor<1x64xf32>, %upper: tensor<1x64xf32>, %cand: tensor<8xf32>, %k: tensor<1xi64>, %fine: tensor<40x32xi8>, %fr: tensor<40x3xf32>, %exact: tensor<1x64xf32>, %largest: tensor<2xf32>) {
+  // expected-error @below {{expects fine codes of shape [40, 64], got 'tensor<40x32xi8>'}}
+  %r:2 = ternary.head_rescore %x, %w, %q, %sums, %params, %approx, %upper, %cand, %k, %fine, %fr outs(%exact, %largest)
+    : (tensor<1x64xf32>, tensor<40x64xbf16>, tensor<256xi8>, tensor<5xi32>, tensor<4xf32>, tensor<1x64xf32>, tensor<1x64xf32>, tensor<8xf32>, tensor<1xi64>, tensor<40x32xi8>, tensor<40x3xf32>, tensor<1x64xf32>, tensor<2xf32>) -> (tensor<1x64xf32>, tensor<2xf32>)
+  return
+}
+
+// -----
+
+func.func @head_rescore_c1_fr(%x: tensor<1x64xf32>, %w: tensor<40x64xbf16>, %q: tensor<256xi8>, %sums: tensor<5xi32>, %params: tensor<4xf32>, %approx: tensor<1x64xf32>, %upper: tensor<1x64xf32>, %cand: tensor<8xf32>, %k: tensor<1xi64>, %fine: tensor<40x64xi8>, %fr: tensor<40x2xf32>, %exact: tensor<1x64xf32>, %largest: tensor<2xf32>) {
+  // expected-error @below {{expects fine rows of shape [40, 3], got 'tensor<40x2xf32>'}}
+  %r:2 = ternary.head_rescore %x, %w, %q, %sums, %params, %approx, %upper, %cand, %k, %fine, %fr outs(%exact, %largest)
+    : (tensor<1x64xf32>, tensor<40x64xbf16>, tensor<256xi8>, tensor<5xi32>, tensor<4xf32>, tensor<1x64xf32>, tensor<1x64xf32>, tensor<8xf32>, tensor<1xi64>, tensor<40x64xi8>, tensor<40x2xf32>, tensor<1x64xf32>, tensor<2xf32>) -> (tensor<1x64xf32>, tensor<2xf32>)
+  return
+}
+
+// -----
+
+func.func @head_rescore_c2_exact(%x: tensor<1x64xf32>, %w: tensor<40x64xbf16>, %q: tensor<256xi8>, %sums: tensor<5xi32>, %params: tensor<4xf32>, %approx: tensor<1x64xf32>, %upper: tensor<1x64xf32>, %cand: tensor<8xf32>, %k: tensor<1xi64>, %fine: tensor<40x64xi8>, %fr: tensor<40x3xf32>, %exact: tensor<1x40xf32>, %largest: tensor<2xf32>) {
+  // expected-error @below {{expects exact of shape [1, 64], got 'tensor<1x40xf32>'}}
+  %r:2 = ternary.head_rescore %x, %w, %q, %sums, %params, %approx, %upper, %cand, %k, %fine, %fr outs(%exact, %largest)
+    : (tensor<1x64xf32>, tensor<40x64xbf16>, tensor<256xi8>, tensor<5xi32>, tensor<4xf32>, tensor<1x64xf32>, tensor<1x64xf32>, tensor<8xf32>, tensor<1xi64>, tensor<40x64xi8>, tensor<40x3xf32>, tensor<1x40xf32>, tensor<2xf32>) -> (tensor<1x40xf32>, tensor<2xf32>)
+  return
+}
+
+// -----
+
+func.func @head_rescore_c2_largest(%x: tensor<1x64xf32>, %w: tensor<40x64xbf16>, %q: tensor<256xi8>, %sums: tensor<5xi32>, %params: tensor<4xf32>, %approx: tensor<1x64xf32>, %upper: tensor<1x64xf32>, %cand: tensor<8xf32>, %k: tensor<1xi64>, %fine: tensor<40x64xi8>, %fr: tensor<40x3xf32>, %exact: tensor<1x64xf32>, %largest: tensor<3xf32>) {
+  // expected-error @below {{expects maxima of shape [2], got 'tensor<3xf32>'}}
+  %r:2 = ternary.head_rescore %x, %w, %q, %sums, %params, %approx, %upper, %cand, %k, %fine, %fr outs(%exact, %largest)
+    : (tensor<1x64xf32>, tensor<40x64xbf16>, tensor<256xi8>, tensor<5xi32>, tensor<4xf32>, tensor<1x64xf32>, tensor<1x64xf32>, tensor<8xf32>, tensor<1xi64>, tensor<40x64xi8>, tensor<40x3xf32>, tensor<1x64xf32>, tensor<3xf32>) -> (tensor<1x64xf32>, tensor<3xf32>)
+  return
+}
+
+// -----
+
+func.func @head_rescore_c1_candidates(%x: tensor<1x64xf32>, %w: tensor<40x64xbf16>, %q: tensor<256xi8>, %sums: tensor<5xi32>, %params: tensor<4xf32>, %approx: tensor<1x64xf32>, %upper: tensor<1x64xf32>, %cand: tensor<0xf32>, %k: tensor<1xi64>, %fine: tensor<40x64xi8>, %fr: tensor<40x3xf32>, %exact: tensor<1x64xf32>, %largest: tensor<2xf32>) {
+  // expected-error @below {{expects candidates of a length in [1, 64], got 'tensor<0xf32>'}}
+  %r:2 = ternary.head_rescore %x, %w, %q, %sums, %params, %approx, %upper, %cand, %k, %fine, %fr outs(%exact, %largest)
+    : (tensor<1x64xf32>, tensor<40x64xbf16>, tensor<256xi8>, tensor<5xi32>, tensor<4xf32>, tensor<1x64xf32>, tensor<1x64xf32>, tensor<0xf32>, tensor<1xi64>, tensor<40x64xi8>, tensor<40x3xf32>, tensor<1x64xf32>, tensor<2xf32>) -> (tensor<1x64xf32>, tensor<2xf32>)
+  return
+}
+
+// -----
+
+func.func @head_select_c1(%exact: tensor<1x32xf32>, %k: tensor<1xi64>, %ids: tensor<8xi64>, %best: tensor<8xf32>) {
+  // expected-error @below {{expects one row of at least 40 logits, got 'tensor<1x32xf32>'}}
+  %r:2 = ternary.head_select %exact, %k outs(%ids, %best) {rows = 40}
+    : (tensor<1x32xf32>, tensor<1xi64>, tensor<8xi64>, tensor<8xf32>) -> (tensor<8xi64>, tensor<8xf32>)
+  return
+}
+
+// -----
+
+func.func @head_select_c1_tokens(%exact: tensor<2x64xf32>, %k: tensor<1xi64>, %ids: tensor<8xi64>, %best: tensor<8xf32>) {
+  // expected-error @below {{expects one row of at least 40 logits, got 'tensor<2x64xf32>'}}
+  %r:2 = ternary.head_select %exact, %k outs(%ids, %best) {rows = 40}
+    : (tensor<2x64xf32>, tensor<1xi64>, tensor<8xi64>, tensor<8xf32>) -> (tensor<8xi64>, tensor<8xf32>)
+  return
+}
+
+// -----
+
+func.func @head_select_c2(%exact: tensor<1x64xf32>, %k: tensor<1xi64>, %m: tensor<3xf32>, %ids: tensor<8xi64>, %best: tensor<8xf32>) {
+  // expected-error @below {{expects maxima of shape [2], got 'tensor<3xf32>'}}
+  %r:2 = ternary.head_select %exact, %k maxima(%m) outs(%ids, %best) {rows = 40}
+    : (tensor<1x64xf32>, tensor<1xi64>, tensor<3xf32>, tensor<8xi64>, tensor<8xf32>) -> (tensor<8xi64>, tensor<8xf32>)
+  return
+}
+
+// -----
+
+func.func @head_select_c3(%exact: tensor<1x64xf32>, %k: tensor<1xi64>, %ids: tensor<8xi64>, %best: tensor<9xf32>) {
+  // expected-error @below {{expects best logits of shape [8], got 'tensor<9xf32>'}}
+  %r:2 = ternary.head_select %exact, %k outs(%ids, %best) {rows = 40}
+    : (tensor<1x64xf32>, tensor<1xi64>, tensor<8xi64>, tensor<9xf32>) -> (tensor<8xi64>, tensor<9xf32>)
+  return
+}
+
+// -----
+
+func.func @head_select_c3_length(%exact: tensor<1x64xf32>, %k: tensor<1xi64>, %ids: tensor<65xi64>, %best: tensor<65xf32>) {
+  // expected-error @below {{expects ids of a length in [1, 64], got 'tensor<65xi64>'}}
+  %r:2 = ternary.head_select %exact, %k outs(%ids, %best) {rows = 40}
+    : (tensor<1x64xf32>, tensor<1xi64>, tensor<65xi64>, tensor<65xf32>) -> (tensor<65xi64>, tensor<65xf32>)
+  return
+}
+
+// -----
+
+func.func @head_select_c3_k(%exact: tensor<1x64xf32>, %k: tensor<2xi64>, %ids: tensor<8xi64>, %best: tensor<8xf32>) {
+  // expected-error @below {{expects k of shape [1], got 'tensor<2xi64>'}}
+  %r:2 = ternary.head_select %exact, %k outs(%ids, %best) {rows = 40}
+    : (tensor<1x64xf32>, tensor<2xi64>, tensor<8xi64>, tensor<8xf32>) -> (tensor<8xi64>, tensor<8xf32>)
   return
 }

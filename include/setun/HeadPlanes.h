@@ -1,0 +1,91 @@
+//===- HeadPlanes.h - layout of a head's scan planes ------------*- C++ -*-===//
+//
+// Where the largest of many dot products with rows w_r (N x K, full precision) are looked for, the rows are kept a
+// second time in few bits: a coarse plane of four bits, which is read as a whole, and a fine plane of two more bits, of
+// which single rows are read.
+//
+//     coarse: w_r[k] ~ step_r * scale_r[g] * code_r[k]            g = k / 16, scale and code in -8 .. 7
+//     fine:   w_r[k] ~ coarse + delta_r * (2 * fine_r[k] - 3)     fine in 0 .. 3
+//
+// Codes, coarse: a panel is 32 rows = 2 fields x 16 lanes; P = ceil(N / 32), G = ceil(K / 16);
+//
+//     byte((p*G*4 + kb)*64 + lane*4 + kk), bits 4f, 4f+1, ..  =  code(row p*32 + f*16 + lane, k = kb*4 + kk) + 8
+//
+// Scales: byte((p*G + g)*16 + lane), bits 4f, ..  =  scale(row p*32 + f*16 + lane, g) & 15.
+// Coarse rows: float32 [P][3][32]: step, bound of the residual's norm, bound of the row's norm.
+// Codes, fine, row by row, B = ceil(K / 256) blocks of 64 bytes:
+//
+//     byte(r*B*64 + b*64 + j), bits 2f, 2f+1  =  fine(r, k = b*256 + f*64 + j)
+//
+// Fine rows: float32 [N][3]: delta, bound of the residual's norm with both planes, bound of the row's norm.
+// Padding rows have step 0 and bounds 0; padding columns code 0 (stored 8) and fine 0.
+//
+// The norms' bounds are l2 norms, rounded upward; a row that cannot be approximated (an infinity, NaN, a norm beyond
+// 2^20) has infinite bounds and zero steps.
+//
+//===----------------------------------------------------------------------===//
+#ifndef SETUN_HEADPLANES_H
+#define SETUN_HEADPLANES_H
+
+#include <cstdint>
+
+namespace setun {
+namespace packing {
+
+struct HeadShape {
+  static constexpr int64_t kLanes = 16;
+  static constexpr int64_t kPanelRows = 32;
+  static constexpr int64_t kGroup = 16;
+  static constexpr int64_t kFineBlock = 256;
+  /// Floats of a row's description in either plane.
+  static constexpr int64_t kRowFloats = 3;
+  /// Largest K: sums of 16 products of codes in [-8, 7] and [-127, 127] times a scale of up to 8, and squares of 127,
+  /// fit int32.
+  static constexpr int64_t kMaxCols = int64_t(1) << 16;
+
+  int64_t rows = 0;
+  int64_t cols = 0;
+
+  constexpr bool isValid() const { return rows > 0 && rows <= (int64_t(1) << 31) && cols > 0 && cols <= kMaxCols; }
+  constexpr int64_t panels() const { return (rows + kPanelRows - 1) / kPanelRows; }
+  constexpr int64_t paddedRows() const { return panels() * kPanelRows; }
+  constexpr int64_t groups() const { return (cols + kGroup - 1) / kGroup; }
+  constexpr int64_t steps() const { return groups() * 4; }
+  constexpr int64_t panelCodeBytes() const { return steps() * 64; }
+  constexpr int64_t panelScaleBytes() const { return groups() * kLanes; }
+  constexpr int64_t codeBytes() const { return panels() * panelCodeBytes(); }
+  constexpr int64_t scaleBytes() const { return panels() * panelScaleBytes(); }
+  constexpr int64_t fineBlocks() const { return (cols + kFineBlock - 1) / kFineBlock; }
+  constexpr int64_t fineRowBytes() const { return fineBlocks() * 64; }
+  constexpr int64_t fineBytes() const { return rows * fineRowBytes(); }
+  /// Columns of a vector that is multiplied: zeros beyond K.
+  constexpr int64_t paddedCols() const { return fineBlocks() * kFineBlock; }
+  /// Bytes of all planes.
+  constexpr int64_t bytes() const {
+    return codeBytes() + scaleBytes() + fineBytes() + (paddedRows() + rows) * kRowFloats * 4;
+  }
+
+  int readCode(const uint8_t *codes, int64_t row, int64_t k) const {
+    const int64_t at = (row / kPanelRows * steps() + k / 4) * 64 + row % kLanes * 4 + k % 4;
+    return (codes[at] >> field(row) & 15) - 8;
+  }
+  int readScale(const uint8_t *scales, int64_t row, int64_t group) const {
+    const int value = scales[(row / kPanelRows * groups() + group) * kLanes + row % kLanes] >> field(row) & 15;
+    return value < 8 ? value : value - 16;
+  }
+  int readFine(const uint8_t *fine, int64_t row, int64_t k) const {
+    return fine[row * fineRowBytes() + k / kFineBlock * 64 + k % 64] >> (k % kFineBlock / 64 * 2) & 3;
+  }
+  /// Index of a row's value `what` (0 step, 1 residual, 2 norm) in the description of the coarse plane.
+  constexpr int64_t coarseIndex(int64_t row, int64_t what) const {
+    return (row / kPanelRows * kRowFloats + what) * kPanelRows + row % kPanelRows;
+  }
+
+private:
+  static constexpr int field(int64_t row) { return row % kPanelRows < kLanes ? 0 : 4; }
+};
+
+} // namespace packing
+} // namespace setun
+
+#endif // SETUN_HEADPLANES_H
