@@ -229,7 +229,8 @@ def TernaryTile : Pass<"ternary-tile", "::mlir::func::FuncOp"> {
   let summary = "operations in kernels ==> loops over this thread's tiles of vectors";
   let description = [{
     Splits each operation among the threads (rows of weights for matmuls, tokens or heads otherwise) and writes it as
-    loops over vectors of 16 lanes, in the stated order of floats. Matmuls become `ternary.unpack` with `ternary.dot` or `ternary.dot_pairs`, as the kernel row says.
+    loops over vectors of 16 lanes, in the stated order of floats. Matmuls become `ternary.unpack` with `ternary.dot` or
+    `ternary.dot_pairs`, as the kernel row says; `ternary.dot_tiles` for many tokens where the row has tiles.
     Features decide how many vectors attention holds in registers, and whether f16 is converted by the CPU (f16c) or by
     integer arithmetic; results are the same.
   }];
@@ -239,12 +240,28 @@ def TernaryTile : Pass<"ternary-tile", "::mlir::func::FuncOp"> {
                            "::mlir::linalg::LinalgDialect"];
 }
 
+def TernaryLowerTiles : Pass<"ternary-lower-tiles", "::mlir::ModuleOp"> {
+  let summary = "dots by tiles ==> functions of tile instructions";
+  let description = [{
+    `ternary.dot_tiles` becomes calls of functions that hold two tiles of tokens by two fields (or one of either) in
+    registers: `tileloadd`, `tdpbsud`, `tilestored`. Each function has one shape of tiles, which its arguments give, for
+    LLVM configures tiles once a function.
+  }];
+  let options = [ListOption<"emulate", "emulate", "std::string",
+                            "CPU features whose instructions become plain arithmetic; for tests (default: none)">];
+  let dependentDialects = ["::mlir::ternary::TernaryDialect", "::mlir::scf::SCFDialect", "::mlir::vector::VectorDialect",
+                           "::mlir::arith::ArithDialect", "::mlir::memref::MemRefDialect", "::mlir::LLVM::LLVMDialect",
+                           "::mlir::func::FuncDialect"];
+}
+
 def TernaryLowerVectors : Pass<"ternary-lower-vectors", "::mlir::func::FuncOp"> {
   let summary = "operations on packed bytes and dots ==> vector arithmetic and target intrinsics";
   let description = [{
     By the kernel row that the function carries (`ternary.kernel_row`): `vpdpbusd`, `vpmaddubsw` and `vpmaddwd` on 512 or
     256 bits, `vpermi2b`, or plain vector arithmetic.
   }];
+  let options = [ListOption<"emulate", "emulate", "std::string",
+                            "CPU features whose instructions become plain arithmetic; for tests (default: none)">];
   let dependentDialects = ["::mlir::vector::VectorDialect", "::mlir::arith::ArithDialect", "::mlir::LLVM::LLVMDialect"];
 }
 

@@ -100,28 +100,55 @@ Value dotGeneric(OpBuilder &b, Location loc, DotOp op) {
   return arith::AddIOp::create(b, loc, op.getAcc(), arith::AddIOp::create(b, loc, low, high));
 }
 
+/// The same for any unsigned bytes: single products fit 16 bits.
+Value dotEmulated(OpBuilder &b, Location loc, DotOp op) {
+  auto lanes = cast<VectorType>(op.getAcc().getType());
+  VectorType words = vec(b, 2 * lanes.getNumElements(), 16);
+  Value u = vector::BitCastOp::create(b, loc, words, op.getU());
+  Value s = vector::BitCastOp::create(b, loc, words, op.getS());
+  Value eight = splat(b, loc, words, 8), sixteen = splat(b, loc, lanes, 16), sum = op.getAcc();
+  for (bool high : {false, true}) {
+    Value x = high ? s : Value(arith::ShLIOp::create(b, loc, s, eight));
+    Value y = high ? Value(arith::ShRUIOp::create(b, loc, u, eight))
+                   : Value(arith::AndIOp::create(b, loc, u, splat(b, loc, words, 0xff)));
+    Value products = arith::MulIOp::create(b, loc, y, arith::ShRSIOp::create(b, loc, x, eight));
+    Value both = vector::BitCastOp::create(b, loc, lanes, products);
+    Value even = arith::ShRSIOp::create(b, loc, arith::ShLIOp::create(b, loc, both, sixteen), sixteen);
+    sum = arith::AddIOp::create(b, loc, sum, even);
+    sum = arith::AddIOp::create(b, loc, sum, arith::ShRSIOp::create(b, loc, both, sixteen));
+  }
+  return sum;
+}
+
+/// A row of the kernel table, and what of it has to do without its instructions.
+struct Target {
+  const setun::KernelRow *row;
+  SmallVector<StringRef> emulated;
+
+  bool has(StringRef feature) const { return row->features.contains(feature) && !is_contained(emulated, feature); }
+  /// Width of the vectors of two-way dots in bits; 0: plain arithmetic.
+  int64_t pairsWidth() const { return has("avx512bw") ? 512 : has("avx2") ? 256 : 0; }
+};
+
 struct LowerDot : public OpRewritePattern<DotOp> {
-  LowerDot(MLIRContext *context, StringRef row) : OpRewritePattern(context), row(row) {}
+  LowerDot(MLIRContext *context, const Target &target) : OpRewritePattern(context), target(target) {}
 
   LogicalResult matchAndRewrite(DotOp op, PatternRewriter &rewriter) const override {
     Location loc = op.getLoc();
-    if (row == "avx512vbmi" || row == "avx512vnni" || row == "avxvnni") {
-      rewriter.replaceOp(op, dotVnni(rewriter, loc, op, row == "avxvnni" ? 256 : 512));
+    if (target.row->method == setun::DotMethod::FourWay) {
+      bool has = target.has("avx512vnni") || target.has("avxvnni");
+      rewriter.replaceOp(op, has ? dotVnni(rewriter, loc, op, 8 * target.row->bytes) : dotEmulated(rewriter, loc, op));
       return success();
     }
     if (2 * static_cast<int64_t>(op.getMaxCode()) * 128 > 32767)
-      return op.emitOpError() << "expects a max_code of at most 127 on kernel row " << row
+      return op.emitOpError() << "expects a max_code of at most 127 on kernel row " << target.row->name
                               << ", whose partial sums have 16 bits, got " << op.getMaxCode();
-    if (row == "avx512bw")
-      rewriter.replaceOp(op, dotMadd(rewriter, loc, op, 512));
-    else if (row == "avx2")
-      rewriter.replaceOp(op, dotMadd(rewriter, loc, op, 256));
-    else
-      rewriter.replaceOp(op, dotGeneric(rewriter, loc, op));
+    int64_t width = target.pairsWidth();
+    rewriter.replaceOp(op, width ? dotMadd(rewriter, loc, op, width) : dotGeneric(rewriter, loc, op));
     return success();
   }
 
-  StringRef row;
+  const Target &target;
 };
 
 /// vpmaddubsw and an addition, on vectors of at most `width` bits. The op's verifier bounds the sums.
@@ -146,30 +173,26 @@ Value pairsGeneric(OpBuilder &b, Location loc, DotPairsOp op) {
 }
 
 struct LowerDotPairs : public OpRewritePattern<DotPairsOp> {
-  LowerDotPairs(MLIRContext *context, StringRef row) : OpRewritePattern(context), row(row) {}
+  LowerDotPairs(MLIRContext *context, const Target &target) : OpRewritePattern(context), target(target) {}
 
   LogicalResult matchAndRewrite(DotPairsOp op, PatternRewriter &rewriter) const override {
     Location loc = op.getLoc();
-    if (row.starts_with("avx512"))
-      rewriter.replaceOp(op, pairsMadd(rewriter, loc, op, 512));
-    else if (row == "avx2" || row == "avxvnni")
-      rewriter.replaceOp(op, pairsMadd(rewriter, loc, op, 256));
-    else
-      rewriter.replaceOp(op, pairsGeneric(rewriter, loc, op));
+    int64_t width = target.pairsWidth();
+    rewriter.replaceOp(op, width ? pairsMadd(rewriter, loc, op, width) : pairsGeneric(rewriter, loc, op));
     return success();
   }
 
-  StringRef row;
+  const Target &target;
 };
 
 struct LowerAddPairs : public OpRewritePattern<AddPairsOp> {
-  LowerAddPairs(MLIRContext *context, StringRef row) : OpRewritePattern(context), row(row) {}
+  LowerAddPairs(MLIRContext *context, const Target &target) : OpRewritePattern(context), target(target) {}
 
   LogicalResult matchAndRewrite(AddPairsOp op, PatternRewriter &rewriter) const override {
     Location loc = op.getLoc();
     auto lanes = cast<VectorType>(op.getAcc().getType());
     int64_t count = lanes.getNumElements();
-    int64_t most = row == "generic" ? 0 : row.starts_with("avx512") ? 16 : 8;
+    int64_t most = target.pairsWidth() / 32;
     Value sums;
     if (most == 0) {
       Value both = vector::BitCastOp::create(rewriter, loc, lanes, op.getPairs());
@@ -189,7 +212,7 @@ struct LowerAddPairs : public OpRewritePattern<AddPairsOp> {
     return success();
   }
 
-  StringRef row;
+  const Target &target;
 };
 
 struct LowerTritsBelow : public OpRewritePattern<TritsBelowOp> {
@@ -283,18 +306,23 @@ struct LowerUnpack : public OpRewritePattern<UnpackOp> {
 };
 
 struct TernaryLowerVectors : public setun::impl::TernaryLowerVectorsBase<TernaryLowerVectors> {
+  using TernaryLowerVectorsBase::TernaryLowerVectorsBase;
+
   void runOnOperation() override {
     func::FuncOp func = getOperation();
     auto name = func->getAttrOfType<StringAttr>(setun::kKernelRowAttr);
     StringRef row = name ? name.getValue() : "generic";
-    if (!setun::findKernelRow(row)) {
+    Target target{setun::findKernelRow(row), {}};
+    for (const std::string &feature : emulate)
+      target.emulated.push_back(feature);
+    if (!target.row) {
       func.emitError() << "expects a row of the kernel table, got " << row;
       return signalPassFailure();
     }
     RewritePatternSet patterns(&getContext());
     patterns.add<LowerUnpack, LowerTritsBelow, LowerTopTrit>(&getContext());
-    patterns.add<LowerTritsToFields>(&getContext(), setun::findKernelRow(row)->looksUpBytes());
-    patterns.add<LowerDot, LowerDotPairs, LowerAddPairs>(&getContext(), row);
+    patterns.add<LowerTritsToFields>(&getContext(), target.has("avx512vbmi"));
+    patterns.add<LowerDot, LowerDotPairs, LowerAddPairs>(&getContext(), target);
     if (failed(applyPatternsGreedily(func, std::move(patterns))))
       return signalPassFailure();
     bool left = false;

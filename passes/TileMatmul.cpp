@@ -20,6 +20,9 @@
 // A row with two-way dots isolates the fields. That costs as much as the dots of two tokens, so for many tokens the
 // operands of a piece of a panel are unpacked once, into the first cache ("staged").
 //
+// Staged operands of four-way dots are what tiles take: 16 steps of a field are 16 rows of 64 bytes. A row that has
+// tiles multiplies them by tiles of codes, as they lie.
+//
 //===----------------------------------------------------------------------===//
 #include "lib/Target/Kernels.h"
 #include "passes/VectorBuilder.h"
@@ -29,8 +32,8 @@ using namespace mlir::ternary;
 using namespace setun;
 
 namespace {
-/// Tokens that share a staged piece of a panel, and steps of K of a piece: both lie in the first cache together.
-constexpr int64_t kStagedTokens = 48, kStagedSteps = 63;
+/// Steps of K that a tile holds, and tokens of two tiles.
+constexpr int64_t kTileSteps = 16, kTileTokens = 32;
 
 class MatmulTiler {
 public:
@@ -39,7 +42,8 @@ public:
         panelsPerUnit(layout.getPanelsPerUnit()), coded(static_cast<bool>(op.getSums())),
         gated(layout.getOrder() == RowOrder::Gated),
         row(findKernelRow(op.getKernel() ? op.getKernel()->getRow() : StringRef("generic"))),
-        fourWay(row->method == DotMethod::FourWay) {}
+        fourWay(row->method == DotMethod::FourWay), maxStagedTokens(row->stagedTokens()),
+        maxStagedSteps(row->stagedSteps(packedShape(layout).kind)) {}
   void run();
 
 private:
@@ -100,6 +104,9 @@ private:
   void tokenTile(Value unit, Value token, int64_t tokens);
   void directTokens(Value unit, Value tokens);
   void stagedTokens(Value unit, Value tokens, Value operands, Value sums);
+  /// Dots of a staged piece by vectors, and by tiles.
+  void stagedVectors(Value block, Value count, Value panel, Value first, Value size, Value operands, Value sums);
+  void stagedTiles(Value block, Value count, Value panel, Value first, Value size, Value operands, Value sums);
 
   MatmulOp op;
   TileContext &c;
@@ -111,6 +118,8 @@ private:
   bool coded, gated;
   const KernelRow *row;
   bool fourWay;
+  /// Of a piece of a panel whose operands are unpacked once.
+  int64_t maxStagedTokens, maxStagedSteps;
   Value waiting; // [panel of the unit][token][field][16] of f32, where a unit has several panels
 };
 
@@ -520,61 +529,89 @@ void MatmulTiler::directTokens(Value unit, Value tokens) {
   v.loop(tile > 1 ? whole : v.index(0), tokens, 1, [&](Value token) { tokenTile(unit, token, 1); });
 }
 
-/// operands: [field][step][64] bytes; sums: [token][panel of the unit][field][16] of i32.
-void MatmulTiler::stagedTokens(Value unit, Value tokens, Value operands, Value sums) {
+void MatmulTiler::stagedVectors(Value block, Value count, Value panel, Value first, Value size, Value operands,
+                                Value sums) {
   int64_t tile = op.getKernel()->getTokens(), bytes = row->bytes, lanes = bytes / 4;
   auto laneType = VectorType::get({lanes}, b.getI32Type());
-  v.loop(v.index(0), tokens, kStagedTokens, [&](Value block) {
-    Value count = v.min(v.sub(tokens, block), v.index(kStagedTokens));
+  // Fields in turns, so that the accumulators of a turn stay in registers and its operands in the first cache.
+  for (int64_t offset = 0; offset < 64; offset += bytes)
+    for (int64_t f0 = 0; f0 < fields; f0 += fieldsAtOnce(tile)) {
+      int64_t f1 = std::min(fields, f0 + fieldsAtOnce(tile));
+      auto someTokens = [&](Value t, int64_t n) {
+        auto sumAt = [&](int64_t i) -> SmallVector<Value> {
+          return {v.add(t, i / (f1 - f0)), panel, v.index(f0 + i % (f1 - f0)), v.index(offset / 4)};
+        };
+        auto oneStep = [&](Value step, ValueRange state) {
+          SmallVector<Operand> loaded;
+          for (int64_t f = f0; f < f1; ++f)
+            loaded.push_back({vector::LoadOp::create(b, loc, VectorType::get({bytes}, b.getI8Type()), operands,
+                                                     ValueRange{v.index(f), step, v.index(offset)}),
+                              row->maxOperand(packedShape(layout).kind)});
+          return addDots(loaded, v.add(block, t), n, v.add(first, step), state, bytes);
+        };
+        auto sum = [&](int64_t i) -> Value { return vector::LoadOp::create(b, loc, laneType, sums, sumAt(i)); };
+        SmallVector<Value> result;
+        int64_t accumulators = n * (f1 - f0);
+        if (fourWay) {
+          for (int64_t i = 0; i < accumulators; ++i)
+            result.push_back(sum(i));
+          result = v.loop(v.index(0), size, 1, result, oneStep);
+        } else {
+          SmallVector<Value> zero(accumulators, zeros(bytes / 2, 16));
+          for (auto [i, pair] : llvm::enumerate(v.loop(v.index(0), size, 1, zero, oneStep)))
+            result.push_back(AddPairsOp::create(b, loc, laneType, sum(i), pair));
+        }
+        for (auto [i, value] : llvm::enumerate(result))
+          vector::StoreOp::create(b, loc, value, sums, sumAt(i));
+      };
+      Value whole = v.mul(v.div(count, tile), tile);
+      v.loop(v.index(0), whole, tile, [&](Value t) { someTokens(t, tile); });
+      if (tile > 1)
+        v.loop(whole, count, 1, [&](Value t) { someTokens(t, 1); });
+    }
+}
+
+void MatmulTiler::stagedTiles(Value block, Value count, Value panel, Value first, Value size, Value operands,
+                              Value sums) {
+  v.loop(v.index(0), count, kTileTokens, [&](Value t) {
+    Value tokens = v.min(v.sub(count, t), v.index(kTileTokens)), token = v.add(block, t);
+    auto dotTiles = [&](Value step, Value blocks, Value width) {
+      DotTilesOp::create(b, loc, op.getX(), token, v.mul(v.add(first, step), 4), operands, step, sums, t, panel, tokens,
+                         blocks, width);
+    };
+    if (layout.getSteps() >= kTileSteps)
+      dotTiles(v.index(0), v.div(size, kTileSteps), v.index(kTileSteps));
+    if (layout.getSteps() % kTileSteps == 0)
+      return;
+    // Only the last piece has a rest.
+    Value rest = v.rem(size, kTileSteps);
+    Value some = arith::CmpIOp::create(b, loc, arith::CmpIPredicate::ne, rest, v.index(0));
+    v.onlyIf(some, [&] { dotTiles(v.sub(size, rest), v.index(1), rest); });
+  });
+}
+
+/// operands: [field][step][64] bytes; sums: [token][panel of the unit][field][16] of i32.
+void MatmulTiler::stagedTokens(Value unit, Value tokens, Value operands, Value sums) {
+  int64_t bytes = row->bytes;
+  v.loop(v.index(0), tokens, maxStagedTokens, [&](Value block) {
+    Value count = v.min(v.sub(tokens, block), v.index(maxStagedTokens));
     for (int64_t p = 0; p < panelsPerUnit; ++p) {
       Value panelIndex = v.index(p), panel = panelOf(unit, panelIndex);
       v.loop(v.index(0), count, 1, [&](Value t) {
         for (int64_t f = 0; f < fields; ++f)
           v.store(v.splatI32(0), sums, {t, panelIndex, v.index(f), v.index(0)});
       });
-      v.loop(v.index(0), v.index(layout.getSteps()), kStagedSteps, [&](Value first) {
-        Value size = v.min(v.sub(v.index(layout.getSteps()), first), v.index(kStagedSteps));
+      v.loop(v.index(0), v.index(layout.getSteps()), maxStagedSteps, [&](Value first) {
+        Value size = v.min(v.sub(v.index(layout.getSteps()), first), v.index(maxStagedSteps));
         v.loop(v.index(0), size, 1, [&](Value step) {
           for (int64_t offset = 0; offset < 64; offset += bytes)
             for (auto [f, operand] : llvm::enumerate(operandsOf(packedAt(panel, v.add(first, step), offset, bytes))))
               vector::StoreOp::create(b, loc, operand.bytes, operands, ValueRange{v.index(f), step, v.index(offset)});
         });
-        // Fields in turns, so that the accumulators of a turn stay in registers and its operands in the first cache.
-        for (int64_t offset = 0; offset < 64; offset += bytes)
-          for (int64_t f0 = 0; f0 < fields; f0 += fieldsAtOnce(tile)) {
-            int64_t f1 = std::min(fields, f0 + fieldsAtOnce(tile));
-            auto someTokens = [&](Value t, int64_t n) {
-              auto sumAt = [&](int64_t i) -> SmallVector<Value> {
-                return {v.add(t, i / (f1 - f0)), panelIndex, v.index(f0 + i % (f1 - f0)), v.index(offset / 4)};
-              };
-              auto oneStep = [&](Value step, ValueRange state) {
-                SmallVector<Operand> loaded;
-                for (int64_t f = f0; f < f1; ++f)
-                  loaded.push_back({vector::LoadOp::create(b, loc, VectorType::get({bytes}, b.getI8Type()), operands,
-                                                           ValueRange{v.index(f), step, v.index(offset)}),
-                                    row->maxOperand(packedShape(layout).kind)});
-                return addDots(loaded, v.add(block, t), n, v.add(first, step), state, bytes);
-              };
-              auto sum = [&](int64_t i) -> Value { return vector::LoadOp::create(b, loc, laneType, sums, sumAt(i)); };
-              SmallVector<Value> result;
-              int64_t accumulators = n * (f1 - f0);
-              if (fourWay) {
-                for (int64_t i = 0; i < accumulators; ++i)
-                  result.push_back(sum(i));
-                result = v.loop(v.index(0), size, 1, result, oneStep);
-              } else {
-                SmallVector<Value> zero(accumulators, zeros(bytes / 2, 16));
-                for (auto [i, pair] : llvm::enumerate(v.loop(v.index(0), size, 1, zero, oneStep)))
-                  result.push_back(AddPairsOp::create(b, loc, laneType, sum(i), pair));
-              }
-              for (auto [i, value] : llvm::enumerate(result))
-                vector::StoreOp::create(b, loc, value, sums, sumAt(i));
-            };
-            Value whole = v.mul(v.div(count, tile), tile);
-            v.loop(v.index(0), whole, tile, [&](Value t) { someTokens(t, tile); });
-            if (tile > 1)
-              v.loop(whole, count, 1, [&](Value t) { someTokens(t, 1); });
-          }
+        if (row->hasTiles())
+          stagedTiles(block, count, panelIndex, first, size, operands, sums);
+        else
+          stagedVectors(block, count, panelIndex, first, size, operands, sums);
       });
     }
     v.loop(v.index(0), count, 1, [&](Value t) {
@@ -598,8 +635,8 @@ void MatmulTiler::run() {
         scratch({panelsPerUnit, op.getKernel() ? op.getKernel()->getTokens() : 1, fields, kLanes}, b.getF32Type());
   Value operands, sums;
   if (staged) {
-    operands = scratch({fields, kStagedSteps, 64}, b.getI8Type());
-    sums = scratch({kStagedTokens, panelsPerUnit, fields, kLanes}, b.getI32Type());
+    operands = scratch({fields, maxStagedSteps, 64}, b.getI8Type());
+    sums = scratch({maxStagedTokens, panelsPerUnit, fields, kLanes}, b.getI32Type());
   }
   auto [begin, end] = v.share(v.index(layout.getUnits()), c.thread, c.threads);
   Value tokens = v.dim(op.getX(), 0);

@@ -31,6 +31,7 @@ TARGETS = {
     "x86-64-v3": "ssse3 sse4_2 popcnt avx avx2 bmi1 bmi2 f16c fma abm movbe",
     "x86-64-v4": "avx2 bmi2 fma avx512f avx512bw avx512cd avx512dq avx512vl",
     "avx512vnni": "avx512f avx512_vnni",
+    "amx": "amx_tile amx_int8",
 }
 if platform.machine() == "x86_64" and os.path.exists("/proc/cpuinfo"):
     with open("/proc/cpuinfo") as file:

@@ -455,6 +455,20 @@ LogicalResult DotOp::verify() {
   return success();
 }
 
+LogicalResult DotTilesOp::verify() {
+  MemRefType x = getX().getType(), operands = getU().getType(), sums = getSums().getType();
+  if (x.getRank() != 2 || !x.areTrailingDimsContiguous(1)) // C1
+    return emitOpError() << "expects rows of codes without gaps, got " << x;
+  auto plain = [](MemRefType type, int64_t rank) {
+    return type.getRank() == rank && type.hasStaticShape() && type.getLayout().isIdentity();
+  };
+  if (!plain(operands, 3) || !plain(sums, 4) || operands.getDimSize(2) != 64 || sums.getDimSize(3) != 16 ||
+      operands.getDimSize(0) != sums.getDimSize(2)) // C2
+    return emitOpError() << "expects operands FxSx64 and sums TxPxFx16, static and without gaps, got " << operands
+                         << " and " << sums;
+  return success();
+}
+
 static LogicalResult verifyDivisor(Operation *op, int64_t divisor) {
   if (divisor != 3 && divisor != 9 && divisor != 27 && divisor != 81) // C1
     return op->emitOpError() << "expects a divisor of 3, 9, 27 or 81, got " << divisor;

@@ -646,6 +646,34 @@ def Ternary_DotPairsOp : Ternary_Op<"dot_pairs",
   let hasVerifier = 1;
 }
 
+def Ternary_DotTilesOp : Ternary_Op<"dot_tiles", [MemoryEffects<[MemRead, MemWrite]>]> {
+  let summary = "dot products of many tokens with unpacked operands, by tiles";
+  let description = [{
+    For each token `m < tokens`, field `f`, lane `r < 16` and step `s < blocks * width`, in i32, exact:
+    `sums[row + m][panel][f][r] += sum_{j<4} zext(u[f][step + s][4r + j]) * sext(x[token + m][column + 4s + j])`.
+
+    `tokens` is in [1, 32], `width` (the steps that a tile holds) in [1, 16], `blocks` is not negative. Reads and writes
+    nothing else, so that tiles may end where the buffers do.
+
+    C1: `x` has rank 2 and rows without gaps. C2: `u` is `F x S x 64` and `sums` is `T x P x F x 16`, both static
+    and without gaps.
+
+    Example:
+
+    ```mlir
+    ternary.dot_tiles %x[%token, %column], %u[%step], %sums[%row, %panel] tokens(%n) blocks(%k) width(%w)
+      : memref<?x64xi8>, memref<4x128x64xi8>, memref<128x1x4x16xi32>
+    ```
+  }];
+  let arguments = (ins MemRefOf<[I8]>:$x, Index:$token, Index:$column, MemRefOf<[I8]>:$u, Index:$step,
+                       MemRefOf<[I32]>:$sums, Index:$row, Index:$panel, Index:$tokens, Index:$blocks, Index:$width);
+  let assemblyFormat = [{
+    $x `[` $token `,` $column `]` `,` $u `[` $step `]` `,` $sums `[` $row `,` $panel `]` `tokens` `(` $tokens `)`
+    `blocks` `(` $blocks `)` `width` `(` $width `)` attr-dict `:` type($x) `,` type($u) `,` type($sums)
+  }];
+  let hasVerifier = 1;
+}
+
 def Ternary_AddPairsOp : Ternary_Op<"add_pairs", [Pure, AllTypesMatch<["acc", "result"]>]> {
   let summary = "widens pairs of 16-bit sums into 32 bits";
   let description = [{

@@ -68,6 +68,9 @@ struct CompileOptions {
   bool probe = false;
   /// Row of the kernel table to use wherever it is exact; empty: the best. For tests.
   std::string forceKernel;
+  /// Where a target lacks features that `forceKernel` needs, the instructions in question become plain arithmetic of
+  /// the same meaning, while all else of the kernel stays as it is. The code then runs on the target. For tests.
+  bool emulate = false;
   /// Layout of ternary weights (include/setun/Packing.h): "r16k4f4", "r16k4t5", "best" for what the cost model finds
   /// best for each target, or "auto": the best for a single target, and for several the r16k4f4 that all share, for
   /// another layout is another copy of the weights.

@@ -166,10 +166,12 @@ bool Compilation::checkOptions() {
       return fail("unknown kernel '" + options.forceKernel + "', expects one of " + names);
     }
     for (const TargetSpec &target : targets)
-      if (!row->supportedBy(target.enabled))
+      if (!options.emulate && !row->supportedBy(target.enabled))
         return fail("kernel '" + options.forceKernel + "' needs " + row->features + ", which target '" + target.name +
                     "' does not have");
   }
+  if (options.emulate && options.forceKernel.empty())
+    return fail("to emulate instructions expects the kernel whose they are (--force-kernel)");
   if (options.format != "auto" && options.format != "best" && options.format != "r16k4f4" &&
       options.format != "r16k4t5")
     return fail("unknown format '" + options.format + "', expects auto, best, r16k4f4 or r16k4t5");
@@ -263,6 +265,8 @@ std::string Compilation::reproducer(const TargetSpec &target, StringRef pipeline
     flags += " row=" + options.forceKernel;
   if (!options.head.empty())
     flags += " head=" + options.head;
+  if (options.emulate)
+    flags += " emulate=true";
   if (options.probe)
     flags += " probe=true";
   std::string line = "setun-opt --" + pipeline.str() + "=\"" + flags + "\" " + input.path;
@@ -275,6 +279,7 @@ bool Compilation::runPasses(ModuleOp clone, const TargetSpec &target, StringRef 
   for (StringRef feature : target.enabled.keys())
     pipelineOptions.features.insert(feature);
   pipelineOptions.forceKernel = options.forceKernel;
+  pipelineOptions.emulate = options.emulate;
   pipelineOptions.cpu = target.cpu;
   pipelineOptions.runThreads = options.runThreads;
   pipelineOptions.format = format();
@@ -433,6 +438,8 @@ bool Compilation::finishPackage() {
     manifest.provenance["compiler.probe"] = "true";
   if (!options.forceKernel.empty())
     manifest.provenance["compiler.force-kernel"] = options.forceKernel;
+  if (options.emulate)
+    manifest.provenance["compiler.emulate"] = "true";
   manifest.provenance["compiler.format"] = options.format;
   if (options.runThreads)
     manifest.provenance["compiler.run-threads"] = std::to_string(options.runThreads);

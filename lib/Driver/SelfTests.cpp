@@ -84,7 +84,8 @@ public:
   // Neither a multiple of a panel's rows, a step's columns nor a vector; more than one panel and more than one group.
   int64_t columns() const { return kind.group ? kind.group + 36 : 37; }
   static constexpr int64_t rows = 134;
-  static constexpr int64_t tokens = 5;
+  // Many enough that operands are unpacked once for all and that tiles are used, and no multiple of any tile.
+  static constexpr int64_t tokens = 21;
 
 private:
   std::string scalesType(int64_t n, int64_t k) const {

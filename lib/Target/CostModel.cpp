@@ -5,14 +5,16 @@
 #include "llvm/ADT/SmallVector.h"
 
 #include <algorithm>
+#include <cmath>
 
 using namespace llvm;
 using namespace setun;
 using packing::WeightKind;
 
 static constexpr CpuModel models[] = {
-#define SETUN_CPU(names, vectorBits, alu, dot, pairs, permute, load, firstCache, secondCache, coreBytes, socketBytes)  \
-  {names, vectorBits, alu, dot, pairs, permute, load, firstCache, secondCache, coreBytes, socketBytes},
+#define SETUN_CPU(names, vectorBits, alu, dot, pairs, permute, load, tile, firstCache, secondCache, coreBytes,         \
+                  socketBytes)                                                                                         \
+  {names, vectorBits, alu, dot, pairs, permute, load, tile, firstCache, secondCache, coreBytes, socketBytes},
 #include "lib/Target/Cpus.def"
 };
 
@@ -106,13 +108,33 @@ KernelChoice setun::costOf(const KernelRow &row, WeightKind kind, const CpuModel
     return all.cycles(cpu, bits) / static_cast<double>(tokens) + once.cycles(cpu, bits) / reuse;
   };
 
+  // Two tiles of tokens by two of weights at once; sums are loaded and stored for each piece, configurations too.
+  auto tiled = [&](double tokens) {
+    constexpr double storeCycles = 16, callCycles = 60;
+    const double steps = static_cast<double>(row.stagedSteps(kind)), loadCycles = 16 / cpu.load;
+    const double tokenTiles = std::ceil(tokens / 16), calls = std::ceil(tokenTiles / 2);
+    const double dotCycles = tokenTiles * fields * (cpu.tile > 0 ? cpu.tile : 16);
+    const double operandCycles = (calls * fields + std::ceil(fields / 2) * tokenTiles) * loadCycles;
+    Operations once = unpack;
+    once.load += 1 + fields;
+    double cycles = steps / 16 * std::max(dotCycles, operandCycles) + steps * once.cycles(cpu, bits) +
+                    tokenTiles * fields * (loadCycles + storeCycles) + calls * callCycles;
+    return cycles / (steps * tokens);
+  };
+
   KernelChoice choice;
   choice.row = &row;
   choice.kind = kind;
   choice.tokens = inLoop;
   double many = direct(inLoop);
-  // Sums that go to memory and back take about a tenth, and unpacking in the loop uses units that dots leave idle.
-  if (double onceUnpacked = staged(onStage); onceUnpacked < 0.8 * many) {
+  if (row.hasTiles()) {
+    for (int64_t tokens : {16, 32})
+      if (!choice.staged && tiled(static_cast<double>(tokens)) < 0.9 * many)
+        choice.staged = tokens;
+    if (choice.staged)
+      many = tiled(static_cast<double>(row.stagedTokens()));
+  } else if (double onceUnpacked = staged(onStage); onceUnpacked < 0.8 * many) {
+    // Sums that go to memory and back take about a tenth, and unpacking in the loop uses units that dots leave idle.
     many = onceUnpacked;
     choice.tokens = onStage;
     choice.staged = 16;

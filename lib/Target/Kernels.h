@@ -31,6 +31,15 @@ struct KernelRow {
   bool looksUpBytes() const { return features.contains("avx512vbmi"); }
   /// Vector registers.
   int64_t registers() const { return bytes == 64 ? 32 : 16; }
+  /// Has tdpbsud, 16 tokens by 16 rows of weights by 16 steps at once.
+  bool hasTiles() const { return features.contains("amx-int8"); }
+  /// Where operands are unpacked once for many tokens: tokens that share a piece of a panel, and its steps. The piece
+  /// lies in the first cache (but tokens' codes come from the second where tiles leave nothing else to wait for), and
+  /// tiles take 16 steps each.
+  int64_t stagedTokens() const { return hasTiles() ? 128 : 48; }
+  int64_t stagedSteps(packing::WeightKind kind) const {
+    return hasTiles() ? 512 / packing::fieldsPerByte(kind) / 16 * 16 : 63;
+  }
   bool supportedBy(const llvm::StringSet<> &features) const;
 };
 

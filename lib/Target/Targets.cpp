@@ -31,7 +31,7 @@ struct Architecture {
   StringLiteral triple;
   /// Stands for the portable set where it is the only target.
   StringLiteral baseline;
-  /// Targets of the portable set, weakest first.
+  /// Targets of the portable set, weakest first: each needs more features than those before it.
   ArrayRef<StringLiteral> portable;
   /// Generic CPUs that are known by a level.
   ArrayRef<StringLiteral> levels;
@@ -47,7 +47,9 @@ struct Architecture {
   SmallVector<StringRef> (*cpus)();
 };
 
-constexpr StringLiteral x86Portable[] = {"x86-64", "x86-64-v2", "x86-64-v3", "x86-64-v4", "x86-64-v4+avx512vnni"};
+// Client CPUs since Alder Lake have AVX-VNNI but no AVX-512.
+constexpr StringLiteral x86Portable[] = {"x86-64",    "x86-64-v2",           "x86-64-v3", "x86-64-v3+avxvnni",
+                                         "x86-64-v4", "x86-64-v4+avx512vnni"};
 constexpr StringLiteral x86Levels[] = {"x86-64", "x86-64-v2", "x86-64-v3", "x86-64-v4"};
 constexpr StringLiteral x86Indispensable[] = {"64bit", "sse2"};
 constexpr StringLiteral x86Detectable[] = {

@@ -35,6 +35,7 @@ Compiles a module of the bitnet dialect (MLIR text or bytecode; '-' is standard 
   --emit STAGE            what to write: bitnet, ternary, llvm-dialect, llvm, asm, obj or package (default: package)
   --probe                 adds activation codes and accumulators of every layer to the outputs, and no self-tests
   --force-kernel NAME     uses this row of the kernel table wherever it is exact
+  --emulate               with --force-kernel: plain arithmetic for instructions that the target lacks; for tests
   --format NAME           layout of ternary weights: r16k4f4 (2 bits), r16k4t5 (1.6 bits), best (the fastest for each
                           target) or auto (best for one target; r16k4f4, which they share, for several) (default: auto)
   --run-threads N         cores that will run the model at once, for the choice of kernels (default: a few)
@@ -181,6 +182,8 @@ CommandLine parse(int argc, char **argv) {
       line.options.forceKernel = arguments.take();
     } else if (arguments.is("--head")) {
       line.options.head = arguments.take();
+    } else if (arguments.isFlag("--emulate")) {
+      line.options.emulate = true;
     } else if (arguments.is("--format")) {
       line.options.format = arguments.take();
     } else if (arguments.is("--threads") || arguments.is("--run-threads")) {

@@ -102,6 +102,11 @@ std::unique_ptr<Module> CodeGenerator::translate(mlir::ModuleOp module, ArrayRef
       function.setLinkage(GlobalValue::ExternalLinkage);
       function.setVisibility(GlobalValue::ProtectedVisibility);
       function.setDSOLocal(true);
+    } else if (function.hasFnAttribute(kOpaqueAttr)) {
+      // For all that the optimiser knows, there are other callers.
+      function.setLinkage(GlobalValue::ExternalLinkage);
+      function.setVisibility(GlobalValue::HiddenVisibility);
+      function.setDSOLocal(true);
     } else {
       function.setLinkage(GlobalValue::InternalLinkage);
     }

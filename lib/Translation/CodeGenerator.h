@@ -21,6 +21,9 @@ class DialectRegistry;
 
 namespace setun {
 
+/// Attribute of LLVM functions whose arguments must stay arguments: not even their ranges may be derived from calls.
+inline constexpr llvm::StringLiteral kOpaqueAttr = "setun-opaque";
+
 /// What the context of a module needs for CodeGenerator::translate.
 void registerTranslations(mlir::DialectRegistry &registry);
 

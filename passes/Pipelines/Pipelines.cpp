@@ -1,5 +1,6 @@
 //===- Pipelines.cpp - the compiler's pipelines -----------------------------------===//
 #include "passes/Pipelines/Pipelines.h"
+#include "lib/Target/Kernels.h"
 #include "passes/Dialects.h"
 #include "passes/Passes.h"
 
@@ -25,6 +26,19 @@ static SmallVector<std::string> sortedFeatures(const CpuPipelineOptions &options
   return features;
 }
 
+/// Features of the forced row that are to be emulated.
+static SmallVector<std::string> emulatedFeatures(const CpuPipelineOptions &options) {
+  SmallVector<std::string> emulated;
+  const KernelRow *row = options.emulate ? findKernelRow(options.forceKernel) : nullptr;
+  SmallVector<StringRef> needed;
+  if (row)
+    row->features.split(needed, ',', -1, /*KeepEmpty=*/false);
+  for (StringRef feature : needed)
+    if (!options.features.contains(feature))
+      emulated.push_back(feature.str());
+  return emulated;
+}
+
 void setun::buildBitnetToTernaryPipeline(OpPassManager &pm, const CpuPipelineOptions &options) {
   pm.addPass(createInlinerPass());
   pm.addPass(createSymbolDCEPass());
@@ -46,6 +60,7 @@ void setun::buildBitnetToTernaryPipeline(OpPassManager &pm, const CpuPipelineOpt
     pm.addPass(createTernaryAddProbes());
   TernarySelectKernelsOptions select;
   select.features = sortedFeatures(options);
+  llvm::append_range(select.features, emulatedFeatures(options));
   select.row = options.forceKernel;
   select.cpu = options.cpu;
   select.threads = options.runThreads;
@@ -77,7 +92,12 @@ void setun::buildTernaryToLlvmPipeline(OpPassManager &pm, const CpuPipelineOptio
   TernaryTileOptions tile;
   tile.features = sortedFeatures(options);
   pm.nest<func::FuncOp>().addPass(createTernaryTile(tile));
-  pm.nest<func::FuncOp>().addPass(createTernaryLowerVectors());
+  TernaryLowerTilesOptions tiles;
+  llvm::append_range(tiles.emulate, emulatedFeatures(options));
+  pm.addPass(createTernaryLowerTiles(tiles));
+  TernaryLowerVectorsOptions vectors;
+  llvm::append_range(vectors.emulate, emulatedFeatures(options));
+  pm.nest<func::FuncOp>().addPass(createTernaryLowerVectors(vectors));
   pm.addPass(createTernaryVerifyMemory());
   pm.addPass(createCanonicalizerPass());
   pm.addPass(createCSEPass());
@@ -106,6 +126,9 @@ namespace {
 struct CpuPipelineCliOptions : public PassPipelineOptions<CpuPipelineCliOptions> {
   ListOption<std::string> features{*this, "features", llvm::cl::desc("CPU features, LLVM names (default: none)")};
   Option<std::string> row{*this, "row", llvm::cl::desc("kernel row to use wherever it is exact (default: the best)")};
+  Option<bool> emulate{
+      *this, "emulate",
+      llvm::cl::desc("plain arithmetic for what the row needs and the features lack (default: false)")};
   Option<std::string> cpu{*this, "cpu", llvm::cl::desc("LLVM's name of the CPU, for the cost model (default: any)")};
   Option<unsigned> threads{*this, "threads",
                            llvm::cl::desc("cores that will run the code, for the cost model (default: 0, a few)"),
@@ -121,6 +144,7 @@ struct CpuPipelineCliOptions : public PassPipelineOptions<CpuPipelineCliOptions>
     for (const std::string &feature : features)
       options.features.insert(feature);
     options.forceKernel = row;
+    options.emulate = emulate;
     options.cpu = cpu;
     options.runThreads = threads;
     options.format = format;

@@ -19,6 +19,8 @@ struct CpuPipelineOptions {
   llvm::StringSet<> features;
   /// Name of a kernel row that must be used wherever it is exact; empty: the best one. For tests.
   std::string forceKernel;
+  /// Features of that row which the target may lack: their instructions become plain arithmetic. For tests.
+  bool emulate = false;
   /// LLVM's name of the CPU and the number of cores that will run the code (0: a few), for the cost model.
   std::string cpu;
   unsigned runThreads = 0;

@@ -119,6 +119,12 @@ template <typename Range> static std::string join(const Range &features) {
 std::string setun::runtime::joinFeatures(const std::set<std::string> &features) { return join(features); }
 std::string setun::runtime::joinFeatures(const std::vector<std::string> &features) { return join(features); }
 
+const std::vector<std::string> &setun::runtime::permittedFeatures() {
+  // All that works on tiles needs amx-tile too.
+  static const std::vector<std::string> features = {"amx-tile"};
+  return features;
+}
+
 Status setun::runtime::enableFeatures(const std::vector<std::string> &features) {
 #if defined(__x86_64__) && defined(__linux__)
   if (std::find(features.begin(), features.end(), "amx-tile") != features.end()) {

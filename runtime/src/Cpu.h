@@ -21,6 +21,8 @@ std::string joinFeatures(const std::set<std::string> &features);
 std::string joinFeatures(const std::vector<std::string> &features);
 /// Asks the system for what must be asked for before code with these features may run (AMX tiles on Linux).
 Status enableFeatures(const std::vector<std::string> &features);
+/// Features of which that holds.
+const std::vector<std::string> &permittedFeatures();
 /// CPUs that this process may use, at least 1.
 unsigned usableCpus();
 

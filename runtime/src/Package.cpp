@@ -195,6 +195,22 @@ bool Package::runnable(const Code &code) const {
 }
 
 Status Package::select() {
+  selectBest();
+  // A section that the system does not let this process run is as good as one for another CPU.
+  while (selectedCode >= 0) {
+    Status enabled = enableFeatures(contents.codes[selectedCode].features);
+    if (enabled.ok())
+      return Status();
+    refusal = enabled.message();
+    for (const std::string &feature : permittedFeatures())
+      options.features.erase(feature);
+    selectedCode = -1;
+    selectBest();
+  }
+  return nothingRuns();
+}
+
+void Package::selectBest() {
   for (size_t i = 0; i < contents.codes.size(); ++i) {
     const Code &code = contents.codes[i];
     if (!options.target.empty() && code.target != options.target)
@@ -203,9 +219,9 @@ Status Package::select() {
     if (runnable(code) && (selectedCode < 0 || code.features.size() > contents.codes[selectedCode].features.size()))
       selectedCode = static_cast<int32_t>(i);
   }
-  if (selectedCode >= 0)
-    return Status();
+}
 
+Status Package::nothingRuns() const {
   if (contents.codes.empty())
     return Status(SETUN_ERROR_UNSUPPORTED, "the package holds no code");
   std::string text;
@@ -223,6 +239,7 @@ Status Package::select() {
     return Status(SETUN_ERROR_NOT_FOUND, "no code section for target " + quoted(options.target) + "; " + text);
   text += "; this CPU is " + (hostArchitecture().empty() ? "of an unknown architecture" : hostArchitecture());
   text += options.features.empty() ? "" : " with " + joinFeatures(options.features);
+  text += refusal.empty() ? "" : "; " + refusal;
   text += "; recompile the model on this machine: setun compile MODEL -o " + quoted(name) + " --target host";
   return Status(SETUN_ERROR_UNSUPPORTED,
                 (options.target.empty()
@@ -256,8 +273,6 @@ void Package::replaceFunctions(std::vector<EntryFunctions> functions) {
 Status Package::load() {
   SETUN_RETURN_IF_ERROR(selectStatus);
   const Code &code = contents.codes[selectedCode];
-  SETUN_RETURN_IF_ERROR(enableFeatures(code.features));
-
   const uint8_t *start = sectionData(code.section);
   std::vector<uint8_t> copy(start, start + sectionSize(code.section));
   SETUN_RETURN_IF_ERROR(checkChecksum(code.section, copy.data(), "code section " + quoted(code.target)));

@@ -74,7 +74,11 @@ private:
   Status checkSections();
   Status checkContents();
   Status checkChecksum(uint32_t section, const uint8_t *data, const std::string &what) const;
+  /// Settles which code runs here.
   Status select();
+  void selectBest();
+  /// Why none does.
+  Status nothingRuns() const;
   Status load();
   bool copyPays() const;
   Status copyWeights();
@@ -92,6 +96,7 @@ private:
   Manifest contents;
   int32_t selectedCode = -1;
   Status selectStatus;
+  std::string refusal; ///< what the system said to features that it did not permit
 
   mutable std::mutex loadMutex; ///< guards what follows
   bool loaded = false;

@@ -15,7 +15,7 @@ ROOT = Path(__file__).resolve().parents[2]
 BIN = Path(os.environ.get("SETUN_BIN", ROOT / "build" / "bin"))
 
 # Code sections of a package for `x86-64`.
-TARGETS = ("x86-64", "x86-64-v2", "x86-64-v3", "x86-64-v4", "x86-64-v4+avx512vnni")
+TARGETS = ("x86-64", "x86-64-v2", "x86-64-v3", "x86-64-v3+avxvnni", "x86-64-v4", "x86-64-v4+avx512vnni")
 # What of the features that kernel rows ask for comes with a level; each level has those before it, too.
 LEVELS = {"x86-64-v2": set(), "x86-64-v3": {"avx2"}, "x86-64-v4": {"avx512f", "avx512bw", "avx512vl"}}
 

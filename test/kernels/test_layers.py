@@ -16,8 +16,6 @@ from compiled import TARGETS, Arrays, Compiled, Source, differences, kernel_rows
 
 TOKENS = (1, 7, 9)
 TERNARY, BINARY = "i2", "i1"
-# The first row is what the widest target gets without being asked.
-ROW_NAMES = tuple(name for name, _ in kernel_rows())[1:]
 
 
 def act(granularity: str = "per_token", bits: int = 8, eps: str = "1.0e-5") -> str:
@@ -258,7 +256,19 @@ def inputs(name: str, tokens: int, columns: int) -> Arrays:
 FORMS = all_forms()
 # Rows that the widest target runs, with the layouts of ternary weights.
 WIDEST = "x86-64-v4+avx512vbmi+avx512vnni"
-WIDEST_ROWS = [(name, layout) for name in ROW_NAMES if name != "avxvnni" for layout in ("r16k4f4", "r16k4t5")]
+WIDEST_ROWS = [
+    (name, layout)
+    for name, features in kernel_rows()
+    if name != "avx512vbmi" and features.isdisjoint({"amx-int8", "avxvnni"})
+    for layout in ("r16k4f4", "r16k4t5")
+]
+# Rows whose own instructions are emulated, on targets that lack them.
+EMULATED = {"amxint8": WIDEST, "avxvnni": "x86-64-v3"}
+EMULATED_FORMS = (
+    *(f"{kind}_{form}" for kind in ("ternary", "binary") for form in ("shape_130_33", "per_tensor", "bias_before")),
+    *(f"{kind}_{form}" for kind in ("ternary", "binary") for form in ("group_32_101", "relu2_100", "residual_gated")),
+    *(f"{kind}_acc_{k}_{group}" for kind in ("ternary", "binary") for k, group in ((34, 0), (101, 32))),
+)
 # For rows that the compiler would not choose on a target: some forms of each sort.
 SOME = tuple(name for i, name in enumerate(FORMS.columns) if i % 5 == 0)
 
@@ -317,6 +327,23 @@ def test_every_row_on_the_widest_target(forced: Compiled, reference: dict):
     if not forced.targets()[WIDEST]:
         pytest.skip(f"this CPU cannot run {WIDEST}")
     check(forced, reference, WIDEST, 2, SOME)
+
+
+@pytest.mark.parametrize("layout", ["r16k4f4", "r16k4t5"])
+@pytest.mark.parametrize("row", EMULATED)
+def test_emulated_rows(row: str, layout: str, tmp_path: Path):
+    """Rows with other instructions than their own: tiles, staging, tails and epilogues of many tokens."""
+    flags = (f"--force-kernel={row}", "--emulate", f"--format={layout}", "--no-self-test")
+    package = FORMS.source.compiled(tmp_path, EMULATED[row], *flags, only=EMULATED_FORMS)
+    if not package.targets()[EMULATED[row]]:
+        pytest.skip(f"this CPU cannot run {EMULATED[row]}")
+    session, wrong = package.session(threads=2), []
+    for name in EMULATED_FORMS:
+        for tokens in (7, 21, 33):
+            x = inputs(name, tokens, FORMS.columns[name])
+            found = differences(package.interpret(name, x), session.run(name, x))
+            wrong += [f"{name} of {tokens} tokens: {text}" for text in found]
+    assert not wrong, f"{len(wrong)} results are not the interpreter's:\n" + "\n".join(wrong[:20])
 
 
 def test_all_forms_in_base_3(reference: dict, tmp_path: Path):

@@ -1,10 +1,12 @@
 """The kernel matrix: every row of Kernels.def, packed layout and shape, on random and extreme codes.
 
-Accumulators are compared with exact integer products. A row is compiled for the least target that has its features.
+Accumulators are compared with exact integer products. A row is compiled for the least target that has its features. If
+this CPU lacks some, it is the least target with the rest of them, and the instructions in question are emulated.
 """
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from pathlib import Path
 
 import numpy as np
@@ -15,8 +17,12 @@ from compiled import LEVELS, Compiled, kernel_rows, target_of
 TOKENS = (1, 2, 3, 7, 8, 9, 15, 16, 17, 33, 128)
 ROWS = (1, 3, 16, 31, 33, 1152)
 COLUMNS = (4, 5, 31, 32, 33, 516, 4096, 14336)
+SHAPES = tuple((n, k) for n in ROWS for k in COLUMNS)
 # Tokens of the runs on two threads.
 SPLIT = (1, 9, 33)
+# Emulation takes longer. Tiles begin at 16 tokens and hold 16 of them and 64 columns; pieces are 256 to 512 columns.
+EMULATED_TOKENS, EMULATED_SPLIT = (1, 15, 16, 17, 33, 128), (1, 33)
+EMULATED_SHAPES = ((1, 4), (31, 516), (33, 33), (33, 4096), (16, 14336), (1152, 32), (1152, 516))
 
 KERNELS = kernel_rows()
 # Element type of the weights, and --format, of each packed layout.
@@ -48,16 +54,16 @@ func.func @{entry_name(n, k, fill)}(%x: tensor<?x{k}xi8> {{bitnet.name = "x", bi
 class Matrix:
     """Weights, codes and exact products of one kind, and a module with an entry for each shape and filling."""
 
-    def __init__(self, kind: str, folder: Path) -> None:
+    def __init__(self, kind: str, folder: Path, shapes: Collection[tuple[int, int]] = SHAPES) -> None:
+        self.kind, self.shapes = kind, shapes
         bits, self.format = KINDS[kind]
         values = [-1, 0, 1] if bits == "i2" else [-1, 1]
         rng = np.random.default_rng(1958)
-        shapes = [(n, k) for n in ROWS for k in COLUMNS]
         weights = {f"n{n}k{k}": rng.choice(np.array(values, np.int8), (n, k)) for n, k in shapes}
         text = "".join(entry(n, k, fill, bits) for n, k in shapes for fill in ("random", "plus", "minus"))
         self.module = Compiled(folder, text, weights)
         self.codes = {}
-        for k in COLUMNS:
+        for k in dict.fromkeys(k for _, k in shapes):
             random = rng.integers(-128, 128, (max(TOKENS), k), np.int8)
             # Whole rows of the largest codes of either sign, and both in turn.
             extreme = np.empty((max(TOKENS), k), np.int8)
@@ -84,49 +90,51 @@ def matrix(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
 
 
 @pytest.fixture(scope="module", params=KERNELS, ids=[name for name, _ in KERNELS])
-def row(request: pytest.FixtureRequest) -> tuple[str, str]:
-    """Name and target of a kernel row that this CPU can run."""
+def row(request: pytest.FixtureRequest) -> tuple[str, str, bool]:
+    """Name and target of a kernel row, and whether the target lacks some of its features, as this CPU does."""
     from setun import _setun
 
     name, features = request.param
-    missing = features - set(_setun.cpu_features())
-    if missing:
-        pytest.skip(f"kernel row {name}: this CPU has no {', '.join(sorted(missing))}")
-    return name, target_of(features)
+    here = features & set(_setun.cpu_features())
+    return name, target_of(here), here != features
 
 
 @pytest.fixture(scope="module")
-def compiled(matrix: Matrix, row: tuple[str, str]) -> Matrix:
-    name, target = row
-    matrix.module.compile(target, f"--force-kernel={name}", f"--format={matrix.format}", "--no-self-test")
+def compiled(matrix: Matrix, row: tuple[str, str, bool], tmp_path_factory: pytest.TempPathFactory) -> Matrix:
+    name, target, emulated = row
+    if emulated:
+        matrix = Matrix(matrix.kind, tmp_path_factory.mktemp(f"{matrix.kind}_{name}"), EMULATED_SHAPES)
+    flags = [f"--force-kernel={name}", f"--format={matrix.format}", "--no-self-test", *["--emulate"] * emulated]
+    matrix.module.compile(target, *flags)
     return matrix
 
 
-def run_all(matrix: Matrix, fill: str, threads: int, tokens: tuple[int, ...]) -> tuple[int, list[str]]:
+def run_all(matrix: Matrix, fill: str, threads: int, tokens: Collection[int]) -> tuple[int, list[str]]:
     """Number of runs, and the shapes whose accumulators are wrong."""
     session = matrix.module.session(threads=threads)
     runs, wrong = 0, []
-    for n in ROWS:
-        for k in COLUMNS:
-            expected = matrix.expected(n, k, fill)
-            codes = matrix.codes[k][fill]
-            for m in tokens:
-                # Not always the first rows: the last one has others above it in every run.
-                x = codes[-m:]
-                result = session.run(entry_name(n, k, fill), {"x": x, "sums": x.sum(axis=1, dtype=np.int32)})
-                runs += 1
-                if not np.array_equal(result["acc"], expected[-m:]):
-                    wrong.append(f"M={m} N={n} K={k}")
+    for n, k in matrix.shapes:
+        expected = matrix.expected(n, k, fill)
+        codes = matrix.codes[k][fill]
+        for m in tokens:
+            # Not always the first rows: the last one has others above it in every run.
+            x = codes[-m:]
+            result = session.run(entry_name(n, k, fill), {"x": x, "sums": x.sum(axis=1, dtype=np.int32)})
+            runs += 1
+            if not np.array_equal(result["acc"], expected[-m:]):
+                wrong.append(f"M={m} N={n} K={k}")
     return runs, wrong
 
 
 @pytest.mark.parametrize("fill", ["random", "plus", "minus"])
 @pytest.mark.parametrize("threads", [1, 2])
-def test_accumulators_are_exact(compiled: Matrix, row: tuple[str, str], fill: str, threads: int, record_property):
+def test_accumulators_are_exact(compiled: Matrix, row: tuple[str, str, bool], fill: str, threads: int, record_property):
     tokens = TOKENS if threads == 1 else SPLIT
+    if row[2]:
+        tokens = EMULATED_TOKENS if threads == 1 else EMULATED_SPLIT
     runs, wrong = run_all(compiled, fill, threads, tokens)
     record_property("runs", runs)
-    assert runs == len(tokens) * len(ROWS) * len(COLUMNS)
+    assert runs == len(tokens) * len(compiled.shapes)
     assert not wrong, f"{row[0]}: {len(wrong)} of {runs} runs are wrong: {', '.join(wrong[:8])}"
 
 
@@ -137,12 +145,14 @@ def test_every_row_has_a_target_of_its_own():
     assert targets[-1] == next(iter(LEVELS)), "the last row needs nothing"
 
 
-def test_the_forced_row_is_what_runs(compiled: Matrix, row: tuple[str, str]):
+def test_the_forced_row_is_what_runs(compiled: Matrix, row: tuple[str, str, bool]):
     """Every layer of the package that was tested uses the row that is named in the test."""
     from setun import _setun
 
-    layers = _setun.Package(str(compiled.module.package)).layers
-    assert len(layers) == len(ROWS) * len(COLUMNS)
+    package = _setun.Package(str(compiled.module.package))
+    assert ("compiler.emulate" in package.provenance) == row[2]
+    layers = package.layers
+    assert len(layers) == len(compiled.shapes)
     assert {kernel["kernel"] for layer in layers for kernel in layer["kernels"]} == {row[0]}
     layout = {"auto": "r16k4f8"}.get(compiled.format, compiled.format)
     assert {layer["format"] for layer in layers} == {layout}

@@ -153,3 +153,19 @@ func.func @widen_generic(%acc: vector<4xi32>, %pairs: vector<8xi16>) -> vector<4
   %r = ternary.add_pairs %acc, %pairs : vector<4xi32>, vector<8xi16>
   return %r : vector<4xi32>
 }
+
+// -----
+
+// Without its instruction a row's dot is plain arithmetic for all unsigned bytes.
+// RUN: setun-opt %s --split-input-file --verify-diagnostics --pass-pipeline='builtin.module(func.func(ternary-lower-vectors{emulate=avxvnni}))' | FileCheck %s --check-prefix=EMULATED
+// CHECK-LABEL: func.func @avxvnni
+// CHECK: llvm.call_intrinsic "llvm.x86.avx512.vpdpbusd.256"
+// EMULATED-LABEL: func.func @avxvnni
+// EMULATED-COUNT-2: arith.muli {{.*}} : vector<16xi16>
+// EMULATED-NOT: llvm.call_intrinsic
+// EMULATED: return
+func.func @avxvnni(%acc: vector<8xi32>, %u: vector<32xi8>, %s: vector<32xi8>) -> vector<8xi32>
+    attributes {ternary.kernel_row = "avxvnni"} {
+  %r = ternary.dot %acc, %u, %s {max_code = 255} : vector<8xi32>, vector<32xi8>
+  return %r : vector<8xi32>
+}

@@ -415,6 +415,26 @@ TEST(Targets, TakesTheBestThatRuns) {
   EXPECT_EQ(choice("avx2,avx512f,avx", "v2"), "v2");
 }
 
+TEST(Targets, TilesNeedTheSystemsPermission) {
+  // Features that are taken for granted do not count where the system says no; on a machine with tiles it says yes.
+  char buffer[4096];
+  ASSERT_EQ(setun_cpu_features(buffer, sizeof(buffer)), SETUN_OK);
+  const bool tiles = std::string(buffer).find("amx-tile") != std::string::npos;
+  const std::vector<uint8_t> bytes = packageFor({{"v2", {"avx"}}, {"tiles", {"amx-int8", "amx-tile", "avx"}}});
+  setun_open_options options = {sizeof(options), nullptr, "avx,amx-int8,amx-tile", SETUN_WEIGHTS_AUTO};
+  EXPECT_EQ(selected(open(bytes, &options)), tiles ? "tiles" : "v2");
+  if (tiles)
+    GTEST_SKIP() << "this machine has tiles";
+  options.target = "tiles";
+  PackagePointer package = open(bytes, &options);
+  ASSERT_TRUE(package) << "it can still be inspected";
+  setun_session *session = nullptr;
+  EXPECT_EQ(setun_session_create(package.get(), nullptr, &session), SETUN_ERROR_UNSUPPORTED);
+  const std::string message = setun_last_error();
+  for (const char *part : {"'tiles' (which needs amx-tile)", "the system does not permit the use of AMX tiles"})
+    EXPECT_NE(message.find(part), std::string::npos) << message;
+}
+
 TEST(Targets, SaysWhyNothingRuns) {
   const std::vector<uint8_t> bytes = packageFor({{"v3", {"avx", "avx2"}}, {"v4", {"avx", "avx512f"}}});
   setun_open_options options = {sizeof(options), nullptr, "avx,sse2", SETUN_WEIGHTS_AUTO};

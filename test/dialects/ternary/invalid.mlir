@@ -737,7 +737,7 @@ func.func private @layout_c2() attributes {a = #ternary.layout<r16k4f4, rows = 3
 
 // -----
 
-// expected-error @below {{expects a row of the kernel table (avx512vbmi, avx512vnni, avx512bw, avxvnni, avx2, generic), got fast}}
+// expected-error @below {{expects a row of the kernel table (amxint8, avx512vbmi, avx512vnni, avx512bw, avxvnni, avx2, generic), got fast}}
 func.func private @kernel_c1() attributes {a = #ternary.kernel<"fast", tokens = 1>}
 
 // -----
@@ -1200,5 +1200,23 @@ func.func @head_select_c3_k(%exact: tensor<1x64xf32>, %k: tensor<2xi64>, %ids: t
   // expected-error @below {{expects k of shape [1], got 'tensor<2xi64>'}}
   %r:2 = ternary.head_select %exact, %k outs(%ids, %best) {rows = 40}
     : (tensor<1x64xf32>, tensor<2xi64>, tensor<8xi64>, tensor<8xf32>) -> (tensor<8xi64>, tensor<8xf32>)
+  return
+}
+
+// -----
+
+func.func @dot_tiles_c1(%x: memref<?x64xi8, strided<[128, 2]>>, %u: memref<4x16x64xi8>, %s: memref<16x1x4x16xi32>, %i: index) {
+  // expected-error @below {{expects rows of codes without gaps, got 'memref<?x64xi8, strided<[128, 2]>>'}}
+  ternary.dot_tiles %x[%i, %i], %u[%i], %s[%i, %i] tokens(%i) blocks(%i) width(%i)
+    : memref<?x64xi8, strided<[128, 2]>>, memref<4x16x64xi8>, memref<16x1x4x16xi32>
+  return
+}
+
+// -----
+
+func.func @dot_tiles_c2(%x: memref<?x64xi8>, %u: memref<4x16x64xi8>, %s: memref<16x1x5x16xi32>, %i: index) {
+  // expected-error @below {{expects operands FxSx64 and sums TxPxFx16, static and without gaps}}
+  ternary.dot_tiles %x[%i, %i], %u[%i], %s[%i, %i] tokens(%i) blocks(%i) width(%i)
+    : memref<?x64xi8>, memref<4x16x64xi8>, memref<16x1x5x16xi32>
   return
 }

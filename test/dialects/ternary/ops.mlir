@@ -130,6 +130,13 @@ func.func @vectors(%b: vector<64xi8>, %acc: vector<16xi32>) {
   // CHECK: ternary.dot_pairs %{{.*}}, %{{.*}}, %{{.*}} {max_code = 2 : i64, steps = 63 : i64} : vector<32xi16>, vector<64xi8>
   %pairs = arith.constant dense<0> : vector<32xi16>
   %3 = ternary.dot_pairs %pairs, %0, %b {max_code = 2, steps = 63} : vector<32xi16>, vector<64xi8>
+  %c = arith.constant 1 : index
+  %codes = memref.alloc(%c) : memref<?x64xi8>
+  %unpacked = memref.alloc() : memref<4x16x64xi8>
+  %sums = memref.alloc() : memref<16x1x4x16xi32>
+  // CHECK: ternary.dot_tiles %{{.*}}[%{{.*}}, %{{.*}}], %{{.*}}[%{{.*}}], %{{.*}}[%{{.*}}, %{{.*}}] tokens(%{{.*}}) blocks(%{{.*}}) width(%{{.*}}) : memref<?x64xi8>, memref<4x16x64xi8>, memref<16x1x4x16xi32>
+  ternary.dot_tiles %codes[%c, %c], %unpacked[%c], %sums[%c, %c] tokens(%c) blocks(%c) width(%c)
+    : memref<?x64xi8>, memref<4x16x64xi8>, memref<16x1x4x16xi32>
   // CHECK: ternary.barrier
   ternary.barrier
   return

@@ -1,0 +1,97 @@
+//===- CostModelTest.cpp - which kernel, layout and tile ----------------------------===//
+#include "lib/Target/CostModel.h"
+#include "lib/Target/Targets.h"
+
+#include <gtest/gtest.h>
+
+using namespace llvm;
+using namespace setun;
+using packing::WeightKind;
+
+namespace {
+
+CostQuery queryFor(StringRef target) {
+  auto parsed = parseTargets(target);
+  EXPECT_TRUE(static_cast<bool>(parsed));
+  CostQuery query;
+  if (!parsed) {
+    consumeError(parsed.takeError());
+    return query;
+  }
+  query.features = parsed->front().enabled;
+  query.cpu = parsed->front().cpu;
+  query.columns = 2560;
+  return query;
+}
+
+std::string choiceFor(StringRef target, bool binary = false) {
+  CostQuery query = queryFor(target);
+  query.binary = binary;
+  KernelChoice choice = chooseKernel(query);
+  std::string kind = choice.kind == WeightKind::Ternary  ? "2 bits"
+                     : choice.kind == WeightKind::Binary ? "1 bit"
+                                                         : "1.6";
+  return choice.row->name.str() + ", " + kind;
+}
+
+} // namespace
+
+TEST(CostModel, knownCpus) {
+  // 1.6 bits wherever dots leave the time to take base 3 apart: one look-up where there is one, a chain of minima for
+  // sums of four-way dots. Isolated fields cost too much.
+  EXPECT_EQ(choiceFor("znver5"), "avx512vbmi, 1.6");
+  EXPECT_EQ(choiceFor("znver4"), "avx512vbmi, 1.6");
+  EXPECT_EQ(choiceFor("icelake-server"), "avx512vbmi, 1.6");
+  EXPECT_EQ(choiceFor("x86-64-v4+avx512vnni"), "avx512vnni, 1.6");
+  EXPECT_EQ(choiceFor("alderlake"), "avxvnni, 1.6");
+  EXPECT_EQ(choiceFor("x86-64-v3"), "avx2, 2 bits");
+  EXPECT_EQ(choiceFor("x86-64"), "generic, 2 bits");
+  EXPECT_EQ(choiceFor("znver5", /*binary=*/true), "avx512vbmi, 1 bit");
+  EXPECT_EQ(choiceFor("alderlake", /*binary=*/true), "avxvnni, 1 bit");
+  for (const char *cpu : {"sapphirerapids", "emeraldrapids", "graniterapids"}) {
+    EXPECT_EQ(choiceFor(cpu), "amxint8, 1.6") << cpu;
+    EXPECT_EQ(choiceFor(cpu, /*binary=*/true), "amxint8, 1 bit") << cpu;
+  }
+}
+
+TEST(CostModel, tilesAreForManyTokens) {
+  CostQuery query = queryFor("sapphirerapids");
+  for (WeightKind kind : {WeightKind::Ternary, WeightKind::TernaryBase3, WeightKind::Binary}) {
+    KernelChoice tiles = costOf(*findKernelRow("amxint8"), kind, cpuModel(query.cpu), 0);
+    KernelChoice vectors = costOf(*findKernelRow("avx512vbmi"), kind, cpuModel(query.cpu), 0);
+    // From 16 tokens on a tile of them is full, which repays the unpacking.
+    EXPECT_EQ(tiles.staged, 16);
+    // A token by itself takes the same path on both rows.
+    EXPECT_EQ(tiles.decode, vectors.decode);
+    // Tiles multiply eight times as much in a cycle; what feeds them takes its time too.
+    EXPECT_LT(tiles.prefill, vectors.prefill / 4);
+    EXPECT_GT(tiles.prefill, vectors.prefill / 8);
+  }
+  // Without AMX the same CPU takes vectors.
+  EXPECT_EQ(choiceFor("sapphirerapids-amx-tile"), "avx512vbmi, 1.6");
+}
+
+TEST(CostModel, staging) {
+  // Isolated fields are unpacked once for many tokens; sums of four-way dots need no unpacking to speak of.
+  EXPECT_EQ(costOf(*findKernelRow("avx2"), WeightKind::Ternary, cpuModel("x86-64-v3"), 0).staged, 16);
+  EXPECT_EQ(costOf(*findKernelRow("avx512vnni"), WeightKind::Ternary, cpuModel("znver5"), 0).staged, 0);
+}
+
+TEST(CostModel, exactOrNotAtAll) {
+  // Beyond a row's bound the next one is taken, whatever was asked for.
+  CostQuery query = queryFor("sapphirerapids");
+  query.row = findKernelRow("amxint8");
+  query.kinds = {WeightKind::Ternary};
+  query.columns = query.row->maxColumns(WeightKind::Ternary);
+  EXPECT_EQ(chooseKernel(query).row->name, "amxint8");
+  ++query.columns;
+  EXPECT_EQ(chooseKernel(query).row->method, DotMethod::Pairs);
+}
+
+TEST(CostModel, onlyWhatTheTargetHas) {
+  for (const char *cpu : {"sapphirerapids", "znver4", "alderlake", "x86-64-v4", "x86-64-v2"}) {
+    CostQuery query = queryFor(cpu);
+    for (const KernelChoice &choice : rankKernels(query))
+      EXPECT_TRUE(choice.row->supportedBy(query.features)) << cpu << " " << choice.row->name.str();
+  }
+}
