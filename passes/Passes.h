@@ -18,11 +18,16 @@
 #include "mlir/Pass/Pass.h"
 
 namespace setun {
+struct MatrixShape;
+
 #define GEN_PASS_DECL
 #include "passes/Passes.h.inc"
 
 /// Packs into `store`; without a store (opt tool) into memory that is dropped at the end.
 std::unique_ptr<mlir::Pass> createTernaryPackWeights(std::shared_ptr<WeightStore> store);
+
+/// What ternary-select-kernels knows a matrix by (lib/Target/MatrixKernels.h).
+MatrixShape matrixShape(mlir::ternary::MatmulOp op);
 
 /// setun_invocation of include/setun/EntryABI.h.
 mlir::Type invocationType(mlir::MLIRContext *context);

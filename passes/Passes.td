@@ -136,6 +136,8 @@ def TernarySelectKernels : Pass<"ternary-select-kernels", "::mlir::func::FuncOp"
     the cost model (`lib/Target/CostModel.h`) predicts to be fastest. Where the layout is another than that of the
     `ternary.pack` and `ternary.pack_scales`, these are replaced. Later passes only obey.
 
+    `kernels` overrides the model, and is an error where it cannot be obeyed.
+
     Limits: weights that are bytes already keep their layout.
   }];
   let options = [ListOption<"features", "features", "std::string", "CPU features, LLVM names (default: none)">,
@@ -144,7 +146,10 @@ def TernarySelectKernels : Pass<"ternary-select-kernels", "::mlir::func::FuncOp"
                         "cores that will run the code at once, for the cost model (default: 0, a few)">,
                  Option<"format", "format", "std::string", "\"auto\"",
                         "layout of ternary weights: auto, r16k4f4 or r16k4t5 (default: auto)">,
-                 Option<"row", "row", "std::string", "\"\"", "row to use wherever it is exact (default: the best)">];
+                 Option<"row", "row", "std::string", "\"\"", "row to use wherever it is exact (default: the best)">,
+                 ListOption<"kernels", "kernels", "std::string",
+                            "instead of the cost model's choice, for matrices of a shape: "
+                            "ROWSxCOLS[:binary][:gated][:groupN]:KERNEL:FORMAT:TOKENS:STAGED (default: none)">];
   let dependentDialects = ["::mlir::ternary::TernaryDialect", "::mlir::arith::ArithDialect"];
 }
 

@@ -5,6 +5,7 @@
 //
 //===----------------------------------------------------------------------===//
 #include "lib/Target/CostModel.h"
+#include "lib/Target/MatrixKernels.h"
 #include "passes/Passes.h"
 
 namespace setun {
@@ -15,6 +16,16 @@ namespace setun {
 using namespace mlir;
 using namespace mlir::ternary;
 using setun::packing::WeightKind;
+
+setun::MatrixShape setun::matrixShape(MatmulOp op) {
+  MatrixShape shape;
+  shape.rows = op.getLayout().getRows();
+  shape.cols = op.getLayout().getCols();
+  shape.group = static_cast<int64_t>(op.getGroup().value_or(0));
+  shape.binary = op.getLayout().isBinary();
+  shape.gated = op.getLayout().getOrder() == RowOrder::Gated;
+  return shape;
+}
 
 namespace {
 Packing packingOf(WeightKind kind) {
@@ -60,6 +71,12 @@ void relayout(MatmulOp op, Packing packing) {
       user->erase();
 }
 
+void choose(MatmulOp op, StringRef row, WeightKind kind, int64_t tokens, int64_t staged) {
+  if (packingOf(kind) != op.getLayout().getPacking())
+    relayout(op, packingOf(kind));
+  op.setKernelAttr(KernelAttr::get(op.getContext(), row, tokens, staged));
+}
+
 struct TernarySelectKernels : public setun::impl::TernarySelectKernelsBase<TernarySelectKernels> {
   using TernarySelectKernelsBase::TernarySelectKernelsBase;
 
@@ -92,11 +109,44 @@ struct TernarySelectKernels : public setun::impl::TernarySelectKernelsBase<Terna
       if (isa<HeadScanOp, HeadRescoreOp>(op) && !op->hasAttr("kernel"))
         op->setAttr("kernel", KernelAttr::get(&getContext(), best->name, 1, 0));
     });
+    std::vector<setun::MatrixKernel> given;
+    for (const std::string &text : kernels) {
+      auto kernel = setun::parseMatrixKernel(text);
+      if (!kernel) {
+        getOperation().emitError(llvm::toString(kernel.takeError()));
+        return signalPassFailure();
+      }
+      if (!kernel->row->supportedBy(query.features)) {
+        getOperation().emitError() << "expects a kernel row that the target supports, got " << text;
+        return signalPassFailure();
+      }
+      given.push_back(std::move(*kernel));
+    }
+    const bool selfTest = getOperation().getName().starts_with("__");
     SmallVector<MatmulOp> ops;
     getOperation().walk([&](MatmulOp op) { ops.push_back(op); });
     for (MatmulOp op : ops) {
       if (op.getKernel())
         continue;
+      // Full-precision inputs have no dots to choose for.
+      if (op.getSums()) {
+        setun::MatrixShape shape = setun::matrixShape(op);
+        auto kernel = llvm::find_if(given, [&](const setun::MatrixKernel &known) {
+          // Self-tests run what the model runs, on small matrices.
+          return known.shape == shape ||
+                 (selfTest && known.shape.binary == shape.binary && known.shape.gated == shape.gated &&
+                  known.shape.group == shape.group);
+        });
+        if (kernel != given.end()) {
+          if (!isFree(op) && packingOf(kernel->kind) != op.getLayout().getPacking()) {
+            op.emitError() << "expects a kernel for the layout " << stringifyPacking(op.getLayout().getPacking())
+                           << " of bytes that are packed already, got " << setun::toString(*kernel);
+            return signalPassFailure();
+          }
+          choose(op, kernel->row->name, kernel->kind, kernel->tokens, kernel->staged);
+          continue;
+        }
+      }
       query.binary = op.getLayout().isBinary();
       query.columns = op.getLayout().getCols();
       query.kinds.clear();
@@ -104,13 +154,10 @@ struct TernarySelectKernels : public setun::impl::TernarySelectKernelsBase<Terna
         query.kinds = {packedShape(op.getLayout()).kind};
       else if (!query.binary && ternary)
         query.kinds = {*ternary};
-      setun::KernelChoice choice = setun::chooseKernel(query);
       // Groups add up after each group, which staging would do too often; full-precision inputs have no dots.
-      bool stage = !op.getGroup() && op.getSums();
-      if (packingOf(choice.kind) != op.getLayout().getPacking())
-        relayout(op, packingOf(choice.kind));
-      op.setKernelAttr(
-          KernelAttr::get(&getContext(), choice.row->name, choice.tokens, stage ? choice.staged : int64_t(0)));
+      query.stages = !op.getGroup() && op.getSums();
+      setun::KernelChoice choice = setun::chooseKernel(query);
+      choose(op, choice.row->name, choice.kind, choice.tokens, choice.staged);
     }
   }
 };

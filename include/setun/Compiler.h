@@ -19,6 +19,7 @@ namespace setun {
 /// What to write.
 enum class EmitStage {
   Bitnet,      ///< the module as it was read and checked
+  Kernels,     ///< JSON: the shapes of matrices, the kernels chosen for them, and others with what they would cost
   Ternary,     ///< kernels chosen, weights not packed yet
   LlvmDialect, ///< lowered, in MLIR's LLVM dialect
   Llvm,        ///< LLVM IR, before LLVM's optimiser
@@ -80,6 +81,9 @@ struct CompileOptions {
   /// How bitnet.top_k finds the largest logits: "certified" (also if empty: a scan of a copy of the head in few bits,
   /// and the exact logits of all rows that may be among the largest) or "exact" (all logits). The results are the same.
   std::string head;
+  /// File of kernels that override the cost model for matrices of a shape: a JSON list as EmitStage::Kernels shows the
+  /// fields of; empty: none.
+  std::string kernelFile;
   /// Record a run of each kind of kernel, which the runtime repeats when it loads the code.
   bool selfTest = true;
   /// Threads of the compiler; 0: one for each CPU.
@@ -117,7 +121,7 @@ struct CompileResult {
 /// package needs a path). On failure there is no output, and at least one diagnostic is an error.
 CompileResult compile(const CompileInput &input, const CompileOptions &options, const std::string &outputPath);
 
-/// "bitnet", "ternary", "llvm-dialect", "llvm", "asm", "obj", "package".
+/// "bitnet", "kernels", "ternary", "llvm-dialect", "llvm", "asm", "obj", "package".
 const std::vector<std::pair<std::string, EmitStage>> &emitStages();
 
 /// Names for `targets`: "host", the levels of x86-64, then CPUs. Each may be followed by +feature or -feature.

@@ -171,6 +171,17 @@ struct SelfTest {
   std::vector<std::vector<uint8_t>> outputs; ///< expected bytes of each output
 };
 
+/// The kernel of a layer in one code section, and why it was chosen; see table Kernel of Package.fbs.
+struct LayerKernel {
+  std::string target;
+  std::string kernel; ///< row of the kernel table
+  std::string format; ///< of the packed weights that it reads
+  int64_t tokens = 0;
+  int64_t staged = 0;
+  int64_t predictedDecode = 0, predictedPrefill = 0; ///< cycles of a core a million weights
+  int64_t measuredDecode = 0, measuredPrefill = 0;   ///< nanoseconds of a core a million weights; 0: not measured
+};
+
 /// What `inspect` tells about one layer.
 struct LayerInfo {
   std::string name;
@@ -179,7 +190,7 @@ struct LayerInfo {
   std::string format; ///< of the packed weights
   std::string scale;  ///< granularity of the weight scale: "tensor", "row", "group 128", ...
   int64_t bytes = 0;  ///< in the weights section
-  std::vector<std::pair<std::string, std::string>> kernels; ///< target, kernel
+  std::vector<LayerKernel> kernels;
 };
 
 struct FileBlob {

@@ -11,17 +11,20 @@
 #include "lib/Driver/SelfTests.h"
 #include "lib/Driver/Stages.h"
 #include "lib/Target/CostModel.h"
+#include "lib/Target/MatrixKernels.h"
 #include "lib/Target/Targets.h"
 #include "lib/Translation/CodeGenerator.h"
 #include "lib/Translation/Link.h"
 #include "lib/Weights/WeightSource.h"
 #include "passes/Dialects.h"
 #include "passes/EntryInfo.h"
+#include "passes/Passes.h"
 #include "passes/Pipelines/Pipelines.h"
 #include "setun/Package.h"
 #include "setun/setun.h"
 
 #include "dialects/BitNet/BitNet.h"
+#include "dialects/Ternary/Ternary.h"
 #include "mlir/IR/BuiltinOps.h"
 #include "mlir/Parser/Parser.h"
 #include "mlir/Pass/PassManager.h"
@@ -29,11 +32,16 @@
 #include "llvm/ADT/StringExtras.h"
 #include "llvm/Config/llvm-config.h"
 #include "llvm/Support/FileSystem.h"
+#include "llvm/Support/JSON.h"
 #include "llvm/Support/MemoryBuffer.h"
 #include "llvm/Support/Path.h"
 #include "llvm/Support/SourceMgr.h"
 #include "llvm/Support/ThreadPool.h"
 #include "llvm/Support/raw_ostream.h"
+
+#include <cmath>
+#include <map>
+#include <set>
 
 using namespace mlir;
 using namespace setun;
@@ -101,6 +109,10 @@ public:
 
 private:
   bool checkOptions();
+  bool readKernels();
+  bool checkKernels(ModuleOp module, const TargetSpec &target);
+  void listKernels(ModuleOp module, const TargetSpec &target);
+  void printKernels();
   bool parse(MLIRContext &context);
   bool checkEntries();
   bool openWeights();
@@ -124,6 +136,14 @@ private:
       return "r16k4f4";
     return options.format == "best" ? "auto" : options.format;
   }
+  /// Those of the kernel file that are for a target, as the pipelines take them.
+  std::vector<std::string> kernelsOf(const TargetSpec &target) const {
+    std::vector<std::string> chosen;
+    for (const MatrixKernel &kernel : kernels)
+      if (kernel.target.empty() || kernel.target == target.name)
+        chosen.push_back(toString(kernel));
+    return chosen;
+  }
   bool cancelled() { return options.cancelled && options.cancelled() && !fail("cancelled"); }
   /// Appends an operation to the output text.
   void print(ModuleOp module);
@@ -139,6 +159,8 @@ private:
   DiagnosticLog log;
 
   std::vector<TargetSpec> targets;
+  std::vector<MatrixKernel> kernels; // of the kernel file
+  llvm::json::Array listed;          // for EmitStage::Kernels
   OwningOpRef<ModuleOp> module;
   std::unique_ptr<WeightSource> weights;
   std::shared_ptr<OutputStore> store;
@@ -181,6 +203,34 @@ bool Compilation::checkOptions() {
     return fail("object code expects one target, got " + Twine(targets.size()) + " (" + list + ")");
   if (options.emit == EmitStage::Package && outputPath.empty())
     return fail("a package expects an output path");
+  return options.kernelFile.empty() || readKernels();
+}
+
+bool Compilation::readKernels() {
+  auto file = llvm::MemoryBuffer::getFile(options.kernelFile);
+  if (!file)
+    return fail("cannot read '" + options.kernelFile + "': " + file.getError().message());
+  auto read = readMatrixKernels((*file)->getBuffer());
+  if (!read)
+    return fail(options.kernelFile + ": " + llvm::toString(read.takeError()));
+  kernels = std::move(*read);
+  std::string names;
+  for (const TargetSpec &target : targets)
+    names += (names.empty() ? "" : ", ") + target.name;
+  for (const MatrixKernel &kernel : kernels) {
+    bool used = false;
+    for (const TargetSpec &target : targets) {
+      if (!kernel.target.empty() && kernel.target != target.name)
+        continue;
+      used = true;
+      if (!kernel.row->supportedBy(target.enabled))
+        return fail(options.kernelFile + ": " + toString(kernel) + ": the kernel needs " + kernel.row->features +
+                    ", which target '" + target.name + "' does not have");
+    }
+    if (!used)
+      return fail(options.kernelFile + ": " + toString(kernel) + " is for target '" + kernel.target +
+                  "', this compiles for " + names);
+  }
   return true;
 }
 
@@ -267,6 +317,8 @@ std::string Compilation::reproducer(const TargetSpec &target, StringRef pipeline
     flags += " head=" + options.head;
   if (options.emulate)
     flags += " emulate=true";
+  if (std::vector<std::string> chosen = kernelsOf(target); !chosen.empty())
+    flags += " kernels=" + llvm::join(chosen, ",");
   if (options.probe)
     flags += " probe=true";
   std::string line = "setun-opt --" + pipeline.str() + "=\"" + flags + "\" " + input.path;
@@ -284,6 +336,7 @@ bool Compilation::runPasses(ModuleOp clone, const TargetSpec &target, StringRef 
   pipelineOptions.runThreads = options.runThreads;
   pipelineOptions.format = format();
   pipelineOptions.head = options.head;
+  pipelineOptions.kernels = kernelsOf(target);
   pipelineOptions.probe = options.probe;
   pipelineOptions.store = store;
 
@@ -312,7 +365,7 @@ bool Compilation::describe(ModuleOp clone, const TargetSpec &target, std::vector
     symbols.push_back(workspaceSymbol(entry->name));
     entries.push_back(std::move(*entry));
   }
-  layers.add(clone, target.name);
+  layers.add(clone, target, options.runThreads, kernels);
   if (manifest.entries.empty())
     manifest.entries = std::move(entries);
   else if (manifest.entries.size() != entries.size())
@@ -337,6 +390,12 @@ bool Compilation::compileFor(const TargetSpec &target) {
   OwningOpRef<ModuleOp> clone(module->clone());
   if (!runPasses(*clone, target, "bitnet-to-ternary-pipeline", "convert", buildBitnetToTernaryPipeline))
     return false;
+  if (!checkKernels(*clone, target))
+    return false;
+  if (options.emit == EmitStage::Kernels) {
+    listKernels(*clone, target);
+    return true;
+  }
   if (options.emit == EmitStage::Ternary) {
     header(target, "//");
     print(*clone);
@@ -418,6 +477,103 @@ bool Compilation::compileFor(const TargetSpec &target) {
 }
 
 //===----------------------------------------------------------------------===//
+// Kernels
+//===----------------------------------------------------------------------===//
+
+/// Calls back for each matmul of codes outside of self-tests.
+static void forEachMatmul(ModuleOp module, llvm::function_ref<void(ternary::MatmulOp)> visit) {
+  for (auto func : module.getOps<func::FuncOp>())
+    if (!func.getName().starts_with("__"))
+      func.walk([&](ternary::MatmulOp op) {
+        if (op.getSums())
+          visit(op);
+      });
+}
+
+/// Every kernel given must have found its matrix: a mistyped one would go unnoticed.
+bool Compilation::checkKernels(ModuleOp clone, const TargetSpec &target) {
+  if (kernels.empty())
+    return true;
+  std::set<MatrixShape> shapes;
+  forEachMatmul(clone, [&](ternary::MatmulOp op) { shapes.insert(matrixShape(op)); });
+  for (const MatrixKernel &kernel : kernels) {
+    if ((!kernel.target.empty() && kernel.target != target.name) || shapes.count(kernel.shape))
+      continue;
+    std::string names;
+    for (const MatrixShape &shape : shapes)
+      names += (names.empty() ? "" : ", ") + toString(shape);
+    return fail(options.kernelFile + ": " + toString(kernel.shape) + " is no matrix of the module, which has " +
+                (names.empty() ? "none" : names));
+  }
+  return true;
+}
+
+void Compilation::listKernels(ModuleOp clone, const TargetSpec &target) {
+  std::map<MatrixShape, std::vector<ternary::MatmulOp>> matrices;
+  // The first entry that has any: others run the same matrices again.
+  forEachMatmul(clone, [&](ternary::MatmulOp op) { matrices[matrixShape(op)].push_back(op); });
+  for (auto &[shape, ops] : matrices) {
+    llvm::DenseSet<Operation *> distinct;
+    for (ternary::MatmulOp op : ops)
+      distinct.insert(op->getParentOfType<func::FuncOp>());
+    ternary::MatmulOp op = ops.front();
+    CostQuery query;
+    query.features = target.enabled;
+    query.cpu = target.cpu;
+    query.threads = options.runThreads;
+    query.binary = shape.binary;
+    query.columns = shape.cols;
+    query.stages = shape.group == 0;
+    query.row = findKernelRow(options.forceKernel);
+    if (!shape.binary && format() != "auto")
+      query.kinds = {format() == "r16k4t5" ? packing::WeightKind::TernaryBase3 : packing::WeightKind::Ternary};
+    auto describe = [](StringRef row, StringRef layout, int64_t tokens, int64_t staged) {
+      return llvm::json::Object{{"row", row}, {"format", layout}, {"tokens", tokens}, {"staged", staged}};
+    };
+    llvm::json::Array candidates;
+    for (const KernelChoice &choice : measurableKernels(query)) {
+      llvm::json::Object candidate =
+          describe(choice.row->name, packing::layoutName(choice.kind), choice.tokens, choice.staged);
+      candidate["predicted_decode"] = std::llround(choice.decode * 1000);
+      candidate["predicted_prefill"] = std::llround(choice.prefill * 1000);
+      candidates.push_back(std::move(candidate));
+    }
+    ternary::KernelAttr kernel = op.getKernel().value_or(nullptr);
+    llvm::json::Object matrix{{"target", target.name},
+                              {"rows", shape.rows},
+                              {"cols", shape.cols},
+                              {"binary", shape.binary},
+                              {"gated", shape.gated},
+                              {"group", shape.group},
+                              {"matrices", static_cast<int64_t>(ops.size() / distinct.size())},
+                              {"candidates", std::move(candidates)}};
+    if (kernel)
+      matrix["chosen"] = describe(kernel.getRow(), ternary::stringifyPacking(op.getLayout().getPacking()),
+                                  kernel.getTokens(), kernel.getStaged());
+    listed.push_back(std::move(matrix));
+  }
+}
+
+/// One candidate a line: people read this too.
+void Compilation::printKernels() {
+  llvm::raw_string_ostream stream(text);
+  stream << "[";
+  for (size_t i = 0; i < listed.size(); ++i) {
+    llvm::json::Object matrix = *listed[i].getAsObject();
+    llvm::json::Array candidates = *matrix.getArray("candidates");
+    matrix.erase("candidates");
+    std::string head;
+    llvm::raw_string_ostream(head) << llvm::json::Value(std::move(matrix));
+    head.pop_back();
+    stream << (i ? ",\n " : "\n ") << head << ",\n  \"candidates\": [";
+    for (size_t c = 0; c < candidates.size(); ++c)
+      stream << (c ? ",\n   " : "\n   ") << candidates[c];
+    stream << "]}";
+  }
+  stream << (listed.empty() ? "]\n" : "\n]\n");
+}
+
+//===----------------------------------------------------------------------===//
 // Output
 //===----------------------------------------------------------------------===//
 
@@ -441,6 +597,11 @@ bool Compilation::finishPackage() {
   if (options.emulate)
     manifest.provenance["compiler.emulate"] = "true";
   manifest.provenance["compiler.format"] = options.format;
+  if (!kernels.empty()) {
+    const bool measured = llvm::any_of(kernels, [](const MatrixKernel &kernel) { return kernel.measuredDecode != 0; });
+    manifest.provenance["compiler.kernels"] =
+        std::to_string(kernels.size()) + (measured ? " chosen by measurement" : " given");
+  }
   if (options.runThreads)
     manifest.provenance["compiler.run-threads"] = std::to_string(options.runThreads);
   for (const std::string &path : options.weightFiles) {
@@ -518,7 +679,7 @@ bool Compilation::run() {
     print(*module);
     return writeText();
   }
-  bool needsWeights = options.emit != EmitStage::Ternary;
+  bool needsWeights = options.emit != EmitStage::Ternary && options.emit != EmitStage::Kernels;
   bool package = options.emit == EmitStage::Package;
   if (!checkEntries() || (needsWeights && !openWeights()) || (package && !openPackage()))
     return false;
@@ -529,6 +690,8 @@ bool Compilation::run() {
   for (const TargetSpec &target : targets)
     if (!compileFor(target))
       return false;
+  if (options.emit == EmitStage::Kernels)
+    printKernels();
   return package ? finishPackage() : writeText();
 }
 
@@ -546,8 +709,13 @@ CompileResult setun::compile(const CompileInput &input, const CompileOptions &op
 
 const std::vector<std::pair<std::string, EmitStage>> &setun::emitStages() {
   static const std::vector<std::pair<std::string, EmitStage>> stages = {
-      {"bitnet", EmitStage::Bitnet},  {"ternary", EmitStage::Ternary}, {"llvm-dialect", EmitStage::LlvmDialect},
-      {"llvm", EmitStage::Llvm},      {"asm", EmitStage::Asm},         {"obj", EmitStage::Object},
+      {"bitnet", EmitStage::Bitnet},
+      {"kernels", EmitStage::Kernels},
+      {"ternary", EmitStage::Ternary},
+      {"llvm-dialect", EmitStage::LlvmDialect},
+      {"llvm", EmitStage::Llvm},
+      {"asm", EmitStage::Asm},
+      {"obj", EmitStage::Object},
       {"package", EmitStage::Package}};
   return stages;
 }

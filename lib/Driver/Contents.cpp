@@ -2,6 +2,7 @@
 #include "lib/Driver/Contents.h"
 
 #include "dialects/Ternary/Ternary.h"
+#include "lib/Target/CostModel.h"
 #include "passes/OperationInfo.h"
 #include "passes/Passes.h"
 
@@ -10,6 +11,8 @@
 #include "llvm/Support/Format.h"
 #include "llvm/Support/MemoryBuffer.h"
 #include "llvm/Support/xxhash.h"
+
+#include <cmath>
 
 using namespace mlir;
 using namespace setun;
@@ -155,7 +158,7 @@ static std::string scaleText(bitnet::ScalesAttr scales) {
   llvm_unreachable("all kinds are handled");
 }
 
-void LayerTable::add(package::LayerInfo layer, StringRef target, StringRef kernel) {
+void LayerTable::add(package::LayerInfo layer, const package::LayerKernel &kernel) {
   // Constants have no name, so no two of them are the same layer.
   if (layer.name.empty())
     return;
@@ -163,15 +166,40 @@ void LayerTable::add(package::LayerInfo layer, StringRef target, StringRef kerne
   if (added)
     table.push_back(std::move(layer));
   package::LayerInfo &known = table[place->second];
-  if (kernel.empty())
-    return;
-  for (auto &[name, row] : known.kernels)
-    if (name == target)
-      return;
-  known.kernels.push_back({target.str(), kernel.str()});
+  if (!kernel.kernel.empty() && llvm::none_of(known.kernels, [&](const package::LayerKernel &other) {
+        return other.target == kernel.target;
+      }))
+    known.kernels.push_back(kernel);
 }
 
-void LayerTable::add(ModuleOp module, StringRef target) {
+/// The kernel of a matmul, with its predicted costs and what was measured of it.
+static package::LayerKernel describeKernel(ternary::MatmulOp op, const TargetSpec &target, unsigned threads,
+                                           ArrayRef<MatrixKernel> kernels) {
+  package::LayerKernel result;
+  ternary::KernelAttr chosen = op.getKernel().value_or(nullptr);
+  const KernelRow *row = chosen ? findKernelRow(chosen.getRow()) : nullptr;
+  if (!row)
+    return result;
+  const packing::WeightKind kind = packedShape(op.getLayout()).kind;
+  result.target = target.name;
+  result.kernel = row->name.str();
+  result.format = ternary::stringifyPacking(op.getLayout().getPacking()).str();
+  result.tokens = chosen.getTokens();
+  result.staged = chosen.getStaged();
+  if (!op.getSums())
+    return result; // the model is of dots of codes
+  KernelChoice cost = costOf(*row, kind, cpuModel(target.cpu), threads, chosen.getTokens(), chosen.getStaged());
+  result.predictedDecode = std::llround(cost.decode * 1000);
+  result.predictedPrefill = std::llround(cost.prefill * 1000);
+  for (const MatrixKernel &kernel : kernels)
+    if (kernel.shape == matrixShape(op) && (kernel.target.empty() || kernel.target == target.name)) {
+      result.measuredDecode = kernel.measuredDecode;
+      result.measuredPrefill = kernel.measuredPrefill;
+    }
+  return result;
+}
+
+void LayerTable::add(ModuleOp module, const TargetSpec &target, unsigned threads, ArrayRef<MatrixKernel> kernels) {
   module.walk([&](Operation *op) {
     auto parent = op->getParentOfType<func::FuncOp>();
     if (parent && parent.getName().starts_with("__"))
@@ -197,7 +225,7 @@ void LayerTable::add(ModuleOp module, StringRef target) {
         layer.bytes = rowsLeft > 0 ? bytesLeft * layer.rows / rowsLeft : 0;
         rowsLeft -= layer.rows;
         bytesLeft -= layer.bytes;
-        add(std::move(layer), target, matmul.getKernel() ? matmul.getKernel()->getRow() : StringRef());
+        add(std::move(layer), describeKernel(matmul, target, threads, kernels));
       }
     } else if (isa<ternary::DenseOp, ternary::EmbeddingOp>(op)) {
       auto dense = dyn_cast<ternary::DenseOp>(op);
@@ -210,7 +238,7 @@ void LayerTable::add(ModuleOp module, StringRef target) {
       llvm::raw_string_ostream(layer.format) << type.getElementType();
       layer.scale = "none";
       layer.bytes = type.getNumElements() * (type.getElementTypeBitWidth() / 8);
-      add(std::move(layer), target, StringRef());
+      add(std::move(layer), package::LayerKernel());
     } else if (auto pack = dyn_cast<ternary::PackHeadOp>(op)) {
       // What is read as a whole for each choice, and what single rows are read of.
       auto type = cast<ShapedType>(pack.getW().getType());
@@ -222,15 +250,16 @@ void LayerTable::add(ModuleOp module, StringRef target) {
       layer.format = "scan4";
       layer.scale = "group 16";
       layer.bytes = shape.codeBytes() + shape.scaleBytes() + shape.paddedRows() * 12;
-      StringRef row;
+      package::LayerKernel kernel;
+      kernel.target = target.name;
       for (Operation *user : pack.getCodes().getUsers())
         if (auto scan = dyn_cast<ternary::HeadScanOp>(user); scan && scan.getKernel())
-          row = scan.getKernel()->getRow();
-      add(layer, target, row);
+          kernel.kernel = scan.getKernel()->getRow().str();
+      add(layer, kernel);
       layer.format = "scan2";
       layer.scale = "row";
       layer.bytes = shape.fineBytes() + shape.rows * 12;
-      add(std::move(layer), target, row);
+      add(std::move(layer), kernel);
     }
   });
 }

@@ -2,6 +2,8 @@
 #ifndef SETUN_LIB_DRIVER_CONTENTS_H
 #define SETUN_LIB_DRIVER_CONTENTS_H
 
+#include "lib/Target/MatrixKernels.h"
+#include "lib/Target/Targets.h"
 #include "passes/EntryInfo.h"
 #include "setun/Package.h"
 
@@ -23,14 +25,16 @@ std::vector<package::OperationDesc> takeOperations(mlir::ModuleOp module, llvm::
 /// The layers of a model, collected from the modules of all targets after the kernels have been chosen.
 class LayerTable {
 public:
-  /// Adds what `module` has; layers that are known get this target's kernel.
-  void add(mlir::ModuleOp module, llvm::StringRef target);
+  /// Adds what `module` has; layers that are known get this target's kernel. `threads` is for the predictions, and
+  /// `kernels` tells what was measured.
+  void add(mlir::ModuleOp module, const TargetSpec &target, unsigned threads, llvm::ArrayRef<MatrixKernel> kernels);
   const std::vector<package::LayerInfo> &layers() const { return table; }
   /// Bytes of all layers.
   uint64_t bytes() const;
 
 private:
-  void add(package::LayerInfo layer, llvm::StringRef target, llvm::StringRef kernel);
+  /// `kernel` has no name where there is none to choose.
+  void add(package::LayerInfo layer, const package::LayerKernel &kernel);
 
   std::vector<package::LayerInfo> table;
   llvm::StringMap<size_t> byName;

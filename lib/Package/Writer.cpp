@@ -335,8 +335,11 @@ Error Writer::Impl::buildManifest(const Manifest &manifest, flatbuffers::FlatBuf
   std::vector<flatbuffers::Offset<fb::Layer>> layers;
   for (const LayerInfo &layer : manifest.layers) {
     std::vector<flatbuffers::Offset<fb::Kernel>> kernels;
-    for (const auto &kernel : layer.kernels)
-      kernels.push_back(fb::CreateKernelDirect(builder, kernel.first.c_str(), kernel.second.c_str()));
+    for (const LayerKernel &kernel : layer.kernels)
+      kernels.push_back(fb::CreateKernelDirect(builder, kernel.target.c_str(), kernel.kernel.c_str(),
+                                               kernel.format.empty() ? nullptr : kernel.format.c_str(), kernel.tokens,
+                                               kernel.staged, kernel.predictedDecode, kernel.predictedPrefill,
+                                               kernel.measuredDecode, kernel.measuredPrefill));
     layers.push_back(fb::CreateLayerDirect(builder, layer.name.c_str(), layer.rows, layer.cols, layer.format.c_str(),
                                            layer.scale.c_str(), layer.bytes, &kernels));
   }

@@ -1,6 +1,7 @@
 //===- CostModel.cpp - which kernel, layout and tile for a matrix ------------------===//
 #include "lib/Target/CostModel.h"
 
+#include "llvm/ADT/ArrayRef.h"
 #include "llvm/ADT/STLExtras.h"
 #include "llvm/ADT/SmallVector.h"
 
@@ -27,6 +28,9 @@ const CpuModel &setun::cpuModel(StringRef cpu) {
   }
   return models[std::size(models) - 1];
 }
+
+/// Fewer tokens than this do not pay for staging.
+static constexpr int64_t kStagedFrom = 16;
 
 namespace {
 /// Vector operations by the unit that limits them.
@@ -67,12 +71,40 @@ Operations unpacking(const KernelRow &row, WeightKind kind) {
 }
 } // namespace
 
-KernelChoice setun::costOf(const KernelRow &row, WeightKind kind, const CpuModel &cpu, unsigned threads) {
+namespace {
+/// Predicts a row on a layout.
+class Prediction {
+public:
+  Prediction(const KernelRow &row, WeightKind kind, const CpuModel &cpu, unsigned threads);
+
+  /// Tokens of the inner loop that the registers allow where operands are unpacked in it, and where they are staged.
+  int64_t tokensInLoop() const { return inLoop; }
+  int64_t tokensOnStage() const { return onStage; }
+  KernelChoice of(int64_t tokens, int64_t staged) const;
+  /// The best tile.
+  KernelChoice best() const;
+
+private:
+  /// Cycles of a vector of weights a token, where `tokens` tokens share what there is to share.
+  double direct(int64_t tokens) const;
+  double staged(int64_t tokens) const;
+  /// The same on the tile unit, for a run of `tokens` tokens.
+  double tiled(int64_t tokens) const;
+  /// Tiles that spill registers cost a store and a load for each accumulator that finds no place.
+  Operations spills(int64_t tokens, int64_t fitting) const;
+
+  const KernelRow &row;
+  WeightKind kind;
+  const CpuModel &cpu;
+  double fields, bits, weights, fromMemory;
+  int64_t inLoop, onStage;
+  Operations unpack, dots;
+};
+
+Prediction::Prediction(const KernelRow &row, WeightKind kind, const CpuModel &cpu, unsigned threads)
+    : row(row), kind(kind), cpu(cpu), fields(static_cast<double>(packing::fieldsPerByte(kind))), bits(row.bytes * 8),
+      weights(fields * row.bytes), unpack(unpacking(row, kind)) {
   const bool fourWay = row.method == DotMethod::FourWay;
-  const double fields = static_cast<double>(packing::fieldsPerByte(kind));
-  const double bits = row.bytes * 8, weights = fields * row.bytes;
-  const Operations unpack = unpacking(row, kind);
-  Operations dots; // of one token
   if (row.features.empty()) {
     dots.alu = 8 * fields; // plain 16-bit products
   } else {
@@ -83,68 +115,114 @@ KernelChoice setun::costOf(const KernelRow &row, WeightKind kind, const CpuModel
 
   // Registers: accumulators, operands, the token's activations, a product on its way, and the masks, divisors and
   // tables that unpack (of many, some stay in memory).
+  const int64_t fieldCount = packing::fieldsPerByte(kind);
   const int64_t constants = kind == WeightKind::TernaryBase3 ? (row.looksUpBytes() ? 5 : 4)
-                            : fourWay                        ? std::min<int64_t>(static_cast<int64_t>(fields) - 1, 6)
+                            : fourWay                        ? std::min<int64_t>(fieldCount - 1, 6)
                                                              : 1;
-  const int64_t inLoop = std::clamp<int64_t>(
-      (row.registers() - static_cast<int64_t>(fields) - (fourWay ? 1 : 2) - constants) / static_cast<int64_t>(fields),
-      1, 6);
+  inLoop =
+      std::clamp<int64_t>((row.registers() - fieldCount - (fourWay ? 1 : 2) - constants) / fieldCount, int64_t(1), 6);
   // On stage, fields take turns (MatmulTiler::fieldsAtOnce).
-  const int64_t onStage = 6;
+  onStage = 6;
+  fromMemory = threads == 1   ? cpu.coreBytes
+               : threads == 0 ? (cpu.coreBytes + cpu.socketBytes) / 2
+                              : std::max(cpu.socketBytes, cpu.coreBytes / threads);
+}
 
-  // A vector of weights for `tokens` tokens, loads of the packed bytes included.
-  auto direct = [&](int64_t tokens) {
-    Operations all = unpack;
-    all.load += 1;
-    all += dots.times(static_cast<double>(tokens));
-    return all.cycles(cpu, bits) / static_cast<double>(tokens);
-  };
-  auto staged = [&](int64_t tokens) {
-    constexpr double reuse = 64; // tokens that a piece of a panel serves while it is in the first cache
-    Operations all = dots.times(static_cast<double>(tokens));
-    all.load += fields;
-    Operations once = unpack;
-    once.load += 1 + fields; // stores take about as long
-    return all.cycles(cpu, bits) / static_cast<double>(tokens) + once.cycles(cpu, bits) / reuse;
-  };
+Operations Prediction::spills(int64_t tokens, int64_t fitting) const {
+  Operations all;
+  // A store takes about as long as a load.
+  all.load = 2 * fields * static_cast<double>(std::max<int64_t>(tokens - fitting, 0));
+  return all;
+}
 
+double Prediction::direct(int64_t tokens) const {
+  Operations all = unpack;
+  all.load += 1; // of the packed bytes
+  all += dots.times(static_cast<double>(tokens));
+  all += spills(tokens, inLoop);
+  return all.cycles(cpu, bits) / static_cast<double>(tokens);
+}
+
+double Prediction::staged(int64_t tokens) const {
+  constexpr double reuse = 64; // tokens that a piece of a panel serves while it is in the first cache
+  Operations all = dots.times(static_cast<double>(tokens));
+  all.load += fields;
+  all += spills(tokens, onStage);
+  Operations once = unpack;
+  once.load += 1 + fields; // stores take about as long
+  return all.cycles(cpu, bits) / static_cast<double>(tokens) + once.cycles(cpu, bits) / reuse;
+}
+
+double Prediction::tiled(int64_t tokens) const {
   // Two tiles of tokens by two of weights at once; sums are loaded and stored for each piece, configurations too.
-  auto tiled = [&](double tokens) {
-    constexpr double storeCycles = 16, callCycles = 60;
-    const double steps = static_cast<double>(row.stagedSteps(kind)), loadCycles = 16 / cpu.load;
-    const double tokenTiles = std::ceil(tokens / 16), calls = std::ceil(tokenTiles / 2);
-    const double dotCycles = tokenTiles * fields * (cpu.tile > 0 ? cpu.tile : 16);
-    const double operandCycles = (calls * fields + std::ceil(fields / 2) * tokenTiles) * loadCycles;
-    Operations once = unpack;
-    once.load += 1 + fields;
-    double cycles = steps / 16 * std::max(dotCycles, operandCycles) + steps * once.cycles(cpu, bits) +
-                    tokenTiles * fields * (loadCycles + storeCycles) + calls * callCycles;
-    return cycles / (steps * tokens);
-  };
+  constexpr double storeCycles = 16, callCycles = 60;
+  const double steps = static_cast<double>(row.stagedSteps(kind)), loadCycles = 16 / cpu.load;
+  const double tokenTiles = std::ceil(static_cast<double>(tokens) / 16), calls = std::ceil(tokenTiles / 2);
+  const double dotCycles = tokenTiles * fields * (cpu.tile > 0 ? cpu.tile : 16);
+  const double operandCycles = (calls * fields + std::ceil(fields / 2) * tokenTiles) * loadCycles;
+  Operations once = unpack;
+  once.load += 1 + fields;
+  double cycles = steps / 16 * std::max(dotCycles, operandCycles) + steps * once.cycles(cpu, bits) +
+                  tokenTiles * fields * (loadCycles + storeCycles) + calls * callCycles;
+  return cycles / (steps * static_cast<double>(tokens));
+}
 
+KernelChoice Prediction::of(int64_t tokens, int64_t stagedFrom) const {
   KernelChoice choice;
   choice.row = &row;
   choice.kind = kind;
-  choice.tokens = inLoop;
-  double many = direct(inLoop);
+  choice.tokens = tokens;
+  choice.staged = stagedFrom;
+  choice.decode = 1000 / weights * std::max(direct(1), row.bytes / fromMemory);
+  choice.prefill = 1000 / weights * (!stagedFrom      ? direct(tokens)
+                                      : row.hasTiles() ? tiled(row.stagedTokens())
+                                                       : staged(tokens));
+  return choice;
+}
+
+KernelChoice Prediction::best() const {
   if (row.hasTiles()) {
     for (int64_t tokens : {16, 32})
-      if (!choice.staged && tiled(static_cast<double>(tokens)) < 0.9 * many)
-        choice.staged = tokens;
-    if (choice.staged)
-      many = tiled(static_cast<double>(row.stagedTokens()));
-  } else if (double onceUnpacked = staged(onStage); onceUnpacked < 0.8 * many) {
-    // Sums that go to memory and back take about a tenth, and unpacking in the loop uses units that dots leave idle.
-    many = onceUnpacked;
-    choice.tokens = onStage;
-    choice.staged = 16;
+      if (tiled(tokens) < 0.9 * direct(inLoop))
+        return of(inLoop, tokens);
+    return of(inLoop, 0);
   }
-  const double fromMemory = threads == 1   ? cpu.coreBytes
-                            : threads == 0 ? (cpu.coreBytes + cpu.socketBytes) / 2
-                                           : std::max(cpu.socketBytes, cpu.coreBytes / threads);
-  choice.decode = 1000 / weights * std::max(direct(1), row.bytes / fromMemory);
-  choice.prefill = 1000 / weights * many;
-  return choice;
+  // Sums that go to memory and back take about a tenth, and unpacking in the loop uses units that dots leave idle.
+  if (staged(onStage) < 0.8 * direct(inLoop))
+    return of(onStage, kStagedFrom);
+  return of(inLoop, 0);
+}
+} // namespace
+
+KernelChoice setun::costOf(const KernelRow &row, WeightKind kind, const CpuModel &cpu, unsigned threads) {
+  return Prediction(row, kind, cpu, threads).best();
+}
+
+KernelChoice setun::costOf(const KernelRow &row, WeightKind kind, const CpuModel &cpu, unsigned threads, int64_t tokens,
+                           int64_t staged) {
+  return Prediction(row, kind, cpu, threads).of(tokens, staged);
+}
+
+std::vector<KernelChoice> setun::measurableKernels(const CostQuery &query) {
+  std::vector<KernelChoice> found;
+  for (const KernelChoice &best : rankKernels(query)) {
+    Prediction prediction(*best.row, best.kind, cpuModel(query.cpu), query.threads);
+    found.push_back(best);
+    const size_t first = found.size() - 1;
+    auto add = [&](int64_t tokens, int64_t staged) {
+      if (tokens < 1 || (staged && !query.stages) ||
+          any_of(ArrayRef(found).drop_front(first),
+                 [&](const KernelChoice &known) { return known.tokens == tokens && known.staged == staged; }))
+        return;
+      found.push_back(prediction.of(tokens, staged));
+    };
+    const int64_t inLoop = prediction.tokensInLoop(), onStage = prediction.tokensOnStage();
+    for (int64_t difference : {0, -1, 1}) {
+      add(inLoop + difference, 0);
+      add(onStage + difference, kStagedFrom);
+    }
+  }
+  return found;
 }
 
 std::vector<KernelChoice> setun::rankKernels(const CostQuery &query) {
@@ -153,20 +231,24 @@ std::vector<KernelChoice> setun::rankKernels(const CostQuery &query) {
   if (kinds.empty())
     kinds = query.binary ? std::vector<WeightKind>{WeightKind::Binary}
                          : std::vector<WeightKind>{WeightKind::Ternary, WeightKind::TernaryBase3};
+  auto cost = [&](const KernelRow &row, WeightKind kind) {
+    Prediction prediction(row, kind, cpu, query.threads);
+    return query.stages ? prediction.best() : prediction.of(prediction.tokensInLoop(), 0);
+  };
   auto candidates = [&](const KernelRow *only) {
     std::vector<KernelChoice> found;
     for (const KernelRow &row : kernelRows())
       if (row.supportedBy(query.features) && (!only || &row == only))
         for (WeightKind kind : kinds)
           if (query.columns <= row.maxColumns(kind))
-            found.push_back(costOf(row, kind, cpu, query.threads));
+            found.push_back(cost(row, kind));
     return found;
   };
   std::vector<KernelChoice> found = candidates(query.row);
   if (found.empty())
     found = candidates(nullptr);
   if (found.empty()) // beyond every row's bound; the verifier of the operation refuses such matrices
-    found.push_back(costOf(kernelRows().back(), kinds.front(), cpu, query.threads));
+    found.push_back(cost(kernelRows().back(), kinds.front()));
   // A decoded token and one of a prompt count the same. Rows stand best first, so ties go to the earlier.
   llvm::sort(found, [](const KernelChoice &x, const KernelChoice &y) {
     return std::make_tuple(x.decode + x.prefill, x.row, x.kind) < std::make_tuple(y.decode + y.prefill, y.row, y.kind);

@@ -48,6 +48,8 @@ struct CostQuery {
   std::vector<packing::WeightKind> kinds;
   /// Row to take wherever it is exact; null: the best.
   const KernelRow *row = nullptr;
+  /// The matrix can be staged; one with groups is not.
+  bool stages = true;
 };
 
 /// All rows and layouts that are exact for the matrix, cheapest first. Never empty.
@@ -56,6 +58,13 @@ inline KernelChoice chooseKernel(const CostQuery &query) { return rankKernels(qu
 
 /// The tile of a row on a layout, and its predicted cost.
 KernelChoice costOf(const KernelRow &row, packing::WeightKind kind, const CpuModel &cpu, unsigned threads);
+/// The predicted cost of a given tile.
+KernelChoice costOf(const KernelRow &row, packing::WeightKind kind, const CpuModel &cpu, unsigned threads,
+                    int64_t tokens, int64_t staged);
+
+/// What is worth measuring: for each row and layout of rankKernels the best tile with and without staging, and their
+/// neighbours. In the order of rankKernels; of each row and layout the predicted tile comes first.
+std::vector<KernelChoice> measurableKernels(const CostQuery &query);
 
 } // namespace setun
 

@@ -32,7 +32,8 @@ Compiles a module of the bitnet dialect (MLIR text or bytecode; '-' is standard 
                           each may be followed by +FEATURE or -FEATURE: x86-64-v4+avx512vnni
   --weights FILE          .safetensors file with the module's weights; may be repeated
   --file NAME=PATH        puts a file into the package; may be repeated
-  --emit STAGE            what to write: bitnet, ternary, llvm-dialect, llvm, asm, obj or package (default: package)
+  --emit STAGE            what to write: bitnet, kernels (the matrices, and what each kernel would cost), ternary,
+                          llvm-dialect, llvm, asm, obj or package (default: package)
   --probe                 adds activation codes and accumulators of every layer to the outputs, and no self-tests
   --force-kernel NAME     uses this row of the kernel table wherever it is exact
   --emulate               with --force-kernel: plain arithmetic for instructions that the target lacks; for tests
@@ -41,6 +42,8 @@ Compiles a module of the bitnet dialect (MLIR text or bytecode; '-' is standard 
   --run-threads N         cores that will run the model at once, for the choice of kernels (default: a few)
   --head MODE             how the largest logits are found, with the same results: certified (default; scans a copy of the
                           head in few bits, then scores exactly what may be among the largest) or exact (scores all)
+  --kernels FILE          kernels that override the choice for matrices of a shape: a JSON list of objects with rows,
+                          cols, binary, gated, group, row, format, tokens and staged, as --emit=kernels shows them
   --no-self-test          records no self-tests
   --threads N             threads of the compiler (default: one for each CPU)
   --timing                prints the time of each stage
@@ -193,6 +196,8 @@ CommandLine parse(int argc, char **argv) {
       if (text.empty() || *end || threads > 1024)
         Arguments::fail("option '" + option + "' expects a number from 0 to 1024, got '" + text + "'");
       (option == "--threads" ? line.options.threads : line.options.runThreads) = static_cast<unsigned>(threads);
+    } else if (arguments.is("--kernels")) {
+      line.options.kernelFile = arguments.take();
     } else if (arguments.isFlag("--probe")) {
       line.options.probe = true;
     } else if (arguments.isFlag("--no-self-test")) {

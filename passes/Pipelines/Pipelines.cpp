@@ -65,6 +65,8 @@ void setun::buildBitnetToTernaryPipeline(OpPassManager &pm, const CpuPipelineOpt
   select.cpu = options.cpu;
   select.threads = options.runThreads;
   select.format = options.format;
+  for (const std::string &kernel : options.kernels)
+    select.kernels.push_back(kernel);
   pm.nest<func::FuncOp>().addPass(createTernarySelectKernels(select));
 }
 
@@ -137,6 +139,9 @@ struct CpuPipelineCliOptions : public PassPipelineOptions<CpuPipelineCliOptions>
                              llvm::cl::desc("layout of ternary weights: auto, r16k4f4 or r16k4t5 (default: auto)"),
                              llvm::cl::init("auto")};
   Option<std::string> head{*this, "head", llvm::cl::desc("exact or certified (default: certified)")};
+  ListOption<std::string> kernels{*this, "kernels",
+                                  llvm::cl::desc("kernels for matrices of a shape, as of ternary-select-kernels "
+                                                 "(default: none)")};
   Option<bool> probe{*this, "probe", llvm::cl::desc("codes and accumulators as outputs (default: false)")};
 
   CpuPipelineOptions get() const {
@@ -149,6 +154,8 @@ struct CpuPipelineCliOptions : public PassPipelineOptions<CpuPipelineCliOptions>
     options.runThreads = threads;
     options.format = format;
     options.head = head;
+    for (const std::string &kernel : kernels)
+      options.kernels.push_back(kernel);
     options.probe = probe;
     options.store = std::make_shared<MemoryWeightStore>();
     return options;

@@ -7,6 +7,8 @@
 #include "llvm/ADT/StringSet.h"
 
 #include <memory>
+#include <string>
+#include <vector>
 
 namespace mlir {
 class OpPassManager;
@@ -28,6 +30,8 @@ struct CpuPipelineOptions {
   std::string format = "auto";
   /// How the largest logits are chosen: "certified" (also if empty) or "exact".
   std::string head;
+  /// Overrides the cost model, as the option `kernels` of ternary-select-kernels.
+  std::vector<std::string> kernels;
   /// Adds the outputs probe.<layer>.codes and probe.<layer>.acc to every entry point.
   bool probe = false;
   /// Receives packed weights; required.

@@ -164,12 +164,29 @@ void writeLayer(JsonWriter &json, const Layer &layer) {
   json.value(layer.bytes);
   json.key("kernels");
   json.beginList();
-  for (const auto &kernel : layer.kernels) {
+  for (const LayerKernel &kernel : layer.kernels) {
     json.beginObject();
     json.key("target");
-    json.value(kernel.first);
+    json.value(kernel.target);
     json.key("kernel");
-    json.value(kernel.second);
+    json.value(kernel.kernel);
+    if (!kernel.format.empty()) {
+      json.key("format");
+      json.value(kernel.format);
+    }
+    // Packages of older compilers have none of these, and few are measured.
+    auto number = [&](const char *name, int64_t value, bool always) {
+      if (value || always) {
+        json.key(name);
+        json.value(value);
+      }
+    };
+    number("tokens", kernel.tokens, false);
+    number("staged", kernel.staged, kernel.tokens != 0);
+    number("predicted_decode", kernel.predictedDecode, false);
+    number("predicted_prefill", kernel.predictedPrefill, false);
+    number("measured_decode", kernel.measuredDecode, false);
+    number("measured_prefill", kernel.measuredPrefill, false);
     json.endObject();
   }
   json.endList();

@@ -320,8 +320,22 @@ Status readLayer(const fb::Layer &source, Layer &layer) {
     return bad(where, "has a negative size");
   layer.kernels.resize(sizeOf(source.kernels()));
   for (size_t i = 0; i < layer.kernels.size(); ++i) {
-    SETUN_RETURN_IF_ERROR(readName(source.kernels()->Get(i)->target(), where, layer.kernels[i].first));
-    SETUN_RETURN_IF_ERROR(readName(source.kernels()->Get(i)->kernel(), where, layer.kernels[i].second));
+    const fb::Kernel &from = *source.kernels()->Get(i);
+    LayerKernel &kernel = layer.kernels[i];
+    SETUN_RETURN_IF_ERROR(readName(from.target(), where, kernel.target));
+    SETUN_RETURN_IF_ERROR(readName(from.kernel(), where, kernel.kernel));
+    if (from.format())
+      SETUN_RETURN_IF_ERROR(readName(from.format(), where, kernel.format));
+    kernel.tokens = from.tokens();
+    kernel.staged = from.staged();
+    kernel.predictedDecode = from.predicted_decode();
+    kernel.predictedPrefill = from.predicted_prefill();
+    kernel.measuredDecode = from.measured_decode();
+    kernel.measuredPrefill = from.measured_prefill();
+    for (int64_t number : {kernel.tokens, kernel.staged, kernel.predictedDecode, kernel.predictedPrefill,
+                           kernel.measuredDecode, kernel.measuredPrefill})
+      if (number < 0)
+        return bad(where, "has a negative number in a kernel");
   }
   return Status();
 }
@@ -361,8 +375,8 @@ void linkNames(Manifest &manifest) {
       code.featureNames.push_back(feature.c_str());
   for (Layer &layer : manifest.layers) {
     for (const auto &kernel : layer.kernels) {
-      layer.targetNames.push_back(kernel.first.c_str());
-      layer.kernelNames.push_back(kernel.second.c_str());
+      layer.targetNames.push_back(kernel.target.c_str());
+      layer.kernelNames.push_back(kernel.kernel.c_str());
     }
   }
 }

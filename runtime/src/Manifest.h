@@ -75,11 +75,17 @@ struct SelfTest {
   std::vector<std::vector<uint8_t>> outputs;
 };
 
+struct LayerKernel {
+  std::string target, kernel;
+  std::string format; ///< empty where an older compiler did not write it, and the numbers are 0
+  int64_t tokens, staged, predictedDecode, predictedPrefill, measuredDecode, measuredPrefill;
+};
+
 struct Layer {
   std::string name;
   int64_t rows, cols, bytes;
   std::string format, scale;
-  std::vector<std::pair<std::string, std::string>> kernels; ///< target, kernel
+  std::vector<LayerKernel> kernels;
   std::vector<const char *> targetNames, kernelNames;
 };
 
