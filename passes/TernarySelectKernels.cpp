@@ -139,7 +139,7 @@ struct TernarySelectKernels : public setun::impl::TernarySelectKernelsBase<Terna
         });
         if (kernel != given.end()) {
           if (!isFree(op) && packingOf(kernel->kind) != op.getLayout().getPacking()) {
-            op.emitError() << "expects a kernel for the layout " << stringifyPacking(op.getLayout().getPacking())
+            op.emitOpError() << "expects a kernel for the layout " << stringifyPacking(op.getLayout().getPacking())
                            << " of bytes that are packed already, got " << setun::toString(*kernel);
             return signalPassFailure();
           }

@@ -255,8 +255,9 @@ void LayerTable::add(ModuleOp module, const TargetSpec &target, unsigned threads
       for (Operation *user : pack.getCodes().getUsers())
         if (auto scan = dyn_cast<ternary::HeadScanOp>(user); scan && scan.getKernel())
           kernel.kernel = scan.getKernel()->getRow().str();
+      kernel.format = layer.format;
       add(layer, kernel);
-      layer.format = "scan2";
+      kernel.format = layer.format = "scan2";
       layer.scale = "row";
       layer.bytes = shape.fineBytes() + shape.rows * 12;
       add(std::move(layer), kernel);

@@ -206,6 +206,12 @@ KernelChoice setun::costOf(const KernelRow &row, WeightKind kind, const CpuModel
 std::vector<KernelChoice> setun::measurableKernels(const CostQuery &query) {
   std::vector<KernelChoice> found;
   for (const KernelChoice &best : rankKernels(query)) {
+    // Rows that differ in look-ups alone are one and the same where nothing is looked up.
+    if (best.kind != WeightKind::TernaryBase3 && any_of(found, [&](const KernelChoice &known) {
+          return known.row != best.row && known.kind == best.kind && known.row->method == best.row->method &&
+                 known.row->bytes == best.row->bytes;
+        }))
+      continue;
     Prediction prediction(*best.row, best.kind, cpuModel(query.cpu), query.threads);
     found.push_back(best);
     const size_t first = found.size() - 1;

@@ -114,6 +114,32 @@ def _parser() -> argparse.ArgumentParser:
         help="how generation finds the likeliest tokens, always the same ones: certified keeps a copy of the head in few "
         "bits, scans that and scores exactly what may be among the likeliest; exact scores all (default: certified)",
     )
+    compile_.add_argument(
+        "--format",
+        choices=("auto", "best", "r16k4f4", "r16k4t5"),
+        default="auto",
+        help="layout of ternary weights: r16k4f4 (2 bits), r16k4t5 (1.6 bits), best (the fastest for each target) or "
+        "auto (best for one target; r16k4f4, which they share, for several; default)",
+    )
+    compile_.add_argument(
+        "--run-threads",
+        type=_threads,
+        default=0,
+        metavar="N",
+        help="cores that will run the model at once, for the choice of kernels (0: a few, default)",
+    )
+    compile_.add_argument(
+        "--tune",
+        action="store_true",
+        help="measure the kernels on this machine, instead of predicting their speed; takes up to a minute, and prints "
+        "what was measured",
+    )
+    compile_.add_argument(
+        "--tune-threads",
+        type=_thread_list,
+        metavar="LIST",
+        help="numbers of threads to measure with (default: --run-threads, or one for each CPU)",
+    )
     compile_.add_argument("--keep-mlir", type=Path, metavar="DIR", help="keep the traced model.mlir and its constants")
     compile_.add_argument("--timing", action="store_true", help="print the time of each stage")
     compile_.set_defaults(run=_compile)
@@ -243,7 +269,16 @@ def _compile(options: argparse.Namespace) -> int:
         raise SetunError(f"{output}: is a directory", "Give the name of a file with -o.")
     if options.keep_mlir is not None and options.keep_mlir.exists() and not options.keep_mlir.is_dir():
         raise SetunError(f"{options.keep_mlir}: is no directory", "Give another name with --keep-mlir.")
-    flags = ["--timing"] if options.timing else []
+    if options.tune and options.emit != "package":
+        raise SetunError(f"--tune measures for packages, not for --emit={options.emit}", "Leave out one of the two.")
+    if options.tune_threads and not options.tune:
+        raise SetunError("--tune-threads says how to measure, which only --tune does", "Add --tune.")
+    flags = [f"--format={options.format}"] if options.format != "auto" else []
+    flags += [f"--run-threads={options.run_threads}"] if options.run_threads else []
+    flags += ["--timing"] if options.timing else []
+    tune_threads: list[int] = []
+    if options.tune:
+        tune_threads = options.tune_threads or [options.run_threads or _default_threads()[-1]]
     warnings: list[str] = []
     printed = compile_checkpoint(
         options.directory,
@@ -256,6 +291,7 @@ def _compile(options: argparse.Namespace) -> int:
         keep=options.keep_mlir,
         flags=flags,
         report=warnings,
+        tune_threads=tune_threads,
     )
     for warning in warnings:
         say(warning)

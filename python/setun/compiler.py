@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from setun.checkpoint import Checkpoint
     from setun.lint import Import
 
-TEXT_STAGES = ("mlir", "bitnet", "ternary", "llvm-dialect", "llvm", "asm")
+TEXT_STAGES = ("mlir", "bitnet", "kernels", "ternary", "llvm-dialect", "llvm", "asm")
 HEADS = ("certified", "exact")
 """How a package finds the likeliest tokens: the same tokens and logits, by a scan and exact scores of what it leaves
 open, or by all exact logits."""
@@ -184,8 +184,9 @@ def compile_checkpoint(
     keep: Path | None = None,
     flags: Sequence[str] = (),
     report: list[str] | None = None,
+    tune_threads: Sequence[int] = (),
 ) -> str:
-    """Compiles a checkpoint directory; returns what the tool printed on standard output.
+    """Compiles a checkpoint directory; returns what the tool printed on standard output, or the table of the tuning.
 
     Args:
         output: file to write. It appears whole or not at all.
@@ -197,6 +198,7 @@ def compile_checkpoint(
         keep: folder that keeps the traced text and constants.
         flags: further flags of the tool.
         report: receives the warnings of the lint.
+        tune_threads: measure kernels with these numbers of threads, instead of the cost model; empty: do not.
 
     Raises:
         SetunError: bad input, or the tool is missing or failed.
@@ -213,9 +215,18 @@ def compile_checkpoint(
                 return made.mlir.read_text(encoding="utf-8")
             shutil.copyfile(made.mlir, output)
             return ""
+        table = ""
+        flags = list(flags)
+        if tune_threads:
+            from setun.tune import Tuner
+
+            tuner = Tuner(made, target, tune_threads, [flag for flag in flags if flag != "--timing"])
+            kernels = tuner.run(made.mlir.parent)
+            table = tuner.describe() + "\n"
+            flags.append(f"--kernels={kernels}")
         cure = None if keep is not None else "To look into it, keep the tool's input with --keep-mlir DIR."
         flags = [f"--head={head}", *flags]
-        return run_tool(made.command(output, target, emit, *flags), "setun-compile", cure)
+        return table + run_tool(made.command(output, target, emit, *flags), "setun-compile", cure)
 
 
 def compile_module(

@@ -29,6 +29,23 @@
 // STAGED-LABEL: func.func @free
 // STAGED: kernel = #ternary.kernel<"avx2", tokens = 6, staged = 16>
 
+// Kernels for matrices of a shape override the model, and are refused where they cannot be obeyed.
+// RUN: setun-opt %s --pass-pipeline='builtin.module(func.func(ternary-select-kernels{features=avx2 cpu=znver4 kernels=96x64:avx2:r16k4t5:2:32,2x4:generic:r16k4f4:5:0}))' | FileCheck %s --check-prefix=GIVEN
+// RUN: not setun-opt %s --pass-pipeline='builtin.module(func.func(ternary-select-kernels{features=avx2 kernels=2x4:avx2:r16k4t5:1:0}))' 2>&1 | FileCheck %s --check-prefix=BYTES
+// RUN: not setun-opt %s --pass-pipeline='builtin.module(func.func(ternary-select-kernels{features=avx2 kernels=2x4:avx512bw:r16k4f4:1:0}))' 2>&1 | FileCheck %s --check-prefix=LACKS
+// RUN: not setun-opt %s --pass-pipeline='builtin.module(func.func(ternary-select-kernels{features=avx2 kernels=2x4:avx2:1:0}))' 2>&1 | FileCheck %s --check-prefix=MALFORMED
+// RUN: not setun-opt %s --pass-pipeline='builtin.module(func.func(ternary-select-kernels{features=avx512f,avx512bw,avx512vl,avx512vnni kernels=2x98692:avx512vnni:r16k4f4:1:0}))' 2>&1 | FileCheck %s --check-prefix=INEXACT
+// GIVEN-LABEL: func.func @free
+// GIVEN: ternary.matmul {{.*}}kernel = #ternary.kernel<"avx2", tokens = 2, staged = 32>, layout = #ternary.layout<r16k4t5, rows = 96, cols = 64>
+// GIVEN-LABEL: func.func @ternary
+// GIVEN: kernel = #ternary.kernel<"generic", tokens = 5>
+// GIVEN-LABEL: func.func @binary
+// GIVEN: kernel = #ternary.kernel<"avx2"
+// BYTES: error: {{.*}}expects a kernel for the layout r16k4f4 of bytes that are packed already, got 2x4:avx2:r16k4t5:1:0
+// LACKS: error: expects a kernel row that the target supports, got 2x4:avx512bw:r16k4f4:1:0
+// MALFORMED: error: expects ROWSxCOLS{{.*}}, got '2x4:avx2:1:0'
+// INEXACT: error: expects {{.*}}: kernel 'avx512vnni' on r16k4f4 is exact up to 98689 columns, got 98692
+
 // A row that is asked for is taken if the features allow it.
 // RUN: setun-opt %s --pass-pipeline='builtin.module(func.func(ternary-select-kernels{features=avx2 row=generic}))' | FileCheck %s -DROW=generic
 // RUN: not setun-opt %s --pass-pipeline='builtin.module(func.func(ternary-select-kernels{features=avx2 row=avx512bw}))' 2>&1 | FileCheck %s --check-prefix=REFUSED

@@ -117,6 +117,9 @@ TEST(Writer, WritesWhatTheReaderReads) {
 
   const std::string json = setun_package_json(package.get());
   EXPECT_NE(json.find(R"("name": "layer \"0\"")"), std::string::npos) << json;
+  EXPECT_NE(json.find(R"("predicted_prefill": 1000)"), std::string::npos) << json;
+  EXPECT_NE(json.find(R"("measured_decode": 900)"), std::string::npos) << json;
+  EXPECT_EQ(json.find("measured_prefill"), std::string::npos) << json;
   EXPECT_NE(json.find(R"(line one\u000aline two)"), std::string::npos) << json;
 }
 
