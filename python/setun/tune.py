@@ -112,7 +112,7 @@ class Matrix:
         return entry
 
 
-def select(listed: Sequence[Candidate], limit: int = CANDIDATES) -> list[Candidate]:
+def select(listed: Sequence[Candidate], limit: int) -> list[Candidate]:
     """Of the compiler's list (best first, by rows and layouts) what is measured: of each row and layout that has a
     chance the predicted tile and its counterpart with or without staging, then neighbours of the best tiles."""
     groups: dict[tuple[str, str], list[Candidate]] = {}
@@ -252,7 +252,7 @@ class Tuner:
         for item in json.loads(run_tool([*command, *self.flags], "setun-compile")):
             item.pop("chosen", None)
             candidates = [Candidate(**candidate) for candidate in item.pop("candidates")]
-            self.matrices.append(Matrix(**item, candidates=select(candidates)))
+            self.matrices.append(Matrix(**item, candidates=select(candidates, CANDIDATES)))
         self._check_targets(folder)
         steps = sum(len(matrix.candidates) for matrix in self.matrices)
         steps *= 1 + len(self.threads) * (DECODE_ROUNDS + PREFILL_ROUNDS)
@@ -275,7 +275,15 @@ class Tuner:
         kernels = output.with_suffix(".json")
         kernels.write_text(json.dumps([matrix.kernel(candidate, False)]), encoding="utf-8")
         tool = find_tool("setun-compile")
-        flags = [f"--target={matrix.target}", "--weights", weights, "--kernels", kernels, "--no-self-test"]
+        flags = [
+            f"--target={matrix.target}",
+            "--weights",
+            weights,
+            "--kernels",
+            kernels,
+            "--no-self-test",
+            "--no-progress",
+        ]
         run_tool([tool, source, "-o", output, *flags], "setun-compile")
 
     def _check_targets(self, folder: Path) -> None:
@@ -307,8 +315,12 @@ class Tuner:
             self._compile(matrix, matrix.candidates[i], source, weights, paths[i])
 
         with ThreadPoolExecutor(max_workers=min(os.cpu_count() or 1, 4)) as pool:
-            for candidate, _ in zip(matrix.candidates, pool.map(build, range(len(paths))), strict=True):
-                self._step(f"{matrix}: compiling {candidate}")
+            try:
+                for candidate, _ in zip(matrix.candidates, pool.map(build, range(len(paths))), strict=True):
+                    self._step(f"{matrix}: compiling {candidate}")
+            except BaseException:
+                pool.shutdown(wait=False, cancel_futures=True)
+                raise
         runs = [
             Measurement(open_package(path), count, candidate, matrix)
             for path, candidate in zip(paths, matrix.candidates, strict=True)

@@ -34,7 +34,7 @@ def test_select() -> None:
         candidate("b", "y", 2, 0, 21),
         candidate("c", "x", 1, 0, 31),
     ]
-    chosen = select(listed)
+    chosen = select(listed, 8)
     # The predicted tiles, best first; staging or not; neighbours; nothing without hope.
     assert chosen == [listed[0], listed[4], listed[1], listed[5], listed[2]]
     assert select(listed, 3) == [listed[0], listed[4], listed[1]]
@@ -80,7 +80,6 @@ def test_modules_hold_the_matrix(matrix: Matrix, tmp_path: Path) -> None:
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tune, "CANDIDATES", 3)
-    monkeypatch.setattr(tune.select, "__defaults__", (3,))
     monkeypatch.setattr(tune, "DECODE_ROUNDS", 3)
     monkeypatch.setattr(tune, "PREFILL_ROUNDS", 1)
     monkeypatch.setattr(tune, "SAMPLE_SECONDS", 1e-4)
