@@ -133,14 +133,13 @@ struct TernarySelectKernels : public setun::impl::TernarySelectKernelsBase<Terna
         setun::MatrixShape shape = setun::matrixShape(op);
         auto kernel = llvm::find_if(given, [&](const setun::MatrixKernel &known) {
           // Self-tests run what the model runs, on small matrices.
-          return known.shape == shape ||
-                 (selfTest && known.shape.binary == shape.binary && known.shape.gated == shape.gated &&
-                  known.shape.group == shape.group);
+          return known.shape == shape || (selfTest && known.shape.binary == shape.binary &&
+                                          known.shape.gated == shape.gated && known.shape.group == shape.group);
         });
         if (kernel != given.end()) {
           if (!isFree(op) && packingOf(kernel->kind) != op.getLayout().getPacking()) {
             op.emitOpError() << "expects a kernel for the layout " << stringifyPacking(op.getLayout().getPacking())
-                           << " of bytes that are packed already, got " << setun::toString(*kernel);
+                             << " of bytes that are packed already, got " << setun::toString(*kernel);
             return signalPassFailure();
           }
           choose(op, kernel->row->name, kernel->kind, kernel->tokens, kernel->staged);

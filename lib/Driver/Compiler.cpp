@@ -709,14 +709,10 @@ CompileResult setun::compile(const CompileInput &input, const CompileOptions &op
 
 const std::vector<std::pair<std::string, EmitStage>> &setun::emitStages() {
   static const std::vector<std::pair<std::string, EmitStage>> stages = {
-      {"bitnet", EmitStage::Bitnet},
-      {"kernels", EmitStage::Kernels},
-      {"ternary", EmitStage::Ternary},
-      {"llvm-dialect", EmitStage::LlvmDialect},
-      {"llvm", EmitStage::Llvm},
-      {"asm", EmitStage::Asm},
-      {"obj", EmitStage::Object},
-      {"package", EmitStage::Package}};
+      {"bitnet", EmitStage::Bitnet},   {"kernels", EmitStage::Kernels},
+      {"ternary", EmitStage::Ternary}, {"llvm-dialect", EmitStage::LlvmDialect},
+      {"llvm", EmitStage::Llvm},       {"asm", EmitStage::Asm},
+      {"obj", EmitStage::Object},      {"package", EmitStage::Package}};
   return stages;
 }
 

@@ -166,9 +166,8 @@ void LayerTable::add(package::LayerInfo layer, const package::LayerKernel &kerne
   if (added)
     table.push_back(std::move(layer));
   package::LayerInfo &known = table[place->second];
-  if (!kernel.kernel.empty() && llvm::none_of(known.kernels, [&](const package::LayerKernel &other) {
-        return other.target == kernel.target;
-      }))
+  if (!kernel.kernel.empty() &&
+      llvm::none_of(known.kernels, [&](const package::LayerKernel &other) { return other.target == kernel.target; }))
     known.kernels.push_back(kernel);
 }
 

@@ -217,8 +217,9 @@ std::vector<KernelChoice> setun::measurableKernels(const CostQuery &query) {
     const size_t first = found.size() - 1;
     auto add = [&](int64_t tokens, int64_t staged) {
       if (tokens < 1 || (staged && !query.stages) ||
-          any_of(ArrayRef(found).drop_front(first),
-                 [&](const KernelChoice &known) { return known.tokens == tokens && known.staged == staged; }))
+          any_of(
+              ArrayRef(found).drop_front(first),
+              [&](const KernelChoice &known) { return known.tokens == tokens && known.staged == staged; }))
         return;
       found.push_back(prediction.of(tokens, staged));
     };

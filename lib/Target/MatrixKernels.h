@@ -1,7 +1,7 @@
 //===- MatrixKernels.h - kernels chosen by hand or by measurement ------------------===//
 //
-// What overrides the cost model: for a shape of matrix the kernel row, the packed layout and the tile. Files hold a list
-// of JSON objects, pass options the same as text.
+// What overrides the cost model: for a shape of matrix the kernel row, the packed layout and the tile. Files hold a
+// list of JSON objects, pass options the same as text.
 //
 //===----------------------------------------------------------------------===//
 #ifndef SETUN_LIB_TARGET_MATRIXKERNELS_H
@@ -54,8 +54,8 @@ std::string toString(const MatrixKernel &kernel);
 llvm::Expected<MatrixKernel> parseMatrixKernel(llvm::StringRef text);
 
 /// Reads a list of JSON objects with rows, cols, row, format, tokens, and, if not 0, false or empty, binary, gated,
-/// group, staged, target, measured_decode and measured_prefill. Every kernel is exact for its matrix, and no two are for
-/// the same.
+/// group, staged, target, measured_decode and measured_prefill. Every kernel is exact for its matrix, and no two are
+/// for the same.
 llvm::Expected<std::vector<MatrixKernel>> readMatrixKernels(llvm::StringRef json);
 
 } // namespace setun

@@ -113,8 +113,13 @@ fixture::Parts fixture::parts() {
   test.inputs = {bytes(tokens)};
   test.outputs = {bytes(logits)};
   parts.manifest.selfTests = {test};
-  parts.manifest.layers = {
-      {"layer \"0\"", kTokens, kWidth, "f32", "tensor", kTokens * kWidth * 4, {{"base", "plain", "f32", 2, 16, 2000, 1000, 900, 0}}}};
+  parts.manifest.layers = {{"layer \"0\"",
+                            kTokens,
+                            kWidth,
+                            "f32",
+                            "tensor",
+                            kTokens * kWidth * 4,
+                            {{"base", "plain", "f32", 2, 16, 2000, 1000, 900, 0}}}};
   parts.manifest.provenance = {{"compiler", "fixture 1.0"}, {"source", "line one\nline two"}};
 
   CodeSection code;

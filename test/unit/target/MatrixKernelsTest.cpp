@@ -1,6 +1,6 @@
 //===- MatrixKernelsTest.cpp - kernels chosen by hand or by measurement ------------===//
-#include "lib/Target/CostModel.h"
 #include "lib/Target/MatrixKernels.h"
+#include "lib/Target/CostModel.h"
 
 #include "gtest/gtest.h"
 
@@ -81,9 +81,9 @@ TEST(MatrixKernels, refuses) {
 }
 
 TEST(MatrixKernels, parses) {
-  for (const char *text : {"", "4x4", "4:avx2:r16k4f4:1:0", "4x4:avx2:r16k4f4:1", "4x4:thin:avx2:r16k4f4:1:0",
-                           "4x4:avx2:r16k4f4:one:0", "4x4:avx2:r16k4f4:1:0:0", "4x4:groupx:avx2:r16k4f4:1:0",
-                           "4x4:avx2:r16k4f8:1:0"}) {
+  for (const char *text :
+       {"", "4x4", "4:avx2:r16k4f4:1:0", "4x4:avx2:r16k4f4:1", "4x4:thin:avx2:r16k4f4:1:0", "4x4:avx2:r16k4f4:one:0",
+        "4x4:avx2:r16k4f4:1:0:0", "4x4:groupx:avx2:r16k4f4:1:0", "4x4:avx2:r16k4f8:1:0"}) {
     auto parsed = parseMatrixKernel(text);
     ASSERT_FALSE(static_cast<bool>(parsed)) << text;
     std::string message = llvm::toString(parsed.takeError());
