@@ -174,9 +174,10 @@ KernelChoice Prediction::of(int64_t tokens, int64_t stagedFrom) const {
   choice.tokens = tokens;
   choice.staged = stagedFrom;
   choice.decode = 1000 / weights * std::max(direct(1), row.bytes / fromMemory);
-  choice.prefill = 1000 / weights * (!stagedFrom      ? direct(tokens)
-                                      : row.hasTiles() ? tiled(row.stagedTokens())
-                                                       : staged(tokens));
+  choice.prefill = 1000 / weights *
+                   (!stagedFrom      ? direct(tokens)
+                    : row.hasTiles() ? tiled(row.stagedTokens())
+                                     : staged(tokens));
   return choice;
 }
 
