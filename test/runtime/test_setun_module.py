@@ -32,7 +32,9 @@ def test_inspect(package: _setun.Package) -> None:
     assert package.entries[0]["inputs"] == [{"name": "tokens", "dtype": "i64", "shape": ["T"], "below": 7}]
     assert package.entries[0]["max_context"] == 64
     assert package.targets[0]["name"] == "base" and package.targets[0]["selected"]
-    assert package.layers[0]["kernels"] == [{"target": "base", "kernel": "plain"}]
+    kernel = package.layers[0]["kernels"][0]
+    assert (kernel["target"], kernel["kernel"], kernel["format"]) == ("base", "plain", "f32")
+    assert (kernel["tokens"], kernel["staged"], kernel["predicted_decode"]) == (2, 16, 2000)
     assert package.provenance["source"] == "line one\nline two"
     assert package.files == {"tokenizer.json": b"{}", "empty.txt": b""}
     assert package.file("tokenizer.json") == b"{}"

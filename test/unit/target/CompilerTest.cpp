@@ -193,7 +193,7 @@ TEST_F(CompilerTest, probesAreOutputs) {
 TEST_F(CompilerTest, targetsAreDescribed) {
   std::string error;
   std::vector<TargetInfo> targets = describeTargets("x86-64", error);
-  EXPECT_EQ(targets.size(), 5u);
+  EXPECT_EQ(targets.size(), 6u);
   EXPECT_TRUE(error.empty());
   EXPECT_TRUE(describeTargets("x86-64-v9", error).empty());
   EXPECT_NE(error.find("x86-64-v9"), std::string::npos);

@@ -66,7 +66,7 @@ TEST(MatrixKernels, refuses) {
   EXPECT_EQ(error(R"([{"rows": 0, "cols": 8, "row": "avx2", "format": "r16k4f4", "tokens": 1}])"),
             "kernel 1: expects rows and cols of 1 or more, got 0 x 8");
   EXPECT_EQ(error(R"([{"rows": 4, "cols": 4, "row": "avx3", "format": "r16k4f4", "tokens": 1}])")
-                .find("kernel 1: unknown kernel 'avx3', expects one of avx512vbmi, "),
+                .find("kernel 1: unknown kernel 'avx3', expects one of amxint8, avx512vbmi, "),
             0u);
   // 170 * 128 * 98689 < 2^31.
   EXPECT_EQ(error(R"([{"rows": 4, "cols": 98690, "row": "avx512vnni", "format": "r16k4f4", "tokens": 1}])"),
