@@ -65,6 +65,11 @@ public:
   /// With a mask that is only known at run time.
   mlir::Value loadMasked(mlir::Value memref, mlir::ValueRange indices, mlir::Value mask);
   void storeMasked(mlir::Value vector, mlir::Value memref, mlir::ValueRange indices, mlir::Value mask);
+  /// Asks for the cache line of an element. It need not exist.
+  void prefetch(mlir::Value memref, mlir::ValueRange indices) {
+    mlir::memref::PrefetchOp::create(b, loc, memref, indices, /*isWrite=*/false, /*localityHint=*/2,
+                                     /*isDataCache=*/true);
+  }
   mlir::Value loadScalar(mlir::Value memref, mlir::ValueRange indices) {
     return mlir::memref::LoadOp::create(b, loc, memref, indices);
   }
@@ -124,8 +129,9 @@ mlir::Value gate(VectorBuilder &v, mlir::ternary::Epilogue act, mlir::Value gate
 mlir::Value loadAsF32(VectorBuilder &v, mlir::Value memref, mlir::ValueRange indices, int64_t lanes = kLanes);
 /// sum16 of the products of `tokens` rows of x from `token` on with `rows` rows of w from `row` on: [token][row], as
 /// bitnet.dense has them.
+/// Asks for the row that stands `ahead` rows further on, unless that is 0.
 llvm::SmallVector<mlir::Value> dotRows(VectorBuilder &v, mlir::Value x, mlir::Value token, int64_t tokens,
-                                       mlir::Value w, mlir::Value row, int64_t rows);
+                                       mlir::Value w, mlir::Value row, int64_t rows, int64_t ahead = 0);
 /// 16-bit patterns of a finite f16 or bf16, already in i32 lanes, as the f32 of the same value.
 mlir::Value widenBits(VectorBuilder &v, mlir::Value bits, mlir::Type stored);
 /// vector<16xf16> of finite numbers as f32, and what a cache of f16 takes for 16 lanes of f32 (bitnet.cache_update).

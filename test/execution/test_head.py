@@ -133,14 +133,14 @@ for _name, (_weights, _element) in MATRICES.items():
   : (tensor<1x{_k}xf32>, {_t["q"]}, {_t["sums"]}, {_t["params"]}) -> ({_t["q"]}, {_t["sums"]}, {_t["params"]})
 %approx, %upper, %maxima = ternary.head_scan %q, %sums, %params, %codes, %scales, %rows
   outs(%approx0, %upper0, %maxima0) {{rows = {_n}, cols = {_k}}}
-  : ({_t["q"]}, {_t["sums"]}, {_t["params"]}, {_t["codes"]}, {_t["scales"]}, {_t["rows"]}, {_t["approx"]}, {_t["upper"]},
-     {_t["maxima"]}) -> ({_t["approx"]}, {_t["upper"]}, {_t["maxima"]})
+  : ({_t["q"]}, {_t["sums"]}, {_t["params"]}, {_t["codes"]}, {_t["scales"]}, {_t["rows"]}, {_t["approx"]},
+     {_t["upper"]}, {_t["maxima"]}) -> ({_t["approx"]}, {_t["upper"]}, {_t["maxima"]})
 %candidates = ternary.head_candidates %x, %{_name}, %approx, %maxima, %k outs(%candidates0)
   : ({_types}, {_t["approx"]}, {_t["maxima"]}, tensor<1xi64>, {_t["candidates"]}) -> {_t["candidates"]}
 %exact, %largest = ternary.head_rescore %x, %{_name}, %q, %sums, %params, %approx, %upper, %candidates, %k, %fine,
   %finerows outs(%exact0, %largest0)
-  : ({_types}, {_t["q"]}, {_t["sums"]}, {_t["params"]}, {_t["approx"]}, {_t["upper"]}, {_t["candidates"]}, tensor<1xi64>,
-     {_t["fine"]}, {_t["finerows"]}, {_t["exact"]}, {_t["largest"]}) -> ({_t["exact"]}, {_t["largest"]})
+  : ({_types}, {_t["q"]}, {_t["sums"]}, {_t["params"]}, {_t["approx"]}, {_t["upper"]}, {_t["candidates"]},
+     tensor<1xi64>, {_t["fine"]}, {_t["finerows"]}, {_t["exact"]}, {_t["largest"]}) -> ({_t["exact"]}, {_t["largest"]})
 """
     # Of the candidates, only so many as are asked for are written.
     _outputs = {key: size for key, size in (_sizes | _planes).items() if key != "candidates"}
