@@ -210,7 +210,7 @@ std::vector<KernelChoice> setun::measurableKernels(const CostQuery &query) {
     // Rows that differ in look-ups alone are one and the same where nothing is looked up.
     if (best.kind != WeightKind::TernaryBase3 && any_of(found, [&](const KernelChoice &known) {
           return known.row != best.row && known.kind == best.kind && known.row->method == best.row->method &&
-                 known.row->bytes == best.row->bytes;
+                 known.row->bytes == best.row->bytes && known.row->hasTiles() == best.row->hasTiles();
         }))
       continue;
     Prediction prediction(*best.row, best.kind, cpuModel(query.cpu), query.threads);
@@ -227,8 +227,12 @@ std::vector<KernelChoice> setun::measurableKernels(const CostQuery &query) {
     const int64_t inLoop = prediction.tokensInLoop(), onStage = prediction.tokensOnStage();
     for (int64_t difference : {0, -1, 1}) {
       add(inLoop + difference, 0);
-      add(onStage + difference, kStagedFrom);
+      if (!best.row->hasTiles())
+        add(onStage + difference, kStagedFrom);
     }
+    if (best.row->hasTiles())
+      for (int64_t staged : {16, 32}) // tiles have one shape; fewer tokens use vectors
+        add(inLoop, staged);
   }
   return found;
 }

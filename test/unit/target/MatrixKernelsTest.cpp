@@ -112,6 +112,19 @@ TEST(MatrixKernels, candidates) {
     EXPECT_EQ(again.prefill, choice.prefill);
   }
   EXPECT_TRUE(staged && twoBits && base3);
+  // Tiles: from 16 or 32 tokens on or not at all; the vectors' row beside them.
+  query.features.insert("amx-tile");
+  query.features.insert("amx-int8");
+  query.cpu = "sapphirerapids";
+  bool vectors = false;
+  for (const KernelChoice &choice : measurableKernels(query)) {
+    vectors |= choice.row->name == "avx512vbmi" && choice.kind == packing::WeightKind::Ternary;
+    if (choice.row->hasTiles())
+      EXPECT_TRUE(choice.staged == 0 || choice.staged == 16 || choice.staged == 32) << choice.staged;
+    if (choice.row->hasTiles() && choice.staged)
+      EXPECT_EQ(choice.tokens, costOf(*choice.row, choice.kind, cpuModel(query.cpu), 0).tokens);
+  }
+  EXPECT_TRUE(vectors);
   query.stages = false;
   for (const KernelChoice &choice : measurableKernels(query))
     EXPECT_EQ(choice.staged, 0);
