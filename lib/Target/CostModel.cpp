@@ -63,8 +63,9 @@ Operations unpacking(const KernelRow &row, WeightKind kind) {
   if (kind == WeightKind::TernaryBase3) {
     if (fourWay && row.looksUpBytes())
       return {4 + 2, 0, 0, 1, 0};
-    // A chain of remainders, two differences and two minima each; isolated trits take two comparisons each more.
-    return {fourWay ? 16.0 : 16.0 + 16.0, 0, 0, 0, 0};
+    // A chain of remainders, two differences and two minima each; isolated trits take two comparisons each more
+    // and wait for each other.
+    return {fourWay ? 16.0 : 16.0 + 24.0, 0, 0, 0, 0};
   }
   double fields = static_cast<double>(packing::fieldsPerByte(kind));
   return {fourWay ? fields - 1 : 2 * (fields - 1), 0, 0, 0, 0};
@@ -121,11 +122,11 @@ Prediction::Prediction(const KernelRow &row, WeightKind kind, const CpuModel &cp
                                                              : 1;
   inLoop =
       std::clamp<int64_t>((row.registers() - fieldCount - (fourWay ? 1 : 2) - constants) / fieldCount, int64_t(1), 6);
-  // On stage, fields take turns (MatmulTiler::fieldsAtOnce).
-  onStage = 6;
-  fromMemory = threads == 1   ? cpu.coreBytes
-               : threads == 0 ? (cpu.coreBytes + cpu.socketBytes) / 2
-                              : std::max(cpu.socketBytes, cpu.coreBytes / threads);
+  // On stage, fields take turns (MatmulTiler::fieldsAtOnce); 16 registers hold two of them for five tokens.
+  onStage = row.registers() == 16 ? 5 : 6;
+  // About two cores saturate the memory that a few share.
+  fromMemory = threads == 0 ? (cpu.coreBytes + cpu.socketBytes) / 2
+                            : std::clamp(2 * cpu.coreBytes / threads, cpu.socketBytes, cpu.coreBytes);
 }
 
 Operations Prediction::spills(int64_t tokens, int64_t fitting) const {
@@ -173,7 +174,9 @@ KernelChoice Prediction::of(int64_t tokens, int64_t stagedFrom) const {
   choice.kind = kind;
   choice.tokens = tokens;
   choice.staged = stagedFrom;
-  choice.decode = 1000 / weights * std::max(direct(1), row.bytes / fromMemory);
+  // One token leaves nothing to hide loads, addresses and the loop behind.
+  constexpr double alone = 1.15;
+  choice.decode = 1000 / weights * std::max(alone * direct(1), row.bytes / fromMemory);
   choice.prefill = 1000 / weights *
                    (!stagedFrom      ? direct(tokens)
                     : row.hasTiles() ? tiled(row.stagedTokens())

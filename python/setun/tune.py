@@ -32,7 +32,7 @@ HOPELESS = 3.0
 """Kernels that are predicted to take this many times the best's time are not measured."""
 CLEAR = 0.98
 """The cost model's choice stays unless another takes less than this share of its time: less is noise."""
-DECODE_ROUNDS, PREFILL_ROUNDS = 15, 5
+DECODE_ROUNDS, PREFILL_ROUNDS = 25, 5
 PREFILL_TOKENS = 64
 SAMPLE_SECONDS = 2e-3
 """Shorter runs are repeated until this much has passed."""
@@ -88,6 +88,11 @@ class Matrix:
     candidates: list[Candidate]
     best: Candidate | None = None
 
+    @property
+    def bytes(self) -> float:
+        """Of the packed weights of one, at least."""
+        return self.rows * self.cols * (0.125 if self.binary else 0.2)
+
     def __str__(self) -> str:
         words = ["binary"] * self.binary + ["gated"] * self.gated + [f"group {self.group}"] * (self.group > 0)
         return " ".join([f"{self.rows} x {self.cols}", *words])
@@ -140,9 +145,8 @@ def last_cache() -> int:
 
 def copies(matrix: Matrix, cache: int) -> int:
     """Matrices a candidate's package holds: as many as the model, at most what all candidates need to overflow the
-    caches twice."""
-    size = matrix.rows * matrix.cols * (0.125 if matrix.binary else 0.2)
-    needed = 2 * cache / (size * max(len(matrix.candidates), 1))
+    caches three times."""
+    needed = 3 * cache / (matrix.bytes * max(len(matrix.candidates), 1))
     return max(1, min(matrix.matrices, int(needed) + 1))
 
 
@@ -197,9 +201,14 @@ def write_weights(matrix: Matrix, count: int, path: Path) -> None:
 
 
 class Measurement:
-    """A candidate's package and its sessions."""
+    """A candidate's package and what it runs on.
 
-    def __init__(self, package: Package, count: int, candidate: Candidate, matrix: Matrix) -> None:
+    Args:
+        cached: the model fits the caches, so that a token finds its weights there; others must not be given the chance
+            by runs that are repeated.
+    """
+
+    def __init__(self, package: Package, count: int, candidate: Candidate, matrix: Matrix, cached: bool) -> None:
         self.package = package
         self.candidate = candidate
         self.weights = count * matrix.rows * matrix.cols / 1e6
@@ -209,6 +218,7 @@ class Measurement:
             for tokens in (1, PREFILL_TOKENS)
         }
         self.repeats = dict.fromkeys(self.inputs, 1)
+        self.repeatable = {1: cached, PREFILL_TOKENS: True}
 
     @staticmethod
     def _numbers(tokens: int, cols: int, seed: int) -> np.ndarray:
@@ -221,7 +231,7 @@ class Measurement:
             session.run(ENTRY, self.inputs[tokens])
         times = session.times(ENTRY)
         session.profile(False)
-        if times["seconds"] < SAMPLE_SECONDS:
+        if self.repeatable[tokens] and times["seconds"] < SAMPLE_SECONDS:
             per_run = max(times["seconds"] / self.repeats[tokens], 1e-7)
             self.repeats[tokens] = int(SAMPLE_SECONDS / per_run) + 1
         seconds = sum(time for i in self.matmuls for _, time in times["operations"][i])
@@ -253,6 +263,9 @@ class Tuner:
             item.pop("chosen", None)
             candidates = [Candidate(**candidate) for candidate in item.pop("candidates")]
             self.matrices.append(Matrix(**item, candidates=select(candidates, CANDIDATES)))
+        targets = {matrix.target for matrix in self.matrices}
+        total = sum(matrix.bytes * matrix.matrices for matrix in self.matrices) / max(len(targets), 1)
+        self.cached = total < last_cache() / 2
         self._check_targets(folder)
         steps = sum(len(matrix.candidates) for matrix in self.matrices)
         steps *= 1 + len(self.threads) * (DECODE_ROUNDS + PREFILL_ROUNDS)
@@ -322,7 +335,7 @@ class Tuner:
                 pool.shutdown(wait=False, cancel_futures=True)
                 raise
         runs = [
-            Measurement(open_package(path), count, candidate, matrix)
+            Measurement(open_package(path), count, candidate, matrix, self.cached)
             for path, candidate in zip(paths, matrix.candidates, strict=True)
         ]
         for threads in self.threads:

@@ -45,9 +45,9 @@ def test_copies() -> None:
         return Matrix("host", rows, cols, binary, False, 0, matrices, [candidate("a", "x", 1, 0, 1)] * candidates)
 
     assert copies(matrix(64, 64, 5), 1 << 25) == 5  # never more than the model has
-    assert copies(matrix(4096, 4096, 100), 1 << 25) == 6
+    assert copies(matrix(4096, 4096, 100), 1 << 25) == 8
     assert copies(matrix(4096, 4096, 100), 1 << 10) == 1
-    assert copies(matrix(4096, 4096, 100, binary=True), 1 << 25) == 9
+    assert copies(matrix(4096, 4096, 100, binary=True), 1 << 25) == 13
 
 
 SHAPES = [
