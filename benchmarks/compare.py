@@ -32,6 +32,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -136,7 +137,7 @@ def require_file(path: Path, what: str, cure: str, executable: bool = False) -> 
         raise Failure(f"{what} {path} is not a program that can be run; {cure}")
 
 
-class Engine:
+class Engine(ABC):
     """Something that runs a model: gives tokens/s for a test."""
 
     kind = ""
@@ -146,14 +147,16 @@ class Engine:
         self.model = model
         self.facts: dict[str, Any] = {}  # what the engine says of itself and its model: version, model_bytes, ...
 
+    @abstractmethod
     def check(self) -> None:
         """Fails early if a file is missing."""
 
+    @abstractmethod
     def measure(self, test: Test, timeout: float) -> float:
-        raise NotImplementedError
+        """Tokens/s of one run; Failure says why there was none."""
 
-    def close(self) -> None:
-        pass
+    def close(self) -> None:  # noqa: B027 - most engines hold nothing between runs
+        """Ends what the engine keeps running."""
 
 
 class Setun(Engine):

@@ -3,6 +3,8 @@
 
 #include "passes/Passes.h"
 
+#include "mlir/Interfaces/ViewLikeInterface.h"
+
 using namespace mlir;
 using namespace setun;
 
@@ -144,4 +146,16 @@ FailureOr<EntryInfo> setun::getEntryInfo(func::FuncOp func) {
       return failure();
     }
   return info;
+}
+
+Value setun::rootOf(Value value) {
+  while (auto *def = value.getDefiningOp()) {
+    if (auto view = dyn_cast<ViewLikeOpInterface>(def))
+      value = view.getViewSource();
+    else if (auto cast = dyn_cast<memref::CastOp>(def))
+      value = cast.getSource();
+    else
+      break;
+  }
+  return value;
 }

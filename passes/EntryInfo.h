@@ -42,6 +42,9 @@ bool isEntry(mlir::func::FuncOp func);
 /// Diagnoses at the function and fails if attributes are missing or do not fit together.
 mlir::FailureOr<EntryInfo> getEntryInfo(mlir::func::FuncOp func);
 
+/// The buffer that a memref is a view of.
+mlir::Value rootOf(mlir::Value value);
+
 } // namespace setun
 
 #endif // SETUN_PASSES_ENTRYINFO_H

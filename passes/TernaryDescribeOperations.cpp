@@ -14,6 +14,7 @@ namespace setun {
 using namespace mlir;
 using namespace mlir::ternary;
 using setun::OperationInfo;
+using setun::rootOf;
 
 //===----------------------------------------------------------------------===//
 // Attribute
@@ -78,18 +79,6 @@ OperationInfo setun::fromAttribute(DictionaryAttr attribute) {
 //===----------------------------------------------------------------------===//
 
 namespace {
-Value rootOf(Value value) {
-  while (Operation *def = value.getDefiningOp()) {
-    if (auto view = dyn_cast<ViewLikeOpInterface>(def))
-      value = view.getViewSource();
-    else if (auto cast = dyn_cast<memref::CastOp>(def))
-      value = cast.getSource();
-    else
-      break;
-  }
-  return value;
-}
-
 /// Bytes of an element, or of a whole buffer with its dynamic sizes taken for 1.
 int64_t elementBytes(Value value) {
   return std::max<int64_t>(1, cast<MemRefType>(value.getType()).getElementTypeBitWidth() / 8);

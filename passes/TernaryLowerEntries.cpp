@@ -17,25 +17,13 @@ namespace setun {
 
 using namespace mlir;
 using namespace mlir::ternary;
+using setun::rootOf;
 
 namespace {
 constexpr int64_t kAlignment = 64;
 /// Largest result of one token that every thread makes by itself. One thread would make it anyhow while the others
 /// wait, so this only bounds what all threads read at once from the caches of the one that wrote the input.
 constexpr int64_t kSoloBytes = 256 * 1024;
-
-/// The buffer that a memref is a view of.
-Value rootOf(Value value) {
-  while (auto *def = value.getDefiningOp()) {
-    if (auto view = dyn_cast<ViewLikeOpInterface>(def))
-      value = view.getViewSource();
-    else if (auto cast = dyn_cast<memref::CastOp>(def))
-      value = cast.getSource();
-    else
-      break;
-  }
-  return value;
-}
 
 /// Operations that touch memory and become kernels.
 bool isCompute(Operation *op) {
