@@ -24,9 +24,9 @@ ONEBIT_KEYS = {r"\.inner_attn_ln\.": ".attn_sub_norm.", r"\.ffn_layernorm\.": ".
 def load_reference(checkpoint: Checkpoint) -> Any:
     """The checkpoint as transformers reads it: a causal language model in evaluation mode.
 
-    Scales are kept and applied in float32 (bfloat16 arithmetic of scales would move activation codes), functions that
-    transformers compiles run uncompiled, and nothing is fetched. 1bitLLM's architecture, which transformers does not
-    have, is read as BitNetForCausalLM: the same graph under other names.
+    Scales are kept and applied in float32 (bfloat16 arithmetic of scales would move activation codes), and nothing is
+    fetched. 1bitLLM's architecture, which transformers does not have, is read as BitNetForCausalLM: the same graph
+    under other names.
     """
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
@@ -37,7 +37,6 @@ def load_reference(checkpoint: Checkpoint) -> Any:
     transformers_logging.set_verbosity_error()
     transformers_logging.disable_progress_bar()
     logging.getLogger("transformers").setLevel(logging.ERROR)
-    torch.compiler.set_stance("force_eager")
     keywords: dict[str, Any] = {"dtype": torch.float32, "attn_implementation": "eager", "local_files_only": True}
     if "BitnetForCausalLM" not in (checkpoint.config.get("architectures") or []):
         return _widen(AutoModelForCausalLM.from_pretrained(checkpoint.directory, **keywords))
@@ -182,10 +181,13 @@ def rounded_cache(model: Any, kv_cache: str) -> Iterator[None]:
 
 
 def logits(model: Any, tokens: Any) -> np.ndarray:
-    """Logits float32 `[T, vocab]` of a transformers model for int64 `tokens` `[T]`."""
+    """Logits float32 `[T, vocab]` of a transformers model for int64 `tokens` `[T]`.
+
+    Functions that transformers compiles run uncompiled, as they are written.
+    """
     import torch
 
-    with torch.no_grad():
+    with torch.no_grad(), torch.compiler.set_stance("force_eager"):
         return model(torch.as_tensor(tokens)[None], use_cache=False).logits[0].float().numpy()
 
 
