@@ -15,13 +15,13 @@ import shutil
 from pathlib import Path
 
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from tokenizers import Tokenizer
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from network import Config, Network
-from setun.nn import BitLinear, pack_ternary, quantize_activation, unpack_ternary
+from setun.nn import BitLinear, quantize_activation, save_packed, unpack_ternary
 from text import END_OF_TEXT, encode, split_text
 from train import validation_loss
 
@@ -46,7 +46,7 @@ class PackedLinear(nn.Module):
 
 
 def config_json(config: Config, end_of_text: int) -> dict[str, object]:
-    """Contents of config.json."""
+    """Contents of config.json, but for the quantisation."""
     return {
         "architectures": ["BitNetForCausalLM"],
         "model_type": "bitnet",
@@ -69,35 +69,14 @@ def config_json(config: Config, end_of_text: int) -> dict[str, object]:
         "use_cache": True,
         "bos_token_id": end_of_text,
         "eos_token_id": end_of_text,
-        "torch_dtype": "bfloat16",
-        "quantization_config": {
-            "quant_method": "bitnet",
-            "linear_class": "autobitlinear",
-            "quantization_mode": "offline",
-        },
     }
 
 
 def export(network: Network, tokenizer: Tokenizer, directory: Path) -> None:
     """Writes weights, configuration and tokenizer into ``directory``."""
-    tensors: dict[str, Tensor] = {}
-    for name, module in network.named_modules():
-        if isinstance(module, BitLinear):
-            codes, scale = module.quantized()
-            tensors[f"{name}.weight"] = pack_ternary(codes)
-            # As in published checkpoints. In float32, transformers would mix dtypes within a layer.
-            tensors[f"{name}.weight_scale"] = scale.reshape(1).to(torch.bfloat16)
-    for name, parameter in network.state_dict().items():
-        if name not in tensors:
-            tensors[name] = parameter.to(torch.bfloat16)
-    directory.mkdir(parents=True, exist_ok=True)
-    weights = directory / "model.safetensors"
-    save_file(tensors, weights, metadata={"format": "pt"})
-    weights.chmod(0o644)
-
     end = tokenizer.token_to_id(END_OF_TEXT)
+    save_packed(network, directory, config_json(network.config, end))
     files: dict[str, dict[str, object]] = {
-        "config.json": config_json(network.config, end),
         "generation_config.json": {
             "bos_token_id": end,
             "eos_token_id": end,

@@ -231,7 +231,9 @@ def _bit_linear(f: Function, node: fx.Node) -> Value:
     x_node, weight, scale, bias, norm_weight = node.args
     options = node.kwargs
     rows, columns = int(options["out_features"]), _sizes(weight)[1]
-    storage, eps = options["storage"], float_literal(options["eps"])
+    storage, eps, group = options["storage"], float_literal(options["eps"]), options.get("group", 0)
+    scales = f"#bitnet.scales<group = {group}>" if group else "#bitnet.scales<tensor>"
+    scale_type = tensor_type((rows, -(-columns // group)) if group else (1,), "f32")
     x = f.value(x_node)
     if storage in ("absmean", "sign"):
         masters = f.weight(weight)
@@ -243,13 +245,13 @@ def _bit_linear(f: Function, node: fx.Node) -> Value:
             f._taken.add(f"{name}.scale")
             f.write(
                 f"{codes}, %{name}.scale = ",
-                f"bitnet.quantize_weight {masters.name} {{method = #bitnet.weight_quant<{storage}>, eps = {eps} : f32}}"
-                f" : {masters.type} -> {codes_type}, tensor<1xf32>",
+                f"bitnet.quantize_weight {masters.name} {{method = #bitnet.weight_quant<{storage}>, eps = {eps} : f32"
+                f"{f', scales = {scales}' if group else ''}}} : {masters.type} -> {codes_type}, {scale_type}",
             )
             return Value(codes, codes_type)
 
         w = f.cached(("quantize", name), quantize)
-        s = Value(f"%{name}.scale", "tensor<1xf32>")
+        s = Value(f"%{name}.scale", scale_type)
     else:
         w = f.weight(weight, "i2", (rows, columns))
         s = f.weight(scale, "f32")
@@ -262,7 +264,7 @@ def _bit_linear(f: Function, node: fx.Node) -> Value:
     attributes = [] if options["activation"] == "none" else [
         f"activation = #bitnet.act_quant<{options['activation']}, bits = {options['bits']}, eps = {eps}>"
     ]  # fmt: skip
-    attributes.append("scales = #bitnet.scales<tensor>")
+    attributes.append(f"scales = {scales}")
     attributes.append(f"direction = #bitnet.direction<{'divide' if divide else 'multiply'}>")
     if options["norm"] != "none":
         attributes.append(f"norm = #bitnet.norm<{options['norm']}, eps = {float_literal(options['norm_eps'])}>")

@@ -1,15 +1,22 @@
 """The `bitnet` operations as PyTorch operators: `torch.ops.setun.*`.
 
-The model definitions under `setun.models` are written with these, so that `torch.export` keeps each one whole and the
-tracer emits one operation of the `bitnet` dialect for it. Each operator has a float32 CPU implementation of reference
-quality (slow, obvious; the formulas of `dialects/BitNet/BitNetOps.td`) and a shape function. They compute in float32
-whatever the dtype of the parameters. None works on a batch: `x` is `[T, features]`, the tokens of one sequence.
+The model definitions under `setun.models` and the layers of `setun.nn` are written with these, so that `torch.export`
+keeps each one whole and the tracer emits one operation of the `bitnet` dialect for it. Each operator has a float32
+implementation of reference quality (slow, obvious; the formulas of `dialects/BitNet/BitNetOps.td`) and a shape
+function. They compute in float32 whatever the dtype of the parameters.
+
+`bit_linear`, `bit_conv2d` and `rms_norm` take any number of leading dimensions, run on every device, and have
+gradients (straight through the quantisers). The others work on the tokens of one sequence, `[T, features]`, on the CPU.
 
 Integer parts are exact: products of int8 codes and ternary weights are summed as float32 integers, which is exact
-while `127 * K < 2**24`; a wider layer is summed in float64.
+while `128 * K < 2**24`; a wider layer is summed in float64.
 """
 
 from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -31,54 +38,127 @@ def unpack_codes(packed: Tensor, rows: int) -> Tensor:
     return torch.cat(fields)[:rows].float() - 1
 
 
-def ternarize(masters: Tensor, eps: float) -> tuple[Tensor, Tensor]:
-    """absmean quantiser (arXiv 2402.17764): codes float32 `[N, K]` and the multiplying scale `[1]`."""
+def group_means(values: Tensor, group: int) -> Tensor:
+    """Means over the whole tensor, `[1]`, or over each group of `group` columns of a row: `[N, K]` to
+    `[N, ceil(K / group)]`, the last group being shorter where K is no multiple."""
+    if not group:
+        return values.mean().reshape(1)
+    return torch.stack([part.mean(-1) for part in values.split(group, dim=-1)], dim=-1)
+
+
+def spread_groups(means: Tensor, group: int, columns: int) -> Tensor:
+    """The result of `group_means`, in a shape that combines with the `[N, columns]` that it came from."""
+    return means.repeat_interleave(group, dim=-1)[:, :columns] if group else means
+
+
+def ternarize(masters: Tensor, eps: float, group: int = 0) -> tuple[Tensor, Tensor]:
+    """absmean quantiser (arXiv 2402.17764): codes float32 of the masters' shape, and the scale that multiplies them.
+
+    The scale is `[1]`, or `[N, ceil(K / group)]` for `[N, K]` with a scale for each group of inputs. Means are taken in
+    float64 and rounded once, so that they depend on no order of summation.
+    """
     wide = masters.float()
-    mean = wide.abs().double().mean().float().clamp(min=eps)
-    return (wide * (1.0 / mean)).round().clamp(-1, 1), mean.reshape(1)
+    scale = group_means(wide.abs().double(), group).float().clamp(min=eps)
+    codes = (wide * spread_groups(1.0 / scale, group, masters.shape[-1])).round().clamp(-1, 1)
+    return codes, scale
 
 
-def binarize(masters: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean-centred sign quantiser (arXiv 2310.11453), Sign(0) = -1: codes float32 `[N, K]`, multiplying scale `[1]`."""
+def binarize(masters: Tensor, group: int = 0) -> tuple[Tensor, Tensor]:
+    """Mean-centred sign quantiser (arXiv 2310.11453), Sign(0) = -1: codes float32 of the masters' shape, and the scale
+    that multiplies them, mean|W| of the masters as they are; shapes and means as in `ternarize`."""
     wide = masters.double()
-    codes = torch.where(wide - wide.mean() > 0, 1.0, -1.0).float()
-    return codes, wide.abs().mean().float().reshape(1)
+    centres = spread_groups(group_means(wide, group), group, masters.shape[-1])
+    codes = torch.where(wide > centres, 1.0, -1.0).float()
+    return codes, group_means(wide.abs(), group).float()
 
 
-def weight_codes(weight: Tensor, storage: str, out_features: int, eps: float) -> tuple[Tensor, Tensor | None]:
-    """Codes float32 `[out_features, K]` of a stored weight, and its own scale where the storage defines one."""
+def weight_codes(
+    weight: Tensor, storage: str, out_features: int, eps: float, group: int = 0
+) -> tuple[Tensor, Tensor | None]:
+    """Codes float32 `[out_features, ...]` of a stored weight, and its own scale where the storage defines one.
+
+    Raises:
+        ValueError: unknown storage.
+    """
     if storage == "packed":
         return unpack_codes(weight, out_features), None
     if storage == "ternary":
         return weight.float(), None
     if storage == "absmean":
-        return ternarize(weight, eps)
+        return ternarize(weight, eps, group)
     if storage == "sign":
-        return binarize(weight)
+        return binarize(weight, group)
     raise ValueError(f"expects weight storage one of {', '.join(STORAGES)}, got {storage!r}")
+
+
+def largest_code(bits: int) -> float:
+    """Code of the largest activation: 127 for 8 bits. The smallest code is one less than its negative."""
+    return float(2 ** (bits - 1) - 1)
 
 
 def quantize_activations(x: Tensor, granularity: str, bits: int, eps: float) -> tuple[Tensor, Tensor]:
     """absmax quantiser: codes (float32 integers, shape of `x`) and the scale `s` that they were multiplied by.
 
-    Rounds half to even; `granularity` is `per_token` (maximum over the last axis) or `per_tensor`.
+    Rounds half to even. `granularity` says what shares a scale: `per_token` (the last axis), `per_sample` (all axes but
+    the first), or `per_tensor`; the first two keep the axes, with size 1.
+
+    Raises:
+        ValueError: unknown granularity.
     """
-    top = float(2 ** (bits - 1) - 1)
-    absmax = x.abs().amax(-1, keepdim=True) if granularity == "per_token" else x.abs().amax()
+    if granularity == "per_token":
+        absmax = x.abs().amax(-1, keepdim=True)
+    elif granularity == "per_sample":
+        absmax = x.abs().amax(tuple(range(1, x.dim())), keepdim=True)
+    elif granularity == "per_tensor":
+        absmax = x.abs().amax()
+    else:
+        raise ValueError(f"expects granularity per_token, per_sample or per_tensor, got {granularity!r}")
+    top = largest_code(bits)
     scale = (1.0 / absmax.clamp(min=eps)) * top
     return (x * scale).round().clamp(-top - 1, top), scale
 
 
+def exact(product: Callable[[Tensor, Tensor], Tensor], codes: Tensor, weight: Tensor) -> Tensor:
+    """`product` of two float32 tensors of integers, summed over all axes of `weight` but the first, as float32."""
+    if 128 * weight[0].numel() < 2**24:
+        return product(codes, weight)
+    return product(codes.double(), weight.double()).float()
+
+
 def product(codes: Tensor, weight: Tensor) -> Tensor:
-    """Exact integer product `codes . weight^T` of two float32 tensors of integers, as float32 `[T, N]`."""
-    if 128 * codes.shape[-1] < 2**24:
-        return F.linear(codes, weight)
-    return F.linear(codes.double(), weight.double()).float()
+    """Exact integer product `codes . weight^T` of two float32 tensors of integers, as float32 `[..., N]`."""
+    return exact(F.linear, codes, weight)
+
+
+def _grouped_product(codes: Tensor, weight: Tensor, scale: Tensor, group: int) -> Tensor:
+    """Sum over groups of inputs, in order: the exact product of each, times its scale `[N, G]`."""
+    total = torch.zeros((), device=codes.device)
+    pairs = zip(codes.split(group, dim=-1), weight.split(group, dim=-1), strict=True)
+    for i, (part, rows) in enumerate(pairs):
+        total = total + product(part, rows) * scale[:, i]
+    return total
+
+
+def _normed(x: Tensor, norm: str, norm_weight: Tensor | None, eps: float) -> Tensor:
+    if norm == "rms":
+        return _rms_norm(x, norm_weight, eps)
+    if norm == "layer":
+        return F.layer_norm(x, x.shape[-1:], None if norm_weight is None else norm_weight.float(), None, eps)
+    return x
+
+
+def _scale(own: Tensor | None, given: Tensor | None, divide: bool, like: Tensor) -> Tensor:
+    """The multiplying scale of a weight: its quantiser's, or the stored one, or one."""
+    if own is not None:
+        return own
+    if given is None:
+        return torch.ones(1, device=like.device)
+    return 1.0 / given.float() if divide else given.float()
 
 
 _LIBRARY.define(
     "bit_linear(Tensor x, Tensor weight, Tensor? scale, Tensor? bias, Tensor? norm_weight, *, SymInt out_features, "
-    "str storage, str activation, int bits, float eps, bool divide, str norm, float norm_eps) -> Tensor"
+    "str storage, str activation, int bits, float eps, bool divide, str norm, float norm_eps, int group=0) -> Tensor"
 )
 
 
@@ -97,27 +177,106 @@ def _bit_linear(
     divide: bool,
     norm: str,
     norm_eps: float,
+    group: int = 0,
 ) -> Tensor:
-    """BitLinear: `[T, K]` to `[T, N]`. `activation`: per_token, per_tensor or none; `norm`: rms, layer or none."""
-    x = x.float()
-    if norm == "rms":
-        x = _rms_norm(x, norm_weight, norm_eps)
-    elif norm == "layer":
-        x = F.layer_norm(x, x.shape[-1:], None if norm_weight is None else norm_weight.float(), None, norm_eps)
-    codes, own_scale = weight_codes(weight, storage, out_features, eps)
-    scale = own_scale if own_scale is not None else (torch.ones(1) if scale is None else scale.float())
-    if divide:
-        scale = 1.0 / scale
-    if activation == "none":
+    """BitLinear: `[..., K]` to `[..., N]`.
+
+    `activation`: per_token, per_tensor or none; `norm`: rms, layer or none; `divide`: the given scale divides (that of
+    a quantiser of masters multiplies always); `group`: inputs that share a weight scale, 0 for one scale in all.
+    """
+    x = _normed(x.float(), norm, norm_weight, norm_eps)
+    codes, own_scale = weight_codes(weight, storage, out_features, eps, group)
+    scale = _scale(own_scale, scale, divide, x)
+    if activation != "none":
+        x, input_scale = quantize_activations(x, activation, bits, eps)
+    if group:
+        y = _grouped_product(x, codes, scale, group)
+        y = y if activation == "none" else y * (1.0 / input_scale)
+    elif activation == "none":
         y = F.linear(x, codes) * scale
     else:
-        quantized, input_scale = quantize_activations(x, activation, bits, eps)
-        y = product(quantized, codes) * ((1.0 / input_scale) * scale)
+        y = product(x, codes) * ((1.0 / input_scale) * scale)
     return y if bias is None else y + bias.float()
 
 
+def _straight(source: Tensor, value: Tensor) -> Tensor:
+    """`value`, with the gradient going to `source`; good to a rounding error, as backward passes need it."""
+    return source + (value - source).detach()
+
+
+def _dequantized_weight(weight: Tensor, scale: Tensor | None, rows: int, options: dict[str, Any]) -> Tensor:
+    """Weight of a layer in floats, with the gradient going to masters, if those it has."""
+    storage, group = options["storage"], options.get("group", 0)
+    codes, own_scale = weight_codes(weight.detach(), storage, rows, options["eps"], group)
+    scale = _scale(own_scale, None if scale is None else scale.detach(), options["divide"], codes)
+    value = codes * spread_groups(scale, group, codes.shape[-1])
+    return _straight(weight.float(), value) if storage in ("absmean", "sign") else value
+
+
+def _dequantized_input(x: Tensor, options: dict[str, Any]) -> Tensor:
+    if options["activation"] == "none":
+        return x
+    codes, scale = quantize_activations(x.detach(), options["activation"], options["bits"], options["eps"])
+    return _straight(x, codes / scale)
+
+
+def _bit_linear_train(
+    x: Tensor, weight: Tensor, scale: Tensor | None, bias: Tensor | None, norm_weight: Tensor | None, **options: Any
+) -> Tensor:
+    """`_bit_linear` in differentiable floats: what its gradient is taken of."""
+    x = _dequantized_input(_normed(x.float(), options["norm"], norm_weight, options["norm_eps"]), options)
+    weight = _dequantized_weight(weight, scale, options["out_features"], options)
+    return F.linear(x, weight, None if bias is None else bias.float())
+
+
 def _bit_linear_fake(x: Tensor, weight: Tensor, *_: object, out_features: int, **__: object) -> Tensor:
-    return x.new_empty((x.shape[0], out_features), dtype=torch.float32)
+    return x.new_empty((*x.shape[:-1], out_features), dtype=torch.float32)
+
+
+_LIBRARY.define(
+    "bit_conv2d(Tensor x, Tensor weight, Tensor? scale, Tensor? bias, *, str storage, str activation, int bits, "
+    "float eps, bool divide, int[] stride, int[] padding, int[] dilation, int groups) -> Tensor"
+)
+
+
+def _bit_conv2d(
+    x: Tensor,
+    weight: Tensor,
+    scale: Tensor | None,
+    bias: Tensor | None,
+    *,
+    storage: str,
+    activation: str,
+    bits: int,
+    eps: float,
+    divide: bool,
+    stride: Sequence[int],
+    padding: Sequence[int],
+    dilation: Sequence[int],
+    groups: int,
+) -> Tensor:
+    """Convolution of codes: `x` `[B, C, H, W]`, `weight` `[F, C / groups, kh, kw]` (masters or float codes), one scale.
+
+    `y = acc * ((1/s) * sw) + bias`, `acc` being exact integers. `activation`: per_sample, per_tensor or none. Padding
+    is zeros, whose code is 0. `stride`, `padding` and `dilation` are pairs (height, width).
+    """
+    x = x.float()
+    codes, own_scale = weight_codes(weight, storage, weight.shape[0], eps)
+    scale = _scale(own_scale, scale, divide, x)
+    convolve = partial(F.conv2d, stride=stride, padding=padding, dilation=dilation, groups=groups)
+    if activation == "none":
+        y = convolve(x, codes) * scale
+    else:
+        quantized, input_scale = quantize_activations(x, activation, bits, eps)
+        y = exact(convolve, quantized, codes) * ((1.0 / input_scale) * scale)
+    return y if bias is None else y + bias.float()[:, None, None]
+
+
+def _bit_conv2d_train(x: Tensor, weight: Tensor, scale: Tensor | None, bias: Tensor | None, **options: Any) -> Tensor:
+    """`_bit_conv2d` in differentiable floats: what its gradient is taken of, and what has its shape."""
+    x, weight = _dequantized_input(x.float(), options), _dequantized_weight(weight, scale, weight.shape[0], options)
+    window = [options[name] for name in ("stride", "padding", "dilation", "groups")]
+    return F.conv2d(x, weight, None if bias is None else bias.float(), *window)
 
 
 _LIBRARY.define("rms_norm(Tensor x, Tensor? weight, float eps) -> Tensor")
@@ -256,16 +415,53 @@ def _dense_fake(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     return x.new_empty((x.shape[0], weight.shape[0]), dtype=torch.float32)
 
 
-for _name, _eager, _fake in (
-    ("bit_linear", _bit_linear, _bit_linear_fake),
-    ("rms_norm", _rms_norm, _like_first),
-    ("rotary", _rotary, _like_first),
-    ("cache_update", _cache_update, _cache_update_fake),
-    ("attention", _attention, _like_first),
-    ("gated", _gated, _like_first),
-    ("embedding", _embedding, _embedding_fake),
-    ("dense", _dense, _dense_fake),
-    ("top_k", _top_k, _top_k_fake),
+def _recompute(reference: Callable[..., Tensor]) -> tuple[Callable[..., None], Callable[..., tuple[Any, ...]]]:
+    """`setup_context` and `backward` of an operator whose gradient is that of `reference`, computed anew."""
+
+    def setup_context(
+        ctx: Any, inputs: tuple[Any, ...], output: Tensor, keyword_only_inputs: dict[str, Any] | None = None
+    ) -> None:
+        ctx.tensors = [isinstance(value, Tensor) for value in inputs]
+        ctx.rest = [value for value in inputs if not isinstance(value, Tensor)]
+        ctx.options = keyword_only_inputs or {}
+        ctx.save_for_backward(*(value for value in inputs if isinstance(value, Tensor)))
+
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Any, ...]:
+        tensors, rest = iter(ctx.saved_tensors), iter(ctx.rest)
+        values = [next(tensors) if is_tensor else next(rest) for is_tensor in ctx.tensors]
+        wanted = [i for i, needed in enumerate(ctx.needs_input_grad[: len(values)]) if needed]
+        with torch.enable_grad():
+            for i in wanted:
+                values[i] = values[i].detach().requires_grad_()
+            output = reference(*values, **ctx.options)
+            found = torch.autograd.grad(output, [values[i] for i in wanted], gradient)
+        gradients: list[Any] = [None] * len(values)
+        for i, value in zip(wanted, found, strict=True):
+            gradients[i] = value
+        return tuple(gradients)
+
+    return setup_context, backward
+
+
+for _name, _eager, _fake, _key in (
+    ("bit_linear", _bit_linear, _bit_linear_fake, "CompositeExplicitAutograd"),
+    ("bit_conv2d", _bit_conv2d, _bit_conv2d_train, "CompositeExplicitAutograd"),
+    ("rms_norm", _rms_norm, _like_first, "CompositeExplicitAutograd"),
+    ("rotary", _rotary, _like_first, "CPU"),
+    ("cache_update", _cache_update, _cache_update_fake, "CPU"),
+    ("attention", _attention, _like_first, "CPU"),
+    ("gated", _gated, _like_first, "CPU"),
+    ("embedding", _embedding, _embedding_fake, "CPU"),
+    ("dense", _dense, _dense_fake, "CPU"),
+    ("top_k", _top_k, _top_k_fake, "CPU"),
 ):
-    _LIBRARY.impl(_name, _eager, "CPU")
+    _LIBRARY.impl(_name, _eager, _key)
     torch.library.register_fake(f"setun::{_name}", _fake, lib=_LIBRARY)
+
+for _name, _reference in (
+    ("bit_linear", _bit_linear_train),
+    ("bit_conv2d", _bit_conv2d_train),
+    ("rms_norm", _rms_norm),
+):
+    _setup, _backward = _recompute(_reference)
+    torch.library.register_autograd(f"setun::{_name}", _backward, setup_context=_setup, lib=_LIBRARY)

@@ -11,10 +11,14 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch import nn
 from torch.nn import functional as F
 
+from setun import ops
 from setun.nn import (
+    BitConv2d,
     BitLinear,
+    QuantizationWarmup,
     RMSNorm,
     fake_quantize_activation,
     fake_quantize_weight,
@@ -24,6 +28,7 @@ from setun.nn import (
     quantize_weight,
     quantize_weight_binary,
     quantize_weight_ternary,
+    replace_linear,
     straight_through,
     two_stage,
     unpack_ternary,
@@ -132,7 +137,7 @@ def test_zeros_give_zeros(codes: str) -> None:
     linear = BitLinear(5, 4, codes=codes)
     assert linear(x).tolist() == [[0] * 4] * 2
     linear.weight.data.zero_()
-    assert quantize_weight(linear.weight, codes).scale.item() == pytest.approx(1e-5)
+    assert quantize_weight(linear.weight, codes).scale.item() == pytest.approx(1e-5 if codes == "ternary" else 0)
     assert torch.isfinite(linear(torch.ones(1, 5))).all()
 
 
@@ -176,6 +181,139 @@ def test_straight_through_gradients() -> None:
     torch.testing.assert_close(linear.bias.grad, upstream.sum(0))
 
 
+LINEAR_OPTIONS = [
+    {},
+    {"codes": "binary", "norm": "layer"},
+    {"norm": "rms", "bias": True, "activation_bits": 4},
+    {"activation": "per_tensor", "bias": True},
+    {"activation": "none", "group_size": 4},
+    {"codes": "binary", "group_size": 5},
+    {"activation": "per_group", "group_size": 4, "bias": True},
+]
+
+
+@pytest.mark.parametrize("options", LINEAR_OPTIONS, ids=str)
+def test_eval_is_one_integer_product_of_the_same_value(options: dict[str, object]) -> None:
+    """The operator that a layer becomes in eval mode has the value and the gradients of the layer that trains."""
+    torch.manual_seed(4)
+    linear = BitLinear(12, 6, **options)
+    for parameter in linear.parameters():
+        parameter.data.uniform_(-1, 1)
+    found = {}
+    for training in (True, False):
+        linear.train(training).zero_grad()
+        x = torch.randn(2, 3, 12, generator=torch.Generator().manual_seed(1)).requires_grad_()
+        y = linear(x)
+        y.square().sum().backward()
+        found[training] = [y.detach(), x.grad, *(parameter.grad for parameter in linear.parameters())]
+    for trained, evaluated in zip(found[True], found[False], strict=True):
+        torch.testing.assert_close(trained, evaluated, atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("options", LINEAR_OPTIONS, ids=str)
+def test_export_keeps_the_layer_whole(options: dict[str, object]) -> None:
+    """torch.export sees integer operators and no arithmetic of quantisers, for any batch and length."""
+    linear = BitLinear(12, 6, **options).eval()
+    dims = ({0: torch.export.Dim("B"), 1: torch.export.Dim("T")},)
+    exported = torch.export.export(linear, (torch.randn(2, 3, 12),), dynamic_shapes=dims).run_decompositions({})
+    names = [str(node.target) for node in exported.graph.nodes if node.op == "call_function"]
+    pieces = 3 if options.get("activation") == "per_group" else 1
+    assert names.count("setun.bit_linear.default") == pieces
+    assert not any(name in str(names) for name in ("round", "amax", "sign"))
+    x = torch.randn(5, 4, 12)
+    torch.testing.assert_close(exported.module()(x), linear(x))
+
+
+@pytest.mark.parametrize(("bits", "top"), [(8, 127), (4, 7), (2, 1)])
+@pytest.mark.parametrize("granularity", ["per_token", "per_tensor", "per_sample", "per_group"])
+def test_activation_bits_and_granularity(bits: int, top: int, granularity: str) -> None:
+    """Against the formula in numpy: what shares a scale, and the largest code."""
+    x = torch.randn(3, 5, 8, generator=torch.Generator().manual_seed(2)) * torch.arange(1, 9) ** 2
+    values = x.numpy().reshape(3, 5, 2, 4)
+    axes = {"per_token": (2, 3), "per_tensor": (0, 1, 2, 3), "per_sample": (1, 2, 3), "per_group": (3,)}[granularity]
+    scale = np.float32(top) * (np.float32(1) / np.abs(values).max(axes, keepdims=True))
+    wanted = np.clip(np.round(values * scale), -top - 1, top).reshape(3, 5, 8)
+    quantized = quantize_activation(x, bits=bits, granularity=granularity, group=4)
+    assert np.array_equal(quantized.codes.numpy(), wanted)
+    assert wanted.max() == top or wanted.min() == -top
+    fake = fake_quantize_activation(x, bits=bits, granularity=granularity, group=4)
+    torch.testing.assert_close(fake, torch.from_numpy(wanted / np.broadcast_to(scale, values.shape).reshape(3, 5, 8)))
+
+
+def test_weight_groups() -> None:
+    """Group size 1 is the weight itself; larger groups are quantised each by its own mean (and the last is short)."""
+    torch.testing.assert_close(fake_quantize_weight(W, group=1), W)
+    assert not fake_quantize_weight(W, group=2).equal(W)
+    for codes in ("ternary", "binary"):
+        quantized = quantize_weight(W, codes, group=2)
+        assert quantized.scale.shape == (3, 2)
+        for row in range(3):
+            for group, part in enumerate(W[row].split(2)):
+                alone = quantize_weight(part, codes)
+                assert quantized.codes[row].split(2)[group].equal(alone.codes)
+                assert quantized.scale[row, group].equal(alone.scale)
+
+
+@pytest.mark.parametrize("codes", ["ternary", "binary"])
+@pytest.mark.parametrize("activation", ["per_sample", "per_tensor", "none"])
+@pytest.mark.parametrize("window", [(1, 1, 1, 1), ((2, 1), (0, 1), (1, 2), 2)])
+def test_convolution_is_the_linear_layer_of_its_patches(codes: str, activation: str, window: tuple) -> None:
+    """Codes, then patches, then the product with the codes of the filters; equal while it trains and in eval mode."""
+    torch.manual_seed(5)
+    stride, padding, dilation, groups = window
+    conv = BitConv2d(4, 6, (3, 2), *window, True, codes=codes, activation=activation)
+    conv.bias.data.uniform_(-1, 1)
+    x = torch.randn(2, 4, 7, 6)
+    weight, scale = conv.quantized()
+    quantized, x_scale = (x, 1.0) if activation == "none" else ops.quantize_activations(x, activation, 8, 1e-5)
+    patches = F.unfold(quantized, (3, 2), dilation, padding, stride)
+    per_group = patches.reshape(2, groups, -1, patches.shape[-1])
+    filters = weight.reshape(groups, 6 // groups, -1)
+    sums = torch.einsum("bgkp,gfk->bgfp", per_group, filters).reshape(2, 6, -1)
+    assert activation == "none" or sums.equal(sums.round())
+    for training in (True, False):
+        y = conv.train(training)(x)
+        wanted = sums.reshape(y.shape) * scale / x_scale + conv.bias[:, None, None]
+        torch.testing.assert_close(y, wanted, atol=1e-5, rtol=1e-5)
+    gradients = []
+    for training in (True, False):
+        conv.train(training).zero_grad()
+        conv(x).square().sum().backward()
+        gradients.append((conv.weight.grad, conv.bias.grad))
+    torch.testing.assert_close(*gradients, atol=1e-3, rtol=1e-4)
+
+
+def test_convolution_of_one_image_does_not_depend_on_the_batch() -> None:
+    conv = BitConv2d(3, 4, 3, padding=1).eval()
+    x = torch.randn(5, 3, 6, 6) * torch.arange(1, 6)[:, None, None, None]
+    for i in range(5):
+        assert conv(x[i : i + 1]).equal(conv(x)[i : i + 1])
+    exported = torch.export.export(conv, (x,), dynamic_shapes=({0: torch.export.Dim("B")},))
+    assert "setun.bit_conv2d.default" in str(exported.graph)
+    torch.testing.assert_close(exported.module()(x[:2]), conv(x[:2]))
+
+
+def test_wide_layers_sum_exactly() -> None:
+    """Past 2^24 float32 sums would round; the operator changes to float64."""
+    features = 2**18
+    linear = BitLinear(features, 1).eval()
+    linear.weight.data.fill_(1.0)
+    linear.weight.data[0, 0] = 0.0
+    # Codes 127, but for one that is 1, which a float32 sum of 33 million would lose.
+    x = torch.full((1, features), 127.0)
+    x[0, 1] = 1.0
+    codes = quantize_activation(x).codes
+    expected = int(codes.long()[0, 1:].sum())
+    assert expected == 127 * (features - 2) + 1
+    assert ops.product(codes, linear.quantized().codes).double().item() == float(np.float32(expected))
+
+
+def test_half_precision_layers_compute_in_float32() -> None:
+    linear = layer().eval().bfloat16()
+    assert linear(X.bfloat16()).dtype == torch.bfloat16
+    torch.testing.assert_close(linear(X.bfloat16()), linear.float()(X.bfloat16().float()).bfloat16())
+
+
 def test_straight_through_has_the_value_itself() -> None:
     """``x + (q - x)`` in float32 is not always ``q``; here it is."""
     x = torch.randn(1000, generator=torch.Generator().manual_seed(0), requires_grad=True)
@@ -201,6 +339,60 @@ def test_lambda_blends_from_float_to_quantised() -> None:
     assert not linear(X).equal(full)
 
 
+@pytest.mark.parametrize(
+    ("schedule", "k", "values"),
+    [
+        ("linear", 1, [0, 0.25, 0.5, 0.75, 1, 1]),
+        ("linear", None, [0, 0.5, 1, 1, 1, 1]),
+        ("exponential", 4, [0, 0.683594, 0.9375, 0.996094, 1, 1]),
+        ("sigmoid", 15, [0.000553, 0.022977, 0.5, 0.977023, 1, 1]),
+        ("constant", None, [1, 1, 1, 1, 1, 1]),
+    ],
+)
+def test_warmup_ends_fully_quantised(schedule: str, k: float | None, values: list[float]) -> None:
+    model = nn.Sequential(BitLinear(4, 4), nn.ReLU(), BitConv2d(1, 1, 1))
+    warmup = QuantizationWarmup(model, 4, schedule, k)
+    found = [warmup.lam]
+    for _ in range(5):
+        found.append(warmup.step())
+        assert model[0].lam == model[2].lam == warmup.lam
+    assert found == pytest.approx(values, abs=1e-6)
+    assert model[0].eval().integer
+    resumed = QuantizationWarmup(model, 4, schedule, k)
+    resumed.load_state_dict({"done": 2})
+    assert model[0].lam == pytest.approx(values[2], abs=1e-6)
+    assert resumed.state_dict() == {"done": 2}
+
+
+def test_warmup_trains_a_float_model_into_a_quantised_one() -> None:
+    """At lambda 0 the replaced model is the float model; the warm-up ends with a layer that computes integers."""
+    torch.manual_seed(6)
+    model = nn.Sequential(nn.Linear(8, 16), nn.ReLU(), nn.Linear(16, 8), nn.ReLU(), nn.Linear(8, 3))
+    x = torch.randn(64, 8)
+    target = model(x).argmax(-1)
+    before = model(x)
+    replace_linear(model)
+    warmup = QuantizationWarmup(model, 60)
+    torch.testing.assert_close(model(x), before)
+    optimizer = torch.optim.Adam(model.parameters(), 1e-2)
+    for _ in range(120):
+        loss = F.cross_entropy(model(x), target)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        warmup.step()
+    assert (model.eval()(x).argmax(-1) == target).float().mean() > 0.9
+
+
+def test_warmup_names_what_is_wrong() -> None:
+    with pytest.raises(ValueError, match="BitLinear layers, got none"):
+        QuantizationWarmup(nn.Linear(2, 2), 5)
+    with pytest.raises(ValueError, match="at least one step, got 0"):
+        QuantizationWarmup(layer(), 0)
+    with pytest.raises(ValueError, match="got 'cosine'"):
+        QuantizationWarmup(layer(), 5, "cosine")
+
+
 @pytest.mark.parametrize("norm", ["none", "rms", "layer"])
 def test_norm_comes_before_quantisation(norm: str) -> None:
     linear = layer(norm=norm)
@@ -217,7 +409,7 @@ def test_norm_comes_before_quantisation(norm: str) -> None:
 
 
 def test_weight_only_layer() -> None:
-    torch.testing.assert_close(layer(quantize_activations=False)(X), F.linear(X, fake_quantize_weight(W)))
+    torch.testing.assert_close(layer(activation="none")(X), F.linear(X, fake_quantize_weight(W)))
 
 
 def test_bias_is_added_last_and_unscaled() -> None:
@@ -290,6 +482,18 @@ def test_bad_arguments_are_named() -> None:
         BitLinear(4, 4, codes="int4")
     with pytest.raises(ValueError, match="'none', 'rms' or 'layer', got 'batch'"):
         BitLinear(4, 4, norm="batch")
+    with pytest.raises(ValueError, match="'per_tensor', 'per_group' or 'none', got 'per_sample'"):
+        BitLinear(4, 4, activation="per_sample")
+    with pytest.raises(ValueError, match="'per_sample', 'per_tensor' or 'none', got 'per_token'"):
+        BitConv2d(4, 4, 1, activation="per_token")
+    with pytest.raises(ValueError, match=r"activation bits 2, 3, .* or 8, got 1"):
+        BitLinear(4, 4, activation_bits=1)
+    with pytest.raises(ValueError, match="group size of at least 1"):
+        BitLinear(4, 4, activation="per_group")
+    with pytest.raises(ValueError, match="divide 6 features, got 4"):
+        BitLinear(6, 4, activation="per_group", group_size=4)
+    with pytest.raises(ValueError, match="4 and 6 channels to be multiples of 4 groups"):
+        BitConv2d(4, 6, 1, groups=4)
     with pytest.raises(ValueError, match="got 'int4'"):
         quantize_weight(W, "int4")
     with pytest.raises(ValueError, match="got 'cosine'"):

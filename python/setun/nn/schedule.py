@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import math
 
+from torch import nn
+
+from setun.nn.layer import BitLayer
+
 
 def two_stage(progress: float, peak: float, second_peak: float, warmup: float = 0.02) -> float:
     """Learning rate of b1.58: warm-up, linear decay to zero, and a lower line from half way on.
@@ -59,3 +63,56 @@ def lambda_schedule(kind: str, progress: float, k: float | None = None) -> float
     if kind == "sigmoid":
         return 1.0 / (1.0 + math.exp(-(15.0 if k is None else k) * (p - 0.5)))
     raise ValueError(f"expects kind 'constant', 'linear', 'exponential' or 'sigmoid', got {kind!r}")
+
+
+class QuantizationWarmup:
+    """Raises the share of quantisation of a model's layers step by step, from a float model to a quantised one.
+
+    Called like a learning rate scheduler: make it before the first step, call :meth:`step` after each. Activations and
+    weights have one lambda. Source: the Hugging Face article on fine-tuning Llama 3 to 1.58 bit (2024), whose best run
+    was ``QuantizationWarmup(model, 1000, "linear", k=1)``: ``min(t / 1000, 1)``.
+
+    Args:
+        model: with :class:`setun.nn.BitLinear` or :class:`setun.nn.BitConv2d` layers; layers that it gets later follow
+            from the next step on.
+        steps: after so many steps quantisation is full, whatever the schedule's own end (a sigmoid never reaches 1).
+        schedule: a kind of :func:`lambda_schedule`.
+        k: its steepness.
+
+    Attributes:
+        lam: of the layers at the moment.
+
+    Raises:
+        ValueError: no such layers, no steps, or no such schedule.
+    """
+
+    def __init__(self, model: nn.Module, steps: int, schedule: str = "linear", k: float | None = None) -> None:
+        if steps < 1:
+            raise ValueError(f"expects at least one step, got {steps}")
+        if not any(isinstance(module, BitLayer) for module in model.modules()):
+            raise ValueError("expects a model with BitLinear layers, got none; setun.nn.replace_linear makes them")
+        self.model = model
+        self.steps = steps
+        self.schedule = schedule
+        self.k = k
+        self._set(0)
+
+    def _set(self, done: int) -> None:
+        self.done = done
+        self.lam = 1.0 if done >= self.steps else lambda_schedule(self.schedule, done / self.steps, self.k)
+        for module in self.model.modules():
+            if isinstance(module, BitLayer):
+                module.lam = self.lam
+
+    def step(self) -> float:
+        """To be called after each step of the optimiser. Returns the lambda of the next."""
+        self._set(self.done + 1)
+        return self.lam
+
+    def state_dict(self) -> dict[str, int]:
+        """Number of steps done: lambda is part of no model's state dict."""
+        return {"done": self.done}
+
+    def load_state_dict(self, state: dict[str, int]) -> None:
+        """Goes on where :meth:`state_dict` was taken."""
+        self._set(int(state["done"]))
