@@ -15,6 +15,8 @@
 #include <sys/auxv.h>
 #include <sys/syscall.h>
 #include <unistd.h>
+#elif defined(__APPLE__)
+#include <sys/sysctl.h>
 #endif
 
 using namespace setun::runtime;
@@ -85,8 +87,25 @@ std::set<std::string> setun::runtime::detectCpuFeatures() {
 std::set<std::string> setun::runtime::detectCpuFeatures() {
   std::set<std::string> features;
   const unsigned long words[3] = {0, getauxval(AT_HWCAP), getauxval(AT_HWCAP2)};
-#define SETUN_AARCH64_FEATURE(name, word, bit)                                                                         \
+#define SETUN_AARCH64_FEATURE(name, word, bit, apple)                                                                  \
   if ((words[word] >> (bit)) & 1)                                                                                      \
+    features.insert(name);
+#include "setun/CpuFeatures.def"
+  return features;
+}
+
+#elif defined(__aarch64__) && defined(__APPLE__)
+
+static bool isOptionalPresent(const char *variable) {
+  int value = 0;
+  size_t size = sizeof(value);
+  return ::sysctlbyname((std::string("hw.optional.") + variable).c_str(), &value, &size, nullptr, 0) == 0 && value;
+}
+
+std::set<std::string> setun::runtime::detectCpuFeatures() {
+  std::set<std::string> features;
+#define SETUN_AARCH64_FEATURE(name, word, bit, apple)                                                                  \
+  if (*apple && isOptionalPresent(apple))                                                                              \
     features.insert(name);
 #include "setun/CpuFeatures.def"
   return features;

@@ -1,36 +1,29 @@
 //===- ElfImage.cpp - loads code sections ---------------------------------===//
 #include "ElfImage.h"
 
+#include "Elf.h"
+
 #include <algorithm>
 #include <cerrno>
 #include <cstdio>
 #include <cstring>
-#include <elf.h>
 #include <sys/mman.h>
 
 using namespace setun::runtime;
-
-#ifndef DT_RELRSZ
-#define DT_RELRSZ 35
-#define DT_RELR 36
-#endif
 
 namespace {
 
 #if defined(__x86_64__)
 constexpr uint16_t kMachine = EM_X86_64;
 constexpr uint32_t kRelative = R_X86_64_RELATIVE;
-constexpr uint32_t kNoRelocation = R_X86_64_NONE;
 constexpr uint64_t kCodeAlignment = 1;
 #elif defined(__aarch64__)
 constexpr uint16_t kMachine = EM_AARCH64;
-constexpr uint32_t kRelative = 1027; // R_AARCH64_RELATIVE
-constexpr uint32_t kNoRelocation = 0;
+constexpr uint32_t kRelative = R_AARCH64_RELATIVE;
 constexpr uint64_t kCodeAlignment = 4;
 #else
 constexpr uint16_t kMachine = EM_NONE;
-constexpr uint32_t kRelative = 0;
-constexpr uint32_t kNoRelocation = 0;
+constexpr uint32_t kRelative = R_NONE;
 constexpr uint64_t kCodeAlignment = 1;
 #endif
 
@@ -107,7 +100,7 @@ Status Loader::checkHeader() {
   if (size < sizeof(Elf64_Ehdr))
     return badCode("has " + std::to_string(size) + " bytes, fewer than an ELF header");
   Elf64_Ehdr header = read<Elf64_Ehdr>(0);
-  if (std::memcmp(header.e_ident, ELFMAG, SELFMAG) != 0)
+  if (std::memcmp(header.e_ident, ELFMAG, sizeof(ELFMAG)) != 0)
     return badCode("is no ELF file");
   if (header.e_ident[EI_CLASS] != ELFCLASS64 || header.e_ident[EI_DATA] != ELFDATA2LSB ||
       header.e_ident[EI_VERSION] != EV_CURRENT || header.e_version != EV_CURRENT)
@@ -221,7 +214,7 @@ Status Loader::readDynamic() {
   for (uint64_t i = 0; i < count; ++i) {
     Elf64_Dyn entry;
     std::memcpy(&entry, entries + i * sizeof(entry), sizeof(entry));
-    const uint64_t value = entry.d_un.d_val;
+    const uint64_t value = entry.d_val;
     switch (entry.d_tag) {
     case DT_NULL:
       return Status();
@@ -302,9 +295,9 @@ Status Loader::readRelocations() {
   for (uint64_t i = 0; i < count; ++i) {
     Elf64_Rela entry;
     std::memcpy(&entry, entries + i * sizeof(entry), sizeof(entry));
-    const uint32_t type = ELF64_R_TYPE(entry.r_info);
-    const uint64_t symbol = ELF64_R_SYM(entry.r_info);
-    if (type == kNoRelocation)
+    const uint32_t type = relocationType(entry.r_info);
+    const uint64_t symbol = relocationSymbol(entry.r_info);
+    if (type == R_NONE)
       continue;
     if (type != kRelative || symbol != 0)
       return badCode("relocation " + std::to_string(i) + " at " + hex(entry.r_offset) + " is of type " +

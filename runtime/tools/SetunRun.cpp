@@ -1,5 +1,5 @@
 //===- SetunRun.cpp - runs an entry of a package from the shell -----------===//
-#include "Npy.h"
+#include "Outputs.h"
 #include "setun/setun.h"
 
 #include <cerrno>
@@ -13,6 +13,7 @@
 #include <vector>
 
 using setun::tools::Array;
+using setun::tools::NamedArray;
 
 namespace {
 
@@ -195,7 +196,8 @@ int runEntry(setun_package *package, const Options &options) {
   if (setun_package_find_entry(package, options.entry.c_str(), &entry) != SETUN_OK ||
       setun_package_entry(package, entry, &info) != SETUN_OK)
     return fail(setun_last_error());
-  std::vector<Array> inputs, outputs;
+  std::vector<Array> inputs;
+  std::vector<NamedArray> outputs;
   if (std::string message = readInputs(package, entry, info, options, inputs); !message.empty())
     return fail(message);
 
@@ -208,35 +210,14 @@ int runEntry(setun_package *package, const Options &options) {
   std::vector<setun_tensor> inputTensors, outputTensors;
   for (Array &input : inputs)
     inputTensors.push_back(input.tensor());
-  std::vector<std::string> names;
-  for (uint32_t i = 0; i < info.num_outputs; ++i) {
-    setun_tensor_info tensor;
-    int32_t rank = 0;
-    int64_t shape[SETUN_MAX_RANK];
-    if (setun_package_tensor(package, entry, SETUN_OUTPUT, i, &tensor) != SETUN_OK ||
-        setun_session_output_shape(session.get(), entry, inputTensors.data(), info.num_inputs, i, &rank, shape) !=
-            SETUN_OK)
-      return fail(setun_last_error());
-    Array &output = outputs.emplace_back();
-    output.dtype = tensor.dtype;
-    output.shape.assign(shape, shape + rank);
-    size_t bytes = setun_dtype_size(tensor.dtype);
-    for (int64_t size : output.shape)
-      if (__builtin_mul_overflow(bytes, static_cast<size_t>(size), &bytes))
-        return fail(std::string("output '") + tensor.name + "' is too large");
-    try {
-      output.data.resize(bytes);
-    } catch (const std::exception &) {
-      return fail(std::string("out of memory for the ") + std::to_string(bytes) + " bytes of output '" + tensor.name +
-                  "'");
-    }
-    names.push_back(tensor.name);
+  if (auto error = setun::tools::makeOutputs(package, session.get(), entry, inputTensors, outputs))
+    return fail(*error);
+  for (NamedArray &output : outputs) {
     // The name comes from the package and becomes a file name.
-    if (names.back() == "." || names.back() == ".." || names.back().find('/') != std::string::npos)
-      return fail("output '" + names.back() + "' has a name that cannot be a file name");
+    if (output.name == "." || output.name == ".." || output.name.find('/') != std::string::npos)
+      return fail("output '" + output.name + "' has a name that cannot be a file name");
+    outputTensors.push_back(output.array.tensor());
   }
-  for (Array &output : outputs)
-    outputTensors.push_back(output.tensor());
 
   if (setun_session_run(session.get(), entry, inputTensors.data(), info.num_inputs, outputTensors.data(),
                         info.num_outputs) != SETUN_OK)
@@ -246,8 +227,8 @@ int runEntry(setun_package *package, const Options &options) {
     return 0;
   if (::mkdir(options.outputDir.c_str(), 0777) != 0 && errno != EEXIST)
     return fail("cannot make the folder '" + options.outputDir + "': " + std::strerror(errno));
-  for (size_t i = 0; i < outputs.size(); ++i)
-    if (auto error = setun::tools::writeNpy(options.outputDir + "/" + names[i] + ".npy", outputs[i]))
+  for (const NamedArray &output : outputs)
+    if (auto error = setun::tools::writeNpy(options.outputDir + "/" + output.name + ".npy", output.array))
       return fail(*error);
   return 0;
 }

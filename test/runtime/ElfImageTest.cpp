@@ -159,7 +159,7 @@ TEST(ElfImage, RefusesBadSegments) {
   expectError(withSegment(PT_LOAD, any, [](Elf64_Phdr &s) { s.p_offset = ~uint64_t(0) - 1; }), "outside the file");
   expectError(withSegment(PT_LOAD, any, [](Elf64_Phdr &s) { s.p_vaddr = ~uint64_t(0) - 1; }), "beyond the limit");
   expectError(withSegment(PT_LOAD, any, [](Elf64_Phdr &s) { s.p_memsz = uint64_t(1) << 40; }), "beyond the limit");
-  expectError(withSegment(PT_LOAD, any, [](Elf64_Phdr &s) { s.p_memsz += 0x1000; }), "shares a page");
+  expectError(withSegment(PT_LOAD, any, [](Elf64_Phdr &s) { s.p_memsz += 0x10000; }), "shares a page");
   expectError(withSegment(PT_LOAD, executable, [](Elf64_Phdr &s) { s.p_flags |= PF_W; }), "writable and executable");
   expectError(withSegment(PT_LOAD, executable, [](Elf64_Phdr &s) { s.p_vaddr = 0; }), "out of order");
   expectError(withSegment(PT_GNU_STACK, any, [](Elf64_Phdr &s) { s.p_flags |= PF_X; }), "executable stack");
