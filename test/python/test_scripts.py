@@ -1,4 +1,4 @@
-"""Scripts: wrong use is a message and exit status 2 before anything is installed; setup does without what is optional."""
+"""Scripts: wrong use is a message and exit status 2 before anything is done; setup does without what is optional."""
 
 from __future__ import annotations
 
