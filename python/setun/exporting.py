@@ -1,0 +1,332 @@
+"""Modules to graphs of operators, by `torch.export`: with symbolic sizes, functional, parameters lifted."""
+
+from __future__ import annotations
+
+import operator
+import traceback
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import sympy
+import torch
+from torch import Tensor, fx, nn
+from torch.export.graph_signature import ConstantArgument, InputKind, OutputKind
+
+from setun.aten import REGISTRY
+from setun.diagnostics import SetunError
+from setun.whole import keep_whole
+from setun.writer import PACKAGE_ROOT, TORCH_ROOT, expression, shape_of, sizes_of
+
+# Shape assertions of torch.export hold by the entry's declaration; arithmetic on sizes is read off their values.
+IGNORED = {
+    torch.ops.aten._assert_scalar.default,
+    torch.ops.aten.sym_constrain_range_for_size.default,
+    torch.ops.aten.sym_constrain_range.default,
+    torch.ops.aten._assert_tensor_metadata.default,
+    torch.ops.aten.sym_size.int,
+    operator.ge, operator.le, operator.gt, operator.lt, operator.eq, operator.ne,
+    operator.add, operator.sub, operator.mul, operator.floordiv, operator.mod, operator.neg,
+    torch.sym_max, torch.sym_min, torch.sym_not, torch.sym_sum,
+}  # fmt: skip
+
+@dataclass(frozen=True)
+class Argument:
+    """A tensor that a method takes: its dtype, its shape, and the symbols of the dynamic dimensions (None: fixed)."""
+
+    dtype: torch.dtype
+    shape: tuple[int | None, ...]
+    symbols: tuple[str | None, ...]
+
+    @staticmethod
+    def of(dtype: torch.dtype, dims: Sequence[int | str]) -> Argument:
+        """From dimensions that are sizes or symbols."""
+        sizes = tuple(None if isinstance(dim, str) else dim for dim in dims)
+        return Argument(dtype, sizes, tuple(dim if isinstance(dim, str) else None for dim in dims))
+
+
+@dataclass
+class Stage:
+    """One exported method.
+
+    Attributes:
+        graph: what it computes.
+        parameters: lifted parameters and buffers by placeholder: their name in the module and the tensor.
+        inputs: placeholders of the arguments, the position last if there is one.
+        states: placeholders of the state buffers, by name.
+        outputs: nodes of the results; where a result is no tensor, its value.
+        mutated: nodes of the states' new values, by placeholder, where functionalisation named them.
+        symbols: names of the symbolic sizes of arguments.
+        source: file and line of the method.
+    """
+
+    graph: fx.Graph
+    parameters: dict[str, tuple[str, Tensor]]
+    inputs: list[fx.Node]
+    states: dict[str, fx.Node]
+    outputs: list[Any]
+    mutated: dict[str, fx.Node]
+    symbols: dict[sympy.Expr, str]
+    source: tuple[str, int]
+
+    def argument(self, node: fx.Node) -> Argument:
+        """What a node is, as an argument or result of an entry.
+
+        Raises:
+            SetunError: it has a size that no argument has.
+        """
+        sizes = sizes_of(node)
+        unknown = [size for size in sizes if not size.is_Integer and size not in self.symbols]
+        if unknown:
+            raise SetunError(
+                f"result {node.name!r} ({self.source[0]}:{self.source[1]}) has the size {unknown[0]}, which no input has",
+                "Give every size of a result to an input as a dimension of its own.",
+            )
+        shape = tuple(int(size) if size.is_Integer else None for size in sizes)
+        return Argument(node.meta["val"].dtype, shape, tuple(self.symbols.get(size) for size in sizes))
+
+    def arguments(self) -> list[Argument]:
+        """The results, as the arguments of the next stage."""
+        return [self.argument(node) for node in self.outputs]
+
+
+class _WithState(nn.Module):
+    """Calls a method of a module with its state buffers replaced by arguments, so that they may have symbolic sizes."""
+
+    def __init__(self, module: nn.Module, method: str, states: Sequence[str]) -> None:
+        super().__init__()
+        self.module = module
+        self.method = method
+        self.states = tuple(states)
+
+    def forward(self, inputs: list[Tensor], states: list[Tensor]) -> Any:
+        original = self.module.forward
+        self.module.forward = getattr(self.module, self.method)
+        try:
+            return torch.func.functional_call(self.module, dict(zip(self.states, states, strict=True)), tuple(inputs))
+        finally:
+            self.module.forward = original
+
+
+def state_buffers(module: nn.Module) -> dict[str, Argument]:
+    """The buffers that a session keeps by a module's own word (`session_state`), by name, in module order."""
+    states = {}
+    for path, child in module.named_modules():
+        for name, symbols in getattr(child, "session_state", {}).items():
+            buffer = getattr(child, name)
+            shape = tuple(size if symbol is None else None for size, symbol in zip(buffer.shape, symbols, strict=True))
+            states[f"{path}.{name}" if path else name] = Argument(buffer.dtype, shape, tuple(symbols))
+    return states
+
+
+def user_place(error: BaseException) -> str:
+    """`file:line: text` of the innermost frame of an exception that is neither torch's nor ours; empty if none is."""
+    for frame in reversed(traceback.extract_tb(error.__traceback__)):
+        path = Path(frame.filename)
+        inside = path.is_absolute() and (path.is_relative_to(TORCH_ROOT) or path.parent == PACKAGE_ROOT / "setun")
+        if not inside and not frame.filename.startswith("<"):
+            return f"{frame.filename}:{frame.lineno}: {frame.line}"
+    return ""
+
+
+def _export(
+    module: nn.Module, what: str, args: tuple[Any, ...], kwargs: dict[str, Any], dynamic_shapes: Any
+) -> torch.export.ExportedProgram:
+    try:
+        with keep_whole(module), torch.no_grad():
+            return torch.export.export(module, args, kwargs, dynamic_shapes=dynamic_shapes, strict=False)
+    except Exception as error:  # torch raises many kinds here, each about the module rather than about us
+        place = user_place(error)
+        text = str(error).strip().split("\n\nUser Stack")[0]
+        raise SetunError(
+            f"{what} cannot be exported by torch: {type(error).__name__}: {text}"
+            + (f"\n  at {place}" if place else ""),
+            "The module has to run for every length of its input and without branching on values.",
+        ) from error
+
+
+def _known(target: Any) -> bool:
+    return target in REGISTRY or target in IGNORED
+
+
+def _functional(program: torch.export.ExportedProgram, states: set[str]) -> torch.export.ExportedProgram:
+    """The program without mutations, and with operators that have no lowering taken apart by torch.
+
+    That is general and slow. A `copy_` onto a state that no view looks at only renames its value, so graphs of known
+    operators and such copies, which all our own definitions make, do without.
+    """
+    aliases = {node for node in program.graph.nodes if node.op == "placeholder" and node.name in states}
+    plain = True
+    for node in program.graph.nodes:
+        if node.op != "call_function":
+            continue
+        if node.target is torch.ops.aten.copy_.default and node.args[0] in aliases:
+            aliases.add(node)
+            continue
+        views = aliases.intersection(node.all_input_nodes) and getattr(node.target, "namespace", "") != "setun"
+        plain = plain and _known(node.target) and not views
+    if plain:
+        return program
+    table = torch.export.default_decompositions()
+    for target in REGISTRY:
+        if isinstance(target, torch._ops.OpOverload) and target in table:
+            table.pop(target)
+    return program.run_decompositions(table)
+
+
+def _parameters(program: torch.export.ExportedProgram, module: nn.Module, prefix: str) -> dict[str, tuple[str, Tensor]]:
+    """Lifted parameters, buffers and constants, by placeholder: their name in the module and the tensor."""
+    parameters: dict[str, tuple[str, Tensor]] = {}
+    for spec in program.graph_signature.input_specs:
+        if spec.kind in (InputKind.PARAMETER, InputKind.BUFFER):
+            found = program.state_dict.get(spec.target)
+            tensor = program.constants[spec.target] if found is None else found
+            parameters[spec.arg.name] = (spec.target.removeprefix(prefix), tensor)
+        elif spec.kind == InputKind.CONSTANT_TENSOR:
+            parameters[spec.arg.name] = (f"constant.{spec.target}", program.constants[spec.target])
+    return parameters
+
+
+def _user_inputs(program: torch.export.ExportedProgram) -> list[Any]:
+    """Arguments in order: names of placeholders, or what torch took for constants."""
+    return [spec.arg for spec in program.graph_signature.input_specs if spec.kind == InputKind.USER_INPUT]
+
+
+def export_method(module: nn.Module, method: str, inputs: Sequence[Argument], position: bool, context: int) -> Stage:
+    """Exports a method, with symbolic sizes where its inputs and the module's states name symbols."""
+    states = state_buffers(module)
+    arguments = [*inputs, *states.values()]
+    names = list(dict.fromkeys(symbol for argument in arguments for symbol in argument.symbols if symbol))
+    # Example sizes only have to differ from 0, 1 and each other: torch would take equal ones for one symbol.
+    example = {name: 7 + 4 * i for i, name in enumerate(names)}
+    symbols = {name: torch.export.Dim(name, min=1, max=max(context, 2)) for name in names}
+
+    def make(argument: Argument) -> tuple[Tensor, dict[int, Any]]:
+        pairs = list(zip(argument.shape, argument.symbols, strict=True))
+        shape = [size if symbol is None else example[symbol] for size, symbol in pairs]
+        dynamic = {axis: symbols[symbol] for axis, (_, symbol) in enumerate(pairs) if symbol is not None}
+        return torch.zeros(shape, dtype=argument.dtype, device="meta"), dynamic
+
+    made = [make(argument) for argument in inputs]
+    if position:
+        made.append((torch.zeros((), dtype=torch.int64, device="meta"), {}))
+    pools = [make(argument) for argument in states.values()]
+    program = _export(
+        _WithState(module, method, list(states)),
+        f"method {method!r}",
+        ([tensor for tensor, _ in made], [tensor for tensor, _ in pools]),
+        {},
+        ([dynamic for _, dynamic in made], [dynamic for _, dynamic in pools]),
+    )
+    count = len(made)
+    program = _functional(program, {arg.name for arg in _user_inputs(program)[count:]})
+    nodes = {node.name: node for node in program.graph.nodes}
+    placeholders = [nodes[arg.name] for arg in _user_inputs(program)]
+    state_nodes = dict(zip(states, placeholders[count:], strict=True))
+    sizes: dict[sympy.Expr, str] = {}
+    for node, argument in zip([*placeholders[: len(inputs)], *state_nodes.values()], arguments, strict=True):
+        for size, symbol in zip(shape_of(node), argument.symbols, strict=True):
+            if symbol is not None and not expression(size).is_Integer:
+                sizes[expression(size)] = symbol
+    outputs, mutated = _outputs(program, OutputKind.USER_INPUT_MUTATION)
+    code = getattr(module, method).__code__
+    return Stage(
+        program.graph,
+        _parameters(program, module, "module."),
+        placeholders[:count],
+        state_nodes,
+        outputs,
+        mutated,
+        sizes,
+        (code.co_filename, code.co_firstlineno),
+    )
+
+
+def _outputs(
+    program: torch.export.ExportedProgram, mutation: OutputKind
+) -> tuple[list[Any], dict[str, fx.Node]]:
+    """Results of the user, and what is written back, by the target of the mutation."""
+    results = next(node for node in program.graph.nodes if node.op == "output").args[0]
+    pairs = list(zip(program.graph_signature.output_specs, results, strict=True))
+    outputs = [
+        spec.arg.value if isinstance(spec.arg, ConstantArgument) else node
+        for spec, node in pairs
+        if spec.kind == OutputKind.USER_OUTPUT
+    ]
+    return outputs, {spec.target: node for spec, node in pairs if spec.kind == mutation}
+
+
+@dataclass
+class Call:
+    """An exported call of a module.
+
+    Attributes:
+        stage: what it computes; its inputs are those arguments that are tensors.
+        arguments: every argument in order: a node, or the constant that it was.
+        in_spec, out_spec: torch's descriptions of the containers around arguments and results.
+        initial: first values of the states, by name.
+    """
+
+    stage: Stage
+    arguments: list[Any]
+    in_spec: Any
+    out_spec: Any
+    initial: dict[str, Tensor] = field(default_factory=dict)
+
+
+def export_call(
+    module: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any], dynamic_shapes: Any, names: Mapping[str, str]
+) -> Call:
+    """Exports a call of a module; buffers that it changes become states.
+
+    Args:
+        dynamic_shapes: as for `torch.export.export`.
+        names: names of dynamic dimensions, by `placeholder.axis`.
+
+    Raises:
+        SetunError: torch cannot export it, or it changes one of its arguments.
+    """
+    program = _functional(_export(module, f"the module {type(module).__qualname__}", args, dict(kwargs), dynamic_shapes), set())
+    nodes = {node.name: node for node in program.graph.nodes}
+    arguments = [
+        arg.value if isinstance(arg, ConstantArgument) else nodes[arg.name] for arg in _user_inputs(program)
+    ]
+    inputs = [item for item in arguments if isinstance(item, fx.Node)]
+    for node in inputs:
+        if not isinstance(node.meta["val"], Tensor):
+            raise SetunError(f"argument {node.name!r} is a number that changes", "Pass it as a tensor.")
+    outputs, mutated = _outputs(program, OutputKind.BUFFER_MUTATION)
+    _, changed = _outputs(program, OutputKind.USER_INPUT_MUTATION)
+    if changed:
+        raise SetunError(
+            f"the module changes its argument {next(iter(changed))!r} in place", "Return the new value, or keep a buffer."
+        )
+    parameters = _parameters(program, module, "")
+    placeholders = {name: key for key, (name, _) in parameters.items()}
+    states = {name: nodes[placeholders[name]] for name in mutated}
+    initial = {name: parameters.pop(placeholders[name])[1] for name in mutated}
+    code = type(module).forward.__code__
+    stage = Stage(
+        program.graph,
+        parameters,
+        inputs,
+        states,
+        outputs,
+        {placeholders[name]: node for name, node in mutated.items()},
+        _symbol_names(inputs, names),
+        (code.co_filename, code.co_firstlineno),
+    )
+    return Call(stage, arguments, program.call_spec.in_spec, program.call_spec.out_spec, initial)
+
+
+def _symbol_names(inputs: Sequence[fx.Node], names: Mapping[str, str]) -> dict[sympy.Expr, str]:
+    """A name for each dynamic size: the one given, else made from the argument's and the axis."""
+    symbols: dict[sympy.Expr, str] = {}
+    for node in inputs:
+        for axis, size in enumerate(sizes_of(node)):
+            if not size.is_Integer and size not in symbols:
+                place = f"{node.name}.{axis}"
+                name = names.get(place, place.replace(".", "_"))
+                symbols[size] = name if name not in symbols.values() else place.replace(".", "_")
+    return symbols
