@@ -31,6 +31,7 @@ IGNORED = {
     torch.sym_max, torch.sym_min, torch.sym_not, torch.sym_sum,
 }  # fmt: skip
 
+
 @dataclass(frozen=True)
 class Argument:
     """A tensor that a method takes: its dtype, its shape, and the symbols of the dynamic dimensions (None: fixed)."""
@@ -80,7 +81,8 @@ class Stage:
         unknown = [size for size in sizes if not size.is_Integer and size not in self.symbols]
         if unknown:
             raise SetunError(
-                f"result {node.name!r} ({self.source[0]}:{self.source[1]}) has the size {unknown[0]}, which no input has",
+                f"result {node.name!r} ({self.source[0]}:{self.source[1]}) has the size {unknown[0]}, which no "
+                "input has",
                 "Give every size of a result to an input as a dimension of its own.",
             )
         shape = tuple(int(size) if size.is_Integer else None for size in sizes)
@@ -243,9 +245,7 @@ def export_method(module: nn.Module, method: str, inputs: Sequence[Argument], po
     )
 
 
-def _outputs(
-    program: torch.export.ExportedProgram, mutation: OutputKind
-) -> tuple[list[Any], dict[str, fx.Node]]:
+def _outputs(program: torch.export.ExportedProgram, mutation: OutputKind) -> tuple[list[Any], dict[str, fx.Node]]:
     """Results of the user, and what is written back, by the target of the mutation."""
     results = next(node for node in program.graph.nodes if node.op == "output").args[0]
     pairs = list(zip(program.graph_signature.output_specs, results, strict=True))
@@ -287,11 +287,11 @@ def export_call(
     Raises:
         SetunError: torch cannot export it, or it changes one of its arguments.
     """
-    program = _functional(_export(module, f"the module {type(module).__qualname__}", args, dict(kwargs), dynamic_shapes), set())
+    program = _functional(
+        _export(module, f"the module {type(module).__qualname__}", args, dict(kwargs), dynamic_shapes), set()
+    )
     nodes = {node.name: node for node in program.graph.nodes}
-    arguments = [
-        arg.value if isinstance(arg, ConstantArgument) else nodes[arg.name] for arg in _user_inputs(program)
-    ]
+    arguments = [arg.value if isinstance(arg, ConstantArgument) else nodes[arg.name] for arg in _user_inputs(program)]
     inputs = [item for item in arguments if isinstance(item, fx.Node)]
     for node in inputs:
         if not isinstance(node.meta["val"], Tensor):
@@ -300,7 +300,8 @@ def export_call(
     _, changed = _outputs(program, OutputKind.USER_INPUT_MUTATION)
     if changed:
         raise SetunError(
-            f"the module changes its argument {next(iter(changed))!r} in place", "Return the new value, or keep a buffer."
+            f"the module changes its argument {next(iter(changed))!r} in place",
+            "Return the new value, or keep a buffer.",
         )
     parameters = _parameters(program, module, "")
     placeholders = {name: key for key, (name, _) in parameters.items()}

@@ -48,6 +48,8 @@ class Folder:
     def __init__(self, graph: fx.Graph, parameters: dict[str, tuple[str, Tensor]]) -> None:
         self.parameters = parameters
         self.known: dict[fx.Node, Any] = {}
+        self._made: set[fx.Node] = set()
+        """Tensors made from nothing but numbers; the compiled code makes them itself, if it needs them."""
         self.source: dict[fx.Node, str] = {}
         """The parameter that a constant is made from, if it is one."""
         for node in graph.nodes:
@@ -59,7 +61,7 @@ class Folder:
 
     def _fold(self, node: fx.Node) -> None:
         inputs = node.all_input_nodes
-        if not inputs or any(item not in self.known for item in inputs):
+        if any(item not in self.known for item in inputs):
             return
         if isinstance(node.target, torch._ops.OpOverload):
             schema = node.target._schema
@@ -77,7 +79,9 @@ class Folder:
                 options = {name: option for name, option in options.items() if name != "device"}
             with torch.no_grad():
                 value = node.target(*arguments, **options)
-        if isinstance(value, Tensor):
+        if not inputs:
+            self._made.add(node)
+        elif isinstance(value, Tensor):
             given = sum(self.known[item].numel() for item in inputs if isinstance(self.known[item], Tensor))
             if value.numel() > max(given, LARGEST_NEW):
                 return
@@ -90,7 +94,7 @@ class Folder:
         """The folded tensors, by node: name and value. Parameters are not among them."""
         folded = {}
         for node, value in self.known.items():
-            if node.op == "call_function" and isinstance(value, Tensor):
+            if node.op == "call_function" and isinstance(value, Tensor) and node not in self._made:
                 stem = self.source.get(node, "constant")
                 folded[node.name] = (f"{stem}.{node.name}", value)
         return folded

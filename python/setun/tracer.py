@@ -1,10 +1,10 @@
 """PyTorch modules to MLIR text in the `bitnet` dialect (`docs/contracts.md`, section 1).
 
-A module is exported (`setun.exporting`) and its graph written operator by operator (`setun.aten`). There are two ways in:
-`trace` writes a module that says itself what its entries are (`setun.models`), `trace_call` any module, from a call of it.
-Tensors without memory (meta) are weights of the checkpoint's files; tensors with values are constants, which are handed
-back to be written to a file of their own. Buffers that a session keeps become arguments, and what is written into them
-becomes results.
+A module is exported (`setun.exporting`) and its graph written operator by operator (`setun.aten`). There are two ways
+in: `trace` writes a module that says itself what its entries are (`setun.models`), `trace_call` any module, from a call
+of it. Tensors without memory (meta) are weights of the checkpoint's files; tensors with values are constants, which are
+handed back to be written to a file of their own. Buffers that a session keeps become arguments, and what is written
+into them becomes results.
 
 Everything unsupported in a module is reported at once, with module path and source line.
 """
@@ -73,9 +73,12 @@ class _Writer:
             SetunError: lists every operation that cannot be written.
         """
         for node in self.stage.graph.nodes:
-            if node.op == "call_function" and node.target not in IGNORED and node.name not in self.folded:
-                self.f.at(node)
-                self._node(node)
+            if node.op != "call_function" or node.target in IGNORED or node.name in self.folded:
+                continue
+            if node.users and all(user.name in self.folded for user in node.users):
+                continue
+            self.f.at(node)
+            self._node(node)
         if self.problems:
             unique = list(dict.fromkeys(self.problems))
             raise SetunError(
@@ -161,7 +164,10 @@ class _Entry:
 
     def declare(self, kind: str, name: str, argument: Argument) -> Value:
         """An argument. Its symbols can be read off it."""
-        sizes = [sympy.Symbol(symbol) if symbol else size for size, symbol in zip(argument.shape, argument.symbols, strict=True)]
+        sizes = [
+            sympy.Symbol(symbol) if symbol else size
+            for size, symbol in zip(argument.shape, argument.symbols, strict=True)
+        ]
         value = named(self.f.fresh(name), ELEMENTS[argument.dtype], sizes)
         self.arguments.append(f"{value.name}: {value.type} {_attributes(kind, name, argument)}")
         for axis, symbol in enumerate(argument.symbols):

@@ -123,7 +123,11 @@ MAKES = (
         _transformers_auto_bit_linear,
     ),
     *(
-        Make(f"transformers.models.{family}.modeling_{family}.{name}RMSNorm", "root mean square norm with a gain.", _rms_norm)
+        Make(
+            f"transformers.models.{family}.modeling_{family}.{name}RMSNorm",
+            "root mean square norm with a gain.",
+            _rms_norm,
+        )
         for family, name in (
             ("bitnet", "BitNet"),
             ("llama", "Llama"),

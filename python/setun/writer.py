@@ -225,7 +225,7 @@ class Scope:
         return self.op(hint or mnemonic.rpartition(".")[2], f"{mnemonic} {names} : {x.type}", x.element, x.sizes)
 
     def compare(self, predicate: str, a: Value, b: Value, hint: str = "") -> Value:
-        """A comparison, as i1: `predicate` is eq, ne, lt, le, gt or ge; signed for integers, with NaN unequal to all."""
+        """A comparison, as i1: `predicate` is eq, ne, lt, le, gt or ge; integers are signed, NaN is unequal to all."""
         if a.element in FLOATS:
             kind, predicate = "arith.cmpf", "une" if predicate == "ne" else f"o{predicate}"
         else:
@@ -596,7 +596,7 @@ class Function(Scope):
         into: Value | None = None,
         reduced: Sequence[Any] = (),
     ) -> Iterator[Body]:
-        """A `linalg.generic` whose body is written in the context; it sets `body.result`, and `body.value` is the tensor.
+        """A `linalg.generic` whose body the context writes; it sets `body.result`, and `body.value` is the tensor.
 
         Args:
             inputs: tensors, each with the index of every one of its axes as an affine expression of `d0, d1, ...`.

@@ -15,6 +15,7 @@ os.environ["TORCHDYNAMO_DISABLE"] = "1"
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "examples" / "shakespeare"))
+sys.path.insert(0, str(ROOT / "test" / "execution"))
 
 
 @pytest.fixture(scope="session")

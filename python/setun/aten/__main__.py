@@ -17,7 +17,11 @@ def page() -> str:
     lines = [HEADER]
     for heading, module in GROUPS.items():
         overloads = sorted(
-            {str(target) for target, lower in REGISTRY.items() if lower.__module__ == module.__name__ and hasattr(target, "_schema")}
+            {
+                str(target)
+                for target, lower in REGISTRY.items()
+                if lower.__module__ == module.__name__ and hasattr(target, "_schema")
+            }
         )
         lines += [f"## {heading}\n", ", ".join(f"`{name}`" for name in overloads) + "\n"]
     lines += ["## Modules that stay whole\n"]

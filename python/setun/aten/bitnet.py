@@ -116,7 +116,9 @@ def _bit_conv2d(f: Function, node: fx.Node) -> Value:
     attributes += [f"{name} = array<i64: {', '.join(map(str, numbers))}>" for name, numbers in pairs.items()]
     attributes.append(f"groups = {options['groups']} : i64")
     types = ", ".join(operand.type for operand in operands)
-    return f.op(node.name, f"{text} {{{', '.join(attributes)}}} : ({types}) -> {tensor_type(sizes, 'f32')}", "f32", sizes)
+    return f.op(
+        node.name, f"{text} {{{', '.join(attributes)}}} : ({types}) -> {tensor_type(sizes, 'f32')}", "f32", sizes
+    )
 
 
 @lowers(setun.rms_norm.default)

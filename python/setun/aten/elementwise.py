@@ -353,7 +353,9 @@ def _splat(f: Function, x: Value, number: float) -> Value:
 def sigmoid(f: Function, x: Value, hint: str = "") -> Value:
     """`1 / (1 + exp(-x))`."""
     one = _splat(f, x, 1.0)
-    return f.apply("arith.divf", one, f.apply("arith.addf", one, f.apply("math.exp", f.apply("arith.negf", x))), hint=hint)
+    return f.apply(
+        "arith.divf", one, f.apply("arith.addf", one, f.apply("math.exp", f.apply("arith.negf", x))), hint=hint
+    )
 
 
 @lowers(aten.sigmoid.default)
@@ -395,7 +397,11 @@ def _prelu(f: Function, node: fx.Node) -> Value:
 @lowers(aten.elu.default, aten.selu.default, aten.celu.default)
 def _elu(f: Function, node: fx.Node) -> Value:
     x = _float(f, node)
-    alpha, scale, input_scale = argument(node, "alpha", 1.0), argument(node, "scale", 1.0), argument(node, "input_scale", 1.0)
+    alpha, scale, input_scale = (
+        argument(node, "alpha", 1.0),
+        argument(node, "scale", 1.0),
+        argument(node, "input_scale", 1.0),
+    )
     if node.target is aten.selu.default:
         alpha, scale = 1.6732632423543772, 1.0507009873554805
     elif node.target is aten.celu.default:

@@ -75,7 +75,9 @@ def _max_pool_with_indices(f: Function, node: fx.Node) -> list[Value]:
 def _avg_pool(f: Function, node: fx.Node) -> Value:
     axes = 2 if node.target is aten.avg_pool2d.default else 1
     form = _form(node, axes)
-    if argument(node, "divisor_override") is not None or (any(form[2]) and not argument(node, "count_include_pad", True)):
+    if argument(node, "divisor_override") is not None or (
+        any(form[2]) and not argument(node, "count_include_pad", True)
+    ):
         raise Unsupported("an average over a count of its own")
     summed = _pooled(f, node, _image(f, node, axes), form, "arith.addf", 0.0)
     size = f.filled(float(math.prod(form[0])), summed.sizes, "f32")

@@ -66,9 +66,7 @@ def _together(a: Sequence[sympy.Expr], b: Sequence[sympy.Expr]) -> list[sympy.Ex
 
 def _product(f: Function, name: str, a: Value, b: Value, sizes: Sequence[Any], hint: str) -> Value:
     into = f.filled(0.0, sizes, "f32")
-    text = (
-        f"linalg.{name} ins({a.name}, {b.name} : {a.type}, {b.type}) outs({into.name} : {into.type}) -> {into.type}"
-    )
+    text = f"linalg.{name} ins({a.name}, {b.name} : {a.type}, {b.type}) outs({into.name} : {into.type}) -> {into.type}"
     return f.op(hint or name, text, "f32", sizes)
 
 
@@ -118,9 +116,7 @@ def _windows(f: Function, x: Value, kernel: Sequence[int], stride: Any, dilation
     return f.reshape(body.value, [sympy.Mul(*sizes[:3]), sympy.Mul(*sizes[3:])], hint)
 
 
-def _grouped(
-    f: Function, x: Value, w: Value, groups: int, stride: Any, dilation: Any, out: Any, hint: str
-) -> Value:
+def _grouped(f: Function, x: Value, w: Value, groups: int, stride: Any, dilation: Any, out: Any, hint: str) -> Value:
     """Convolution in groups of channels, summed over channels and then the window, in order."""
     batch, channels, height, width = x.sizes
     filters, inner, *kernel = w.sizes

@@ -91,7 +91,9 @@ def _prod(f: Function, node: fx.Node) -> Value:
 
 @lowers(aten.amax.default, aten.amin.default, aten.max.default, aten.min.default)
 def _amax(f: Function, node: fx.Node) -> Value:
-    return _result(f, node, extreme(f, *_input(f, node), node.target in (aten.amax.default, aten.max.default), node.name))
+    return _result(
+        f, node, extreme(f, *_input(f, node), node.target in (aten.amax.default, aten.max.default), node.name)
+    )
 
 
 @lowers(aten.any.default, aten.any.dim, aten.any.dims, aten.all.default, aten.all.dim, aten.all.dims)

@@ -32,7 +32,14 @@ def _reshape(f: Function, node: fx.Node) -> Value:
     return f.reshape(f.value(node.args[0]), sizes_of(node), node.name)
 
 
-@lowers(aten.permute.default, aten.transpose.int, aten.t.default, aten.numpy_T.default, aten.mT.default, aten.swapaxes.default)
+@lowers(
+    aten.permute.default,
+    aten.transpose.int,
+    aten.t.default,
+    aten.numpy_T.default,
+    aten.mT.default,
+    aten.swapaxes.default,
+)
 def _permute(f: Function, node: fx.Node) -> Value:
     x = f.value(node.args[0])
     order = list(range(x.rank))
@@ -231,7 +238,7 @@ def _stack(f: Function, node: fx.Node) -> Value:
 
 
 def _amounts(f: Function, node: fx.Node, rank: int) -> tuple[list[sympy.Expr], list[sympy.Expr]]:
-    """What padding adds before and after each axis; below zero it takes away. The arguments start with the last axis."""
+    """What padding adds before and after each axis; below zero it takes away. Arguments start with the last axis."""
     amounts = [expression(n.meta["val"] if isinstance(n, fx.Node) else n) for n in node.args[1]]
     low, high = [sympy.Integer(0)] * rank, [sympy.Integer(0)] * rank
     for number in range(len(amounts) // 2):
