@@ -138,6 +138,23 @@ template <typename Range> static std::string join(const Range &features) {
 std::string setun::runtime::joinFeatures(const std::set<std::string> &features) { return join(features); }
 std::string setun::runtime::joinFeatures(const std::vector<std::string> &features) { return join(features); }
 
+std::string setun::runtime::bestLevel(const std::set<std::string> &features) {
+  static const struct {
+    const char *arch, *name, *features;
+  } levels[] = {
+#define SETUN_CPU_LEVEL(arch, name, features) {arch, name, features},
+#include "setun/CpuLevels.def"
+  };
+  std::string best;
+  for (const auto &level : levels) {
+    const std::set<std::string> needed = parseFeatures(level.features);
+    if (level.arch == hostArchitecture() &&
+        std::includes(features.begin(), features.end(), needed.begin(), needed.end()))
+      best = level.name;
+  }
+  return best;
+}
+
 const std::vector<std::string> &setun::runtime::permittedFeatures() {
   // All that works on tiles needs amx-tile too.
   static const std::vector<std::string> features = {"amx-tile"};

@@ -17,6 +17,8 @@ std::string hostArchitecture();
 std::set<std::string> detectCpuFeatures();
 /// Names separated by commas; empty ones are left out.
 std::set<std::string> parseFeatures(const std::string &list);
+/// The best level of CPUs (CpuLevels.def) whose features these are, as --target names it; empty if there is none.
+std::string bestLevel(const std::set<std::string> &features);
 std::string joinFeatures(const std::set<std::string> &features);
 std::string joinFeatures(const std::vector<std::string> &features);
 /// Asks the system for what must be asked for before code with these features may run (AMX tiles on Linux).

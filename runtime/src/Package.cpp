@@ -240,12 +240,28 @@ Status Package::nothingRuns() const {
   text += "; this CPU is " + (hostArchitecture().empty() ? "of an unknown architecture" : hostArchitecture());
   text += options.features.empty() ? "" : " with " + joinFeatures(options.features);
   text += refusal.empty() ? "" : "; " + refusal;
-  text += "; recompile the model on this machine: setun compile MODEL -o " + quoted(name) + " --target host";
+  text += "; " + cure();
   return Status(SETUN_ERROR_UNSUPPORTED,
                 (options.target.empty()
                      ? "no code section runs on this CPU: "
                      : "the code section asked for, " + quoted(options.target) + ", does not run on this CPU: ") +
                     text);
+}
+
+std::string Package::cure() const {
+  std::string targets;
+  for (const Code &code : contents.codes) {
+    if (runnable(code))
+      return "code for " + quoted(code.target) + " runs here";
+    targets += code.target + ",";
+  }
+  const std::string level = bestLevel(options.features);
+  std::string text = "to add code for it: setun compile MODEL -o " + quoted(name) + " --target " + targets +
+                     (level.empty() ? "host" : level);
+  for (const auto &[key, value] : contents.provenance)
+    if (key == "source")
+      return text + ", where MODEL is " + quoted(value);
+  return text;
 }
 
 //===----------------------------------------------------------------------===//

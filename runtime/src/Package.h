@@ -79,6 +79,8 @@ private:
   void selectBest();
   /// Why none does.
   Status nothingRuns() const;
+  /// What to do where nothing runs.
+  std::string cure() const;
   Status load();
   bool copyPays() const;
   Status copyWeights();

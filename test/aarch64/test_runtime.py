@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import re
+import subprocess
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from compiled import BIN
 from emulator import Machine, RemoteError, build, emulate
 
 # What the runtime must find on each CPU, and must not.
@@ -77,6 +80,30 @@ def test_server_answers_as_the_runtime_does(machine, fixture_package: Path):
     with pytest.raises(RemoteError, match="no code section for target 'other'"):
         machine("cortex-a53").session(fixture_package, target="other")
     session.close()
+
+
+def test_packages_without_code_for_the_cpu(machine, fixture_package: Path, tmp_path: Path):
+    """Python, setun-run and the C interface name what the package holds, and the command that adds what is missing."""
+    from setun import _setun
+
+    holds = "the package holds code for 'base' (aarch64); this CPU is x86_64 with "
+    with pytest.raises(RuntimeError, match=re.escape(holds)) as raised:
+        _setun.Session(_setun.Package(str(fixture_package)))
+    added = f"to add code for it: setun compile MODEL -o '{fixture_package}' --target base,x86-64"
+    assert added in str(raised.value)
+
+    package = tmp_path / "host.setun"
+    subprocess.run([BIN / "setun-test-package", package], check=True)
+    added = f"to add code for it: setun compile MODEL -o '{package}' --target base,aarch64-dotprod, where MODEL is"
+    with pytest.raises(RemoteError, match=re.escape(added)):
+        machine("cortex-a76").session(package)
+    np.save(tmp_path / "rounds.npy", np.int64(1))
+    fence = ["--entry=fence", f"--input=rounds={tmp_path / 'rounds.npy'}"]
+    done = emulate("cortex-a76", build() / "setun-run", package, *fence)
+    assert done.returncode == 1
+    assert added in done.stderr
+    listed = emulate("cortex-a76", build() / "setun-run", package, "--list")
+    assert "target base (x86_64" in listed.stdout and "does not run on this machine" in listed.stdout
 
 
 def test_a_missing_emulated_program_is_an_error():

@@ -450,9 +450,27 @@ TEST(Targets, SaysWhyNothingRuns) {
   setun_session *session = nullptr;
   EXPECT_EQ(setun_session_create(package.get(), nullptr, &session), SETUN_ERROR_UNSUPPORTED);
   const std::string message = setun_last_error();
-  for (const char *part : {"'v3' (which needs avx2)", "'v4' (which needs avx512f)", "with avx,sse2", "--target host"})
+  for (const char *part : {"'v3' (which needs avx2)", "'v4' (which needs avx512f)", "with avx,sse2",
+                           "to add code for it: setun compile MODEL -o 'package in memory' --target v3,v4,host",
+                           "where MODEL is 'line one"})
     EXPECT_NE(message.find(part), std::string::npos) << message;
 
+  // A level of CPUs is named where the CPU has one.
+  const bool x86 = hostArchitecture() == "x86_64";
+  options.cpu_features = x86 ? "64bit,cmov,cx8,fxsr,mmx,sse,sse2,x87" : "fp-armv8,neon,dotprod,crc";
+  package = open(bytes, &options);
+  EXPECT_EQ(setun_session_create(package.get(), nullptr, &session), SETUN_ERROR_UNSUPPORTED);
+  const std::string level = x86 ? "--target v3,v4,x86-64," : "--target v3,v4,aarch64-dotprod,";
+  EXPECT_NE(std::string(setun_last_error()).find(level), std::string::npos) << setun_last_error();
+
+  // Where other code runs, that is the cure.
+  options.cpu_features = "avx,avx2";
+  options.target = "v4";
+  package = open(bytes, &options);
+  EXPECT_EQ(setun_session_create(package.get(), nullptr, &session), SETUN_ERROR_UNSUPPORTED);
+  EXPECT_NE(std::string(setun_last_error()).find("code for 'v3' runs here"), std::string::npos) << setun_last_error();
+
+  options.cpu_features = "avx,sse2";
   options.target = "v3";
   package = open(bytes, &options);
   EXPECT_EQ(setun_session_create(package.get(), nullptr, &session), SETUN_ERROR_UNSUPPORTED);

@@ -7,6 +7,7 @@
 #include "gtest/gtest.h"
 
 #include <algorithm>
+#include <map>
 #include <set>
 
 using namespace llvm;
@@ -67,6 +68,24 @@ TEST(Targets, levelsHaveTheirFeatures) {
   EXPECT_EQ(v4.triple, "x86_64-unknown-linux-gnu");
   EXPECT_EQ(v4.cpu, "x86-64-v4");
   EXPECT_EQ(v4.name, "x86-64-v4");
+}
+
+TEST(Targets, theRuntimeKnowsTheLevels) {
+  const std::map<std::string, std::string> known = {
+#define SETUN_CPU_LEVEL(arch, name, features) {name, features},
+#include "setun/CpuLevels.def"
+  };
+  for (const std::string &level : levelNames()) {
+    auto found = known.find(level);
+    ASSERT_NE(found, known.end()) << level;
+    SmallVector<StringRef> features;
+    StringRef(found->second).split(features, ',');
+    llvm::sort(features);
+    // Alone, a baseline would stand for the portable set.
+    std::vector<TargetSpec> targets = parse(level + ",x86-64-v2,x86-64-v3");
+    ASSERT_EQ(targets.front().name, level);
+    EXPECT_EQ(targets.front().required, std::vector<std::string>(features.begin(), features.end())) << level;
+  }
 }
 
 TEST(Targets, featuresAreAddedAndLeftOut) {
