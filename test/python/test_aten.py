@@ -307,6 +307,23 @@ def test_constants_are_folded(tmp_path: Path) -> None:
     assert "math." not in traced.mlir
 
 
+def test_products_with_a_constant_are_layers(tmp_path: Path) -> None:
+    """Whichever way the constant is turned; a product of two constants, or with one on the left, is none."""
+
+    class Products(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.weight = nn.Parameter(numbers(6, 4))
+
+        def forward(self, x: Tensor) -> tuple[Tensor, ...]:
+            return x @ self.weight.t(), torch.mm(x[0], self.weight.abs().t()), self.weight[:, :3] @ x[0]
+
+    check(tmp_path, Products(), (numbers(2, 3, 4),), ({0: N},))
+    traced, _ = tracer.trace_call(module_of(Products()), (numbers(2, 3, 4),))
+    assert traced.mlir.count("bitnet.dense") == 2
+    assert traced.mlir.count("linalg.matmul") == 1
+
+
 def test_known_makes_stay_whole(tmp_path: Path) -> None:
     from transformers.integrations.bitnet import AutoBitLinear, BitLinear
 

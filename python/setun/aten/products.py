@@ -88,6 +88,11 @@ def _linear(f: Function, node: fx.Node) -> Value:
 
 @lowers(aten.matmul.default, aten.mm.default, aten.bmm.default, aten.mv.default, aten.dot.default)
 def _matmul(f: Function, node: fx.Node) -> Value:
+    weight = f.tensor(node.args[1])
+    if weight is not None and weight.dim() == 2 and weight.dtype == torch.float32 and f.tensor(node.args[0]) is None:
+        x, name = _float(f, node.args[0]), f.parameters[node.args[1].name][0]
+        if x.rank > 1:
+            return dense(f, x, f.derived(f"{name}.transposed", weight.t().contiguous()), None, node.name)
     a, b = _float(f, node.args[0]), _float(f, node.args[1])
     a = f.reshape(a, [1, *a.sizes], node.name) if a.rank == 1 else a
     b = f.reshape(b, [*b.sizes, 1], node.name) if b.rank == 1 else b

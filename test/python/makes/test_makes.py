@@ -18,10 +18,11 @@ def build(name: str) -> nn.Module:
 
 
 def inputs(*shape: int) -> Tensor:
-    """Tokens of different sizes, one of them all zeros."""
+    """Tokens of different sizes; where there are several, one of them is all zeros."""
     x = torch.randn(*shape, K, generator=torch.Generator().manual_seed(len(shape) + sum(shape)))
     x = x * torch.logspace(-1, 1, x.numel() // K).reshape(*shape, 1)
-    x.view(-1, K)[shape[-1] // 2] = 0
+    if x.numel() > K:
+        x.view(-1, K)[shape[-1] // 2] = 0
     return x
 
 
