@@ -23,6 +23,27 @@ def BitNetDecomposeLinear : Pass<"bitnet-decompose-linear", "::mlir::func::FuncO
   let dependentDialects = ["::mlir::bitnet::BitNetDialect"];
 }
 
+def BitNetQuantizeHead : Pass<"bitnet-quantize-head", "::mlir::ModuleOp"> {
+  let summary = "language-model head ==> linear layer of 8-bit weights";
+  let description = [{
+    The head is the matrix of a `bitnet.top_k`, and of a `bitnet.dense` whose result an entry point returns.
+    ```
+    %y = bitnet.dense %x, %w
+    %ids, %best = bitnet.top_k %z, %w, %k
+    ==>
+    %c, %s = bitnet.quantize_weight %w {method = #bitnet.weight_quant<absmax>, scales = #bitnet.scales<rows>}
+    %y = bitnet.linear %x, %c scale(%s) {activation = #bitnet.act_quant<per_token, bits = 8>, scales = #bitnet.scales<rows>}
+    %logits = bitnet.linear %z, %c scale(%s) {...}
+    %ids, %best = bitnet.largest %logits, %k
+    ```
+    All of a head's products change, so that the choice is still that of the logits. Other products stay as they are.
+
+    Limits: matrices that are constants or a `bitnet.weight`; calls are inlined before.
+  }];
+  let dependentDialects = ["::mlir::bitnet::BitNetDialect"];
+  let statistics = [Statistic<"numQuantized", "num-quantized", "products of a head that were quantised">];
+}
+
 def ConvertBitNetToTernary : Pass<"convert-bitnet-to-ternary", "::mlir::func::FuncOp"> {
   let summary = "bitnet operations ==> ternary operations in destination style";
   let description = [{

@@ -21,13 +21,13 @@ namespace packing = setun::packing;
 using packing::HeadShape;
 
 namespace {
-/// Rows of one ternary or binary matrix, wherever they come from.
+/// Rows of one matrix of few bits, wherever they come from.
 class RowReader {
 public:
   static FailureOr<std::unique_ptr<RowReader>> create(Value value, setun::WeightStore &store);
 
   int64_t rows() const { return n; }
-  /// Codes of one row: -1, 0, +1, or -1, +1.
+  /// Codes of one row.
   llvm::Error read(int64_t row, int8_t *out);
   /// Says what is packed; equal text, equal codes.
   std::string key;
@@ -41,6 +41,9 @@ private:
   setun::WeightSource *source = nullptr;
   std::optional<setun::MasterScales> masters;
   bool sign = false;
+  /// Masters of 8-bit codes are as precise as the module says.
+  bitnet::QuantizeWeightOp absmax;
+  std::vector<float> row;
 };
 
 std::string hashOf(ArrayRef<char> bytes) {
@@ -69,6 +72,37 @@ llvm::Expected<setun::MasterScales> measure(setun::WeightSource &source, bitnet:
     return source.measureAbsMean(weight.getName(), type.getDimSize(0), type.getDimSize(1), group,
                                  op.getEps().convertToFloat());
   return source.measureSign(weight.getName(), type.getDimSize(0), type.getDimSize(1), group);
+}
+
+/// Rows of a weight in the element type that the module gives it, as f32: [to - from][K].
+llvm::Error readStored(const setun::WeightSource &source, bitnet::WeightOp weight, int64_t from, int64_t to,
+                       float *out) {
+  auto type = cast<RankedTensorType>(weight.getResult().getType());
+  int64_t n = type.getDimSize(0), k = type.getDimSize(1);
+  Type element = type.getElementType();
+  if (element.isF32())
+    return source.readRowsF32(weight.getName(), n, k, from, to, out);
+  std::vector<uint16_t> halves((to - from) * k);
+  if (llvm::Error error = element.isBF16() ? source.readRowsBF16(weight.getName(), n, k, from, to, halves.data())
+                                           : source.readRowsF16(weight.getName(), n, k, from, to, halves.data()))
+    return error;
+  for (size_t i = 0; i < halves.size(); ++i)
+    out[i] = element.isBF16() ? setun::bf16ToFloat(halves[i]) : setun::f16ToFloat(halves[i]);
+  return llvm::Error::success();
+}
+
+/// Codes and scale of one row of a weight by `absmax`.
+llvm::Expected<float> quantizeRow(const setun::WeightSource &source, bitnet::QuantizeWeightOp op, int64_t row,
+                                  MutableArrayRef<float> values, int8_t *codes) {
+  auto weight = op.getMasters().getDefiningOp<bitnet::WeightOp>();
+  if (llvm::Error error = readStored(source, weight, row, row + 1, values.data()))
+    return error;
+  for (auto [column, value] : llvm::enumerate(values))
+    if (!std::isfinite(value))
+      return llvm::createStringError("%s: expects finite weights, got an infinity or NaN in row %lld, column %lld",
+                                     weight.getName().str().c_str(), static_cast<long long>(row),
+                                     static_cast<long long>(column));
+  return bitnet::quantizeAbsmax(values, op.getEps().convertToFloat(), codes);
 }
 
 FailureOr<std::unique_ptr<RowReader>> RowReader::create(Value value, setun::WeightStore &store) {
@@ -102,8 +136,14 @@ FailureOr<std::unique_ptr<RowReader>> RowReader::create(Value value, setun::Weig
   reader->key = weight.getName().str();
   if (quantize) {
     reader->sign = quantize.getMethod() == bitnet::WeightQuant::Sign;
-    llvm::raw_string_ostream(reader->key) << " " << stringifyWeightQuant(quantize.getMethod()) << " "
-                                          << quantize.getEps().convertToFloat() << " " << quantize.getGranularity();
+    llvm::raw_string_ostream(reader->key)
+        << " " << stringifyWeightQuant(quantize.getMethod()) << " " << quantize.getEps().convertToFloat() << " "
+        << quantize.getGranularity() << " " << cast<ShapedType>(quantize.getMasters().getType()).getElementType();
+    if (quantize.getMethod() == bitnet::WeightQuant::Absmax) {
+      reader->absmax = quantize;
+      reader->row.resize(reader->k);
+      return reader;
+    }
     auto scales = measure(*store.source, quantize);
     if (!scales) {
       weight.emitOpError() << llvm::toString(scales.takeError());
@@ -119,6 +159,8 @@ llvm::Error RowReader::read(int64_t row, int8_t *out) {
     std::memcpy(out, constant.data() + row * k, k);
     return llvm::Error::success();
   }
+  if (absmax)
+    return quantizeRow(*source, absmax, row, this->row, out).takeError();
   if (masters && sign)
     return source->quantizeSignRows(name, n, k, row, row + 1, *masters, out);
   if (masters)
@@ -262,6 +304,21 @@ FailureOr<std::vector<float>> TernaryPackWeights::floats(Value value) {
     return out;
   }
   if (auto quantize = dyn_cast_or_null<bitnet::QuantizeWeightOp>(def)) {
+    if (quantize.getMethod() == bitnet::WeightQuant::Absmax &&
+        quantize.getMasters().getDefiningOp<bitnet::WeightOp>()) {
+      auto type = cast<RankedTensorType>(quantize.getMasters().getType());
+      std::vector<float> scales, values(type.getDimSize(1));
+      std::vector<int8_t> codes(type.getDimSize(1));
+      for (int64_t row = 0; row < type.getDimSize(0); ++row) {
+        auto scale = quantizeRow(*store->source, quantize, row, values, codes.data());
+        if (!scale) {
+          quantize.emitOpError() << llvm::toString(scale.takeError());
+          return failure();
+        }
+        scales.push_back(*scale);
+      }
+      return scales;
+    }
     if (quantize.getMasters().getDefiningOp<bitnet::WeightOp>()) {
       auto scales = measure(*store->source, quantize);
       if (!scales) {
@@ -389,21 +446,6 @@ LogicalResult TernaryPackWeights::packHead(PackHeadOp op) {
   // section is written from front to back.
   std::vector<uint8_t> scales, fine;
   std::vector<float> coarse, fineRows;
-  // Rows as they are stored beside the planes.
-  std::vector<uint16_t> halves(HeadShape::kPanelRows * shape.cols);
-  auto readStored = [&](bitnet::WeightOp weight, int64_t from, int64_t to, float *out) -> llvm::Error {
-    Type element = type.getElementType();
-    if (element.isF32())
-      return store->source->readRowsF32(weight.getName(), shape.rows, shape.cols, from, to, out);
-    if (llvm::Error error =
-            element.isBF16()
-                ? store->source->readRowsBF16(weight.getName(), shape.rows, shape.cols, from, to, halves.data())
-                : store->source->readRowsF16(weight.getName(), shape.rows, shape.cols, from, to, halves.data()))
-      return error;
-    for (int64_t i = 0; i < (to - from) * shape.cols; ++i)
-      out[i] = element.isBF16() ? setun::bf16ToFloat(halves[i]) : setun::f16ToFloat(halves[i]);
-    return llvm::Error::success();
-  };
   auto quantizePanels = [&](uint64_t offset) -> llvm::Error {
     setun::HeadQuantizer quantizer(shape);
     std::vector<float> w(HeadShape::kPanelRows * shape.cols);
@@ -415,7 +457,7 @@ LogicalResult TernaryPackWeights::packHead(PackHeadOp op) {
     for (int64_t panel = 0; panel < shape.panels(); ++panel) {
       int64_t first = panel * HeadShape::kPanelRows, end = first + quantizer.rowsOf(panel);
       if (weight) {
-        if (llvm::Error error = readStored(weight, first, end, w.data()))
+        if (llvm::Error error = readStored(*store->source, weight, first, end, w.data()))
           return error;
       } else {
         std::copy_n(constant.data() + first * shape.cols, (end - first) * shape.cols, w.data());

@@ -36,6 +36,8 @@ Packing packingOf(WeightKind kind) {
     return Packing::R16K4F8;
   case WeightKind::TernaryBase3:
     return Packing::R16K4T5;
+  case WeightKind::Bytes:
+    return Packing::R16K4I8;
   }
   llvm_unreachable("all kinds are handled");
 }
@@ -128,8 +130,9 @@ struct TernarySelectKernels : public setun::impl::TernarySelectKernelsBase<Terna
     for (MatmulOp op : ops) {
       if (op.getKernel())
         continue;
-      // Full-precision inputs have no dots to choose for.
-      if (op.getSums()) {
+      // Full-precision inputs have no dots to choose for, 8-bit weights one layout.
+      const bool chooses = op.getSums() && !op.getLayout().isBytes();
+      if (chooses) {
         setun::MatrixShape shape = setun::matrixShape(op);
         auto kernel = llvm::find_if(given, [&](const setun::MatrixKernel &known) {
           // Self-tests run what the model runs, on small matrices.
@@ -149,7 +152,7 @@ struct TernarySelectKernels : public setun::impl::TernarySelectKernelsBase<Terna
       query.binary = op.getLayout().isBinary();
       query.columns = op.getLayout().getCols();
       query.kinds.clear();
-      if (!isFree(op) || !op.getSums()) // full-precision inputs have no dots to save
+      if (!isFree(op) || !chooses)
         query.kinds = {packedShape(op.getLayout()).kind};
       else if (!query.binary && ternary)
         query.kinds = {*ternary};

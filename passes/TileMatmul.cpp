@@ -14,11 +14,14 @@
 //       dot_3 = B - A,  dot_2 = A - 3 dot_3.
 //   base 3, by remainders   b mod 3^(i+1): triangular again, D_i - D_(i-1) = 3^i * dot_i.
 //
+//   bytes   D itself.
+//
 // All of these divide exactly. Sums are exact in i32 for the K that Kernels.def allows; a division by a power of 3 is
 // then a multiplication by its inverse modulo 2^32.
 //
-// A row with two-way dots isolates the fields. That costs as much as the dots of two tokens, so for many tokens the
-// operands of a piece of a panel are unpacked once, into the first cache ("staged").
+// A row with two-way dots isolates the fields, and takes bytes of 8-bit codes in halves. That costs as much as the dots
+// of two tokens, so for many tokens the operands of a piece of a panel are unpacked once, into the first cache
+// ("staged").
 //
 // Staged operands of four-way dots are what tiles take: 16 steps of a field are 16 rows of 64 bytes. A row that has
 // tiles multiplies them by tiles of codes, as they lie.
@@ -39,11 +42,11 @@ class MatmulTiler {
 public:
   MatmulTiler(MatmulOp op, TileContext &c)
       : op(op), c(c), v(c.v), b(c.v.b), loc(c.v.loc), layout(op.getLayout()), fields(layout.getFields()),
-        panelsPerUnit(layout.getPanelsPerUnit()), coded(static_cast<bool>(op.getSums())),
-        gated(layout.getOrder() == RowOrder::Gated),
+        panelsPerUnit(layout.getPanelsPerUnit()), kind(packedShape(layout).kind),
+        coded(static_cast<bool>(op.getSums())), gated(layout.getOrder() == RowOrder::Gated),
         row(findKernelRow(op.getKernel() ? op.getKernel()->getRow() : StringRef("generic"))),
-        fourWay(row->method == DotMethod::FourWay), maxStagedTokens(row->stagedTokens()),
-        maxStagedSteps(row->stagedSteps(packedShape(layout).kind)) {}
+        fourWay(row->method == DotMethod::FourWay), operandCount(row->operands(kind)), maxCode(row->maxOperand(kind)),
+        maxStagedTokens(row->stagedTokens()), maxStagedSteps(row->stagedSteps(kind)) {}
   void run();
 
 private:
@@ -62,7 +65,8 @@ private:
   SmallVector<Value> solve(ArrayRef<Value> dots);
   Value exactDivide(Value value, int64_t power);
 
-  // Dots: i32 lanes [token][field], and the sum of the activations after the fields if `withSums`.
+  // Dots: i32 lanes [token][field], and the sum of the activations after the fields if `withSums`; of a part, those of
+  // the operands.
   SmallVector<Value> dots(Value panel, Value token, int64_t tokens, Value from, Value to, bool withSums);
   SmallVector<Value> dotsOfPart(Value panel, Value token, int64_t tokens, Value from, Value to, bool withSums,
                                 int64_t offset, int64_t bytes);
@@ -99,7 +103,7 @@ private:
 
   /// Fields whose accumulators, with their operands, the activations and a product, the registers hold.
   int64_t fieldsAtOnce(int64_t tokens) const {
-    return std::clamp<int64_t>((row->registers() - 2) / (tokens + 1), 1, fields);
+    return std::clamp<int64_t>((row->registers() - 2) / (tokens + 1), 1, operandCount);
   }
   void tokenTile(Value unit, Value token, int64_t tokens);
   void directTokens(Value unit, Value tokens);
@@ -115,9 +119,11 @@ private:
   Location loc;
   LayoutAttr layout;
   int64_t fields, panelsPerUnit;
+  packing::WeightKind kind;
   bool coded, gated;
   const KernelRow *row;
   bool fourWay;
+  int64_t operandCount, maxCode; // of the dots; the code of isolated operands
   /// Of a piece of a panel whose operands are unpacked once.
   int64_t maxStagedTokens, maxStagedSteps;
   Value waiting; // [panel of the unit][token][field][16] of f32, where a unit has several panels
@@ -136,9 +142,11 @@ SmallVector<MatmulTiler::Operand> MatmulTiler::operandsOf(Value packed) {
   SmallVector<Operand> operands;
   if (!fourWay) {
     for (Value field : isolate(packed))
-      operands.push_back({field, layout.isBinary() ? 1 : 2});
+      operands.push_back({field, maxCode});
     return operands;
   }
+  if (layout.isBytes())
+    return {{packed, maxCode}};
   if (!layout.isBase3()) {
     int64_t bits = 8 / fields;
     for (int64_t f = 0; f < fields; ++f) {
@@ -178,8 +186,9 @@ SmallVector<Value> MatmulTiler::isolate(Value packed) {
     codes.insert(codes.begin(), rest);
     return codes;
   }
-  for (int64_t f = 0; f < fields; ++f)
-    codes.push_back(UnpackOp::create(b, loc, packed.getType(), packed, f, 8 / fields, /*cumulative=*/false));
+  int64_t parts = layout.isBytes() ? 2 : fields;
+  for (int64_t f = 0; f < parts; ++f)
+    codes.push_back(UnpackOp::create(b, loc, packed.getType(), packed, f, 8 / parts, /*cumulative=*/false));
   return codes;
 }
 
@@ -198,7 +207,11 @@ SmallVector<Value> MatmulTiler::solve(ArrayRef<Value> d) {
     return arith::ShRSIOp::create(b, loc, x, v.splatI32(static_cast<int32_t>(bits)));
   };
   SmallVector<Value> dots(d.begin(), d.end());
-  if (!fourWay)
+  if (layout.isBytes() && !fourWay) {
+    Value high = arith::ShLIOp::create(b, loc, d[1], v.splatI32(4));
+    return {arith::AddIOp::create(b, loc, d[0], high)};
+  }
+  if (!fourWay || layout.isBytes())
     return dots;
   if (!layout.isBase3()) {
     for (int64_t f = fields - 1; f > 0; --f)
@@ -240,7 +253,7 @@ MatmulTiler::Operand MatmulTiler::ones(int64_t bytes) {
 SmallVector<Value> MatmulTiler::addDots(ArrayRef<Operand> operands, Value token, int64_t tokens, Value step,
                                         ValueRange state, int64_t bytes) {
   SmallVector<Value> next;
-  int64_t steps = KernelRow::maxPairSteps(layout.isBinary() ? 1 : 2);
+  int64_t steps = KernelRow::maxPairSteps(maxCode);
   for (int64_t m = 0; m < tokens; ++m) {
     Value x = activations(v.add(token, m), step, bytes);
     for (const Operand &operand : operands) {
@@ -269,16 +282,19 @@ SmallVector<Value> MatmulTiler::dots(Value panel, Value token, int64_t tokens, V
             b, loc, values[i], all, ArrayRef<int64_t>{static_cast<int64_t>(part) * bytes / 4}, ArrayRef<int64_t>{1});
     acc.push_back(all);
   }
-  int64_t perToken = fields + (withSums ? 1 : 0);
-  for (int64_t m = 0; m < tokens; ++m)
-    for (auto [f, dot] : llvm::enumerate(solve(ArrayRef<Value>(acc).slice(m * perToken, fields))))
-      acc[m * perToken + f] = dot;
-  return acc;
+  int64_t perToken = operandCount + (withSums ? 1 : 0);
+  SmallVector<Value> dots;
+  for (int64_t m = 0; m < tokens; ++m) {
+    llvm::append_range(dots, solve(ArrayRef<Value>(acc).slice(m * perToken, operandCount)));
+    if (withSums)
+      dots.push_back(acc[m * perToken + operandCount]);
+  }
+  return dots;
 }
 
 SmallVector<Value> MatmulTiler::dotsOfPart(Value panel, Value token, int64_t tokens, Value from, Value to,
                                            bool withSums, int64_t offset, int64_t bytes) {
-  int64_t count = tokens * (fields + (withSums ? 1 : 0));
+  int64_t count = tokens * (operandCount + (withSums ? 1 : 0));
   auto oneStep = [&](Value step, ValueRange state) {
     SmallVector<Operand> operands = operandsOf(packedAt(panel, step, offset, bytes));
     if (withSums)
@@ -288,7 +304,7 @@ SmallVector<Value> MatmulTiler::dotsOfPart(Value panel, Value token, int64_t tok
   SmallVector<Value> init(count, zeros(bytes / 4, 32));
   if (fourWay)
     return v.loop(from, to, 1, init, oneStep);
-  int64_t steps = KernelRow::maxPairSteps(layout.isBinary() ? 1 : 2);
+  int64_t steps = KernelRow::maxPairSteps(maxCode);
   return v.loop(from, to, steps, init, [&](Value first, ValueRange sums) {
     SmallVector<Value> zero(count, zeros(bytes / 2, 16));
     SmallVector<Value> pairs = v.loop(first, v.min(v.add(first, steps), to), 1, zero, oneStep);
@@ -300,9 +316,11 @@ SmallVector<Value> MatmulTiler::dotsOfPart(Value panel, Value token, int64_t tok
 }
 
 Value MatmulTiler::correct(Value dot, Value sum) {
-  // Stored codes are w + 1 (ternary) or (w + 1) / 2 (binary).
+  // Stored codes are w + 1 (ternary), (w + 1) / 2 (binary) or w + 128.
   if (layout.isBinary())
     dot = arith::AddIOp::create(b, loc, dot, dot);
+  if (layout.isBytes())
+    sum = arith::ShLIOp::create(b, loc, sum, v.splatI32(7));
   return arith::SubIOp::create(b, loc, dot, sum);
 }
 
@@ -310,7 +328,8 @@ SmallVector<Value> MatmulTiler::floatDots(Value panel, Value token, int64_t toke
                                           int64_t lastColumns, ValueRange init) {
   auto step = [&](Value at, int64_t columns, ValueRange state) {
     SmallVector<Value> words;
-    for (Value field : isolate(packedAt(panel, at, 0, 64)))
+    Value packed = packedAt(panel, at, 0, 64);
+    for (Value field : layout.isBytes() ? SmallVector<Value>{packed} : isolate(packed))
       words.push_back(vector::BitCastOp::create(b, loc, v.i32Lanes(), field));
     SmallVector<Value> acc(state.begin(), state.end());
     for (int64_t kk = 0; kk < columns; ++kk) {
@@ -322,7 +341,7 @@ SmallVector<Value> MatmulTiler::floatDots(Value panel, Value token, int64_t toke
         code = arith::AndIOp::create(b, loc, code, v.splatI32(255));
         if (layout.isBinary())
           code = arith::AddIOp::create(b, loc, code, code);
-        code = arith::SubIOp::create(b, loc, code, v.splatI32(1));
+        code = arith::SubIOp::create(b, loc, code, v.splatI32(static_cast<int32_t>(packing::zeroPoint(kind))));
         Value w = arith::SIToFPOp::create(b, loc, v.f32Lanes(), code);
         for (int64_t m = 0; m < tokens; ++m)
           acc[m * fields + f] = v.addf(acc[m * fields + f], v.mulf(x[m], w));
@@ -535,8 +554,8 @@ void MatmulTiler::stagedVectors(Value block, Value count, Value panel, Value fir
   auto laneType = VectorType::get({lanes}, b.getI32Type());
   // Fields in turns, so that the accumulators of a turn stay in registers and its operands in the first cache.
   for (int64_t offset = 0; offset < 64; offset += bytes)
-    for (int64_t f0 = 0; f0 < fields; f0 += fieldsAtOnce(tile)) {
-      int64_t f1 = std::min(fields, f0 + fieldsAtOnce(tile));
+    for (int64_t f0 = 0; f0 < operandCount; f0 += fieldsAtOnce(tile)) {
+      int64_t f1 = std::min(operandCount, f0 + fieldsAtOnce(tile));
       auto someTokens = [&](Value t, int64_t n) {
         auto sumAt = [&](int64_t i) -> SmallVector<Value> {
           return {v.add(t, i / (f1 - f0)), panel, v.index(f0 + i % (f1 - f0)), v.index(offset / 4)};
@@ -546,7 +565,7 @@ void MatmulTiler::stagedVectors(Value block, Value count, Value panel, Value fir
           for (int64_t f = f0; f < f1; ++f)
             loaded.push_back({vector::LoadOp::create(b, loc, VectorType::get({bytes}, b.getI8Type()), operands,
                                                      ValueRange{v.index(f), step, v.index(offset)}),
-                              row->maxOperand(packedShape(layout).kind)});
+                              maxCode});
           return addDots(loaded, v.add(block, t), n, v.add(first, step), state, bytes);
         };
         auto sum = [&](int64_t i) -> Value { return vector::LoadOp::create(b, loc, laneType, sums, sumAt(i)); };
@@ -590,7 +609,7 @@ void MatmulTiler::stagedTiles(Value block, Value count, Value panel, Value first
   });
 }
 
-/// operands: [field][step][64] bytes; sums: [token][panel of the unit][field][16] of i32.
+/// operands: [operand][step][64] bytes; sums: [token][panel of the unit][operand][16] of i32.
 void MatmulTiler::stagedTokens(Value unit, Value tokens, Value operands, Value sums) {
   int64_t bytes = row->bytes;
   v.loop(v.index(0), tokens, maxStagedTokens, [&](Value block) {
@@ -598,7 +617,7 @@ void MatmulTiler::stagedTokens(Value unit, Value tokens, Value operands, Value s
     for (int64_t p = 0; p < panelsPerUnit; ++p) {
       Value panelIndex = v.index(p), panel = panelOf(unit, panelIndex);
       v.loop(v.index(0), count, 1, [&](Value t) {
-        for (int64_t f = 0; f < fields; ++f)
+        for (int64_t f = 0; f < operandCount; ++f)
           v.store(v.splatI32(0), sums, {t, panelIndex, v.index(f), v.index(0)});
       });
       v.loop(v.index(0), v.index(layout.getSteps()), maxStagedSteps, [&](Value first) {
@@ -617,7 +636,7 @@ void MatmulTiler::stagedTokens(Value unit, Value tokens, Value operands, Value s
     v.loop(v.index(0), count, 1, [&](Value t) {
       finish(unit, v.add(block, t), 1, [&](Value, Value index) {
         SmallVector<Value> dots;
-        for (int64_t f = 0; f < fields; ++f)
+        for (int64_t f = 0; f < operandCount; ++f)
           dots.push_back(v.load(sums, {t, index, v.index(f), v.index(0)}));
         return solve(dots);
       });
@@ -635,8 +654,8 @@ void MatmulTiler::run() {
         scratch({panelsPerUnit, op.getKernel() ? op.getKernel()->getTokens() : 1, fields, kLanes}, b.getF32Type());
   Value operands, sums;
   if (staged) {
-    operands = scratch({fields, maxStagedSteps, 64}, b.getI8Type());
-    sums = scratch({maxStagedTokens, panelsPerUnit, fields, kLanes}, b.getI32Type());
+    operands = scratch({operandCount, maxStagedSteps, 64}, b.getI8Type());
+    sums = scratch({maxStagedTokens, panelsPerUnit, operandCount, kLanes}, b.getI32Type());
   }
   auto [begin, end] = v.share(v.index(layout.getUnits()), c.thread, c.threads);
   Value tokens = v.dim(op.getX(), 0);

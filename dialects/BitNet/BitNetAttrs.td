@@ -32,7 +32,8 @@ def BitNet_BiasPlace : BitNet_Enum<"BiasPlace", "where the bias is added", [
   I32EnumAttrCase<"AfterScale", 0, "after_scale">, I32EnumAttrCase<"BeforeScale", 1, "before_scale">]>;
 def BitNet_BiasPlaceAttr : BitNet_EnumAttr<BitNet_BiasPlace, "bias_place">;
 def BitNet_WeightQuant : BitNet_Enum<"WeightQuant", "weight quantiser", [
-  I32EnumAttrCase<"Absmean", 0, "absmean">, I32EnumAttrCase<"Sign", 1, "sign">]>;
+  I32EnumAttrCase<"Absmean", 0, "absmean">, I32EnumAttrCase<"Sign", 1, "sign">,
+  I32EnumAttrCase<"Absmax", 2, "absmax">]>;
 def BitNet_WeightQuantAttr : BitNet_EnumAttr<BitNet_WeightQuant, "weight_quant">;
 def BitNet_GateAct : BitNet_Enum<"GateAct", "activation of a gated unit", [
   I32EnumAttrCase<"Relu2", 0, "relu2">, I32EnumAttrCase<"Silu", 1, "silu">]>;
@@ -77,7 +78,7 @@ def BitNet_ScalesAttr : BitNet_Attr<"Scales", "scales"> {
   let summary = "granularity of weight scales";
   let description = [{
     `<tensor>`: one scale, `tensor<1xf32>`. `<rows = [n0, n1, ...]>`: one scale per contiguous range of output rows,
-    `tensor<Rxf32>` (`rows` equal to all ones is one scale per row). `<group = g>`: one scale per row and per group of
+    `tensor<Rxf32>`; `<rows>`: one scale per row, `tensor<Nxf32>`. `<group = g>`: one scale per row and per group of
     `g` consecutive inputs, `tensor<NxGxf32>` with `G = ceil(K / g)`.
 
     C1: row counts are positive. C2: the group is a positive multiple of 4.

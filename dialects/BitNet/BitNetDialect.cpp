@@ -54,13 +54,9 @@ LogicalResult NormAttr::verify(function_ref<InFlightDiagnostic()> emitError, Nor
 
 LogicalResult ScalesAttr::verify(function_ref<InFlightDiagnostic()> emitError, ScaleKind kind, ArrayRef<int64_t> rows,
                                  int64_t group) {
-  if (kind == ScaleKind::Rows) {
-    if (rows.empty())
-      return emitError() << "expects at least one row range";
-    for (int64_t n : rows)
-      if (n <= 0)
-        return emitError() << "expects row ranges of at least one row, got " << n;
-  }
+  for (int64_t n : rows)
+    if (n <= 0)
+      return emitError() << "expects row ranges of at least one row, got " << n;
   if (kind == ScaleKind::Group && (group <= 0 || group % 4 != 0))
     return emitError() << "expects a group that is a positive multiple of 4, got " << group;
   return success();
@@ -80,8 +76,15 @@ Attribute ScalesAttr::parse(AsmParser &parser, Type) {
   }
   if (*kind == ScaleKind::Rows) {
     auto parseOne = [&]() { return parser.parseInteger(rows.emplace_back()); };
-    if (parser.parseEqual() || parser.parseCommaSeparatedList(AsmParser::Delimiter::Square, parseOne))
-      return {};
+    SMLoc list = parser.getCurrentLocation();
+    if (succeeded(parser.parseOptionalEqual())) {
+      if (parser.parseCommaSeparatedList(AsmParser::Delimiter::Square, parseOne))
+        return {};
+      if (rows.empty()) {
+        parser.emitError(list) << "expects at least one row range";
+        return {};
+      }
+    }
   } else if (*kind == ScaleKind::Group) {
     if (parser.parseEqual() || parser.parseInteger(group))
       return {};
@@ -93,7 +96,7 @@ Attribute ScalesAttr::parse(AsmParser &parser, Type) {
 
 void ScalesAttr::print(AsmPrinter &printer) const {
   printer << '<' << stringifyScaleKind(getKind());
-  if (getKind() == ScaleKind::Rows) {
+  if (getKind() == ScaleKind::Rows && !getRows().empty()) {
     printer << " = [";
     llvm::interleaveComma(getRows(), printer);
     printer << ']';

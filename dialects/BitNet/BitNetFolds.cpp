@@ -13,6 +13,18 @@ using namespace mlir::bitnet;
 /// hadamard of block 1 is the identity; hadamard twice with one block is the identity only up to rounding, so it stays.
 OpFoldResult HadamardOp::fold(FoldAdaptor) { return getBlock() == 1 ? OpFoldResult(getX()) : OpFoldResult(); }
 
+float bitnet::quantizeAbsmax(ArrayRef<float> row, float eps, int8_t *codes) {
+  float largest = 0;
+  for (float value : row)
+    largest = std::max(largest, std::fabs(value));
+  const float scale = std::max(largest, eps) / 127.0f, inverse = 1.0f / scale;
+  // Adding 1.5 * 2^23 rounds to nearest even, on every compiler's fast path; products are within 127 and a rounding.
+  constexpr float shift = 12582912.0f;
+  for (size_t i = 0; i < row.size(); ++i)
+    codes[i] = static_cast<int8_t>(static_cast<int>((row[i] * inverse + shift) - shift));
+  return scale;
+}
+
 /// quantize_weight of constant masters gives constant codes and scale, by the formula of the op's description.
 LogicalResult QuantizeWeightOp::fold(FoldAdaptor adaptor, SmallVectorImpl<OpFoldResult> &results) {
   auto masters = dyn_cast_or_null<DenseFPElementsAttr>(adaptor.getMasters());
@@ -33,6 +45,15 @@ LogicalResult QuantizeWeightOp::fold(FoldAdaptor adaptor, SmallVectorImpl<OpFold
     w.push_back(value.convertToFloat());
   }
   float eps = getEps().convertToFloat();
+  if (getMethod() == WeightQuant::Absmax) {
+    std::vector<int8_t> bytes(n * k);
+    std::vector<float> rowScales(n);
+    for (int64_t r = 0; r < n; ++r)
+      rowScales[r] = quantizeAbsmax(ArrayRef(w).slice(r * k, k), eps, bytes.data() + r * k);
+    results.push_back(DenseElementsAttr::get(cast<ShapedType>(getCodes().getType()), ArrayRef<int8_t>(bytes)));
+    results.push_back(DenseElementsAttr::get(cast<ShapedType>(getScale().getType()), ArrayRef<float>(rowScales)));
+    return success();
+  }
   std::vector<APInt> codes(n * k, APInt(getMethod() == WeightQuant::Absmean ? 2 : 1, 0));
   std::vector<float> scales;
   auto quantise = [&](int64_t rowBegin, int64_t rowEnd, int64_t colBegin, int64_t colEnd) {

@@ -60,7 +60,7 @@ static LogicalResult expectScale(Operation *op, RankedTensorType type, ScalesAtt
     shape = {1};
     break;
   case ScaleKind::Rows:
-    shape = {static_cast<int64_t>(scales.getRows().size())};
+    shape = {scales.getRows().empty() ? n : static_cast<int64_t>(scales.getRows().size())};
     break;
   case ScaleKind::Group:
     shape = {n, ShapedType::isDynamic(k) ? k : groupCount(k, scales.getGroup())};
@@ -78,7 +78,7 @@ static LogicalResult expectScale(Operation *op, RankedTensorType type, ScalesAtt
 }
 
 static LogicalResult expectRows(Operation *op, ScalesAttr scales, int64_t n) {
-  if (scales.getKind() != ScaleKind::Rows)
+  if (scales.getRows().empty())
     return success();
   int64_t sum = 0;
   for (int64_t rows : scales.getRows())
@@ -106,16 +106,23 @@ LogicalResult WeightOp::verify() {
 LogicalResult QuantizeWeightOp::verify() {
   auto masters = cast<RankedTensorType>(getMasters().getType());
   auto codes = cast<RankedTensorType>(getCodes().getType());
-  bool absmean = getMethod() == WeightQuant::Absmean;
-  if (isTernary(codes.getElementType()) != absmean) // C1
-    return emitOpError() << "expects " << (absmean ? "i2" : "i1") << " codes from " << stringifyWeightQuant(getMethod())
-                         << ", got " << codes;
+  unsigned bits = getMethod() == WeightQuant::Absmean ? 2 : getMethod() == WeightQuant::Sign ? 1 : 8;
+  if (!codes.getElementType().isInteger(bits)) // C1
+    return emitOpError() << "expects i" << bits << " codes from " << stringifyWeightQuant(getMethod()) << ", got "
+                         << codes;
   if (failed(expectRank(*this, "masters", masters, 2)) || failed(expectStatic(*this, "masters", masters))) // C5
     return failure();
   if (codes.getShape() != masters.getShape()) // C2
     return emitOpError() << "expects codes of the shape of " << masters << ", got " << codes;
-  if (getGranularity().getKind() == ScaleKind::Rows) // C3
+  bool rows = getGranularity().getKind() == ScaleKind::Rows;
+  if (getMethod() == WeightQuant::Absmax) { // C3, C4
+    if (!rows || !getGranularity().getRows().empty())
+      return emitOpError() << "expects a scale per row, got " << getGranularity();
+    if (!(getEps().convertToFloat() >= 1e-30f))
+      return emitOpError() << "expects an eps of at least 1e-30 for absmax";
+  } else if (rows) { // C3
     return emitOpError() << "expects scales per tensor or group, got " << getGranularity();
+  }
   if (failed(expectScale(*this, cast<RankedTensorType>(getScale().getType()), getGranularity(), masters.getDimSize(0),
                          masters.getDimSize(1)))) // C3
     return failure();
@@ -145,8 +152,9 @@ LogicalResult LinearOp::verify() {
     return emitOpError() << "expects a norm for its norm weight, got none";
   if (getNormBias() && norm != NormKind::Layer) // C5
     return emitOpError() << "expects a layer norm for its norm bias, got " << stringifyNormKind(norm);
-  if (getActivation() && k > (int64_t(1) << 31) / 128 - 1) // C6
-    return emitOpError() << "expects at most " << ((int64_t(1) << 31) / 128 - 1) << " columns, got " << k;
+  int64_t most = maxColumns(w.getElementTypeBitWidth());
+  if (getActivation() && k > most) // C6
+    return emitOpError() << "expects at most " << most << " columns, got " << k;
   if (getBiasPlace() == BiasPlace::BeforeScale && (!getBias() || getScales().getKind() == ScaleKind::Group)) // C7
     return emitOpError() << "expects a bias and no groups with before_scale";
   return success();
@@ -195,8 +203,9 @@ LogicalResult MatmulOp::verify() {
     return emitOpError() << "expects sums with i8 codes and none with f32 activations";
   if (failed(expectVector(*this, "sums", getSums(), x.getDimSize(0)))) // C3
     return failure();
-  if (coded && k > (int64_t(1) << 31) / 128 - 1) // C4
-    return emitOpError() << "expects at most " << ((int64_t(1) << 31) / 128 - 1) << " columns, got " << k;
+  int64_t most = maxColumns(w.getElementTypeBitWidth());
+  if (coded && k > most) // C4
+    return emitOpError() << "expects at most " << most << " columns, got " << k;
   return success();
 }
 
@@ -319,6 +328,18 @@ LogicalResult DenseOp::verify() {
   return expectVector(*this, "bias", getBias(), w.getDimSize(0)); // C2
 }
 
+/// k of one element, and two results of one length that is allowed.
+template <typename Op> static LogicalResult verifyChoice(Op op) {
+  if (cast<RankedTensorType>(op.getK().getType()).getShape() != ArrayRef<int64_t>({1}))
+    return op.emitOpError() << "expects k of one element, got " << op.getK().getType();
+  auto ids = cast<RankedTensorType>(op.getIds().getType());
+  if (ids.getRank() != 1 || ids.getDimSize(0) < 1 || ids.getDimSize(0) > TopKOp::kLongest ||
+      ids.getShape() != cast<RankedTensorType>(op.getLogits().getType()).getShape())
+    return op.emitOpError() << "expects results of the same length in [1, " << TopKOp::kLongest << "], got " << ids
+                            << " and " << op.getLogits().getType();
+  return success();
+}
+
 LogicalResult TopKOp::verify() {
   auto x = cast<RankedTensorType>(getX().getType());
   auto w = cast<RankedTensorType>(getW().getType());
@@ -326,14 +347,16 @@ LogicalResult TopKOp::verify() {
     return failure();
   if (x.getShape() != ArrayRef<int64_t>({1, w.getDimSize(1)})) // C1
     return emitOpError() << "expects one row of x with " << w.getDimSize(1) << " columns as w has, got " << x;
-  if (cast<RankedTensorType>(getK().getType()).getShape() != ArrayRef<int64_t>({1})) // C1
-    return emitOpError() << "expects k of one element, got " << getK().getType();
-  auto ids = cast<RankedTensorType>(getIds().getType());
-  if (ids.getRank() != 1 || ids.getDimSize(0) < 1 || ids.getDimSize(0) > kLongest ||
-      ids.getShape() != cast<RankedTensorType>(getLogits().getType()).getShape()) // C2
-    return emitOpError() << "expects results of the same length in [1, " << kLongest << "], got " << ids << " and "
-                         << getLogits().getType();
-  return success();
+  return verifyChoice(*this); // C1, C2
+}
+
+LogicalResult LargestOp::verify() {
+  auto y = cast<RankedTensorType>(getY().getType());
+  if (failed(expectRank(*this, "y", y, 2)) || failed(expectStatic(*this, "y", y))) // C1
+    return failure();
+  if (y.getDimSize(0) != 1) // C1
+    return emitOpError() << "expects one row of logits, got " << y;
+  return verifyChoice(*this); // C1, C2
 }
 
 LogicalResult HadamardOp::verify() {

@@ -11,7 +11,7 @@ class BitNet_Op<string mnemonic, list<Trait> traits = []> : Op<BitNet_Dialect, m
 
 def BitNet_Activations : RankedTensorOf<[F32]>;
 def BitNet_Codes : RankedTensorOf<[I8]>;
-def BitNet_WeightBits : RankedTensorOf<[I<2>, I1]>;
+def BitNet_WeightBits : RankedTensorOf<[I<2>, I1, I8]>;
 def BitNet_MatmulInput : RankedTensorOf<[I8, F32]>;
 def BitNet_StoredFloat : RankedTensorOf<[F32, F16, BF16]>;
 def BitNet_Cache : RankedTensorOf<[F32, F16]>;
@@ -38,16 +38,19 @@ def BitNet_WeightOp : BitNet_Op<"weight"> {
 }
 
 def BitNet_QuantizeWeightOp : BitNet_Op<"quantize_weight"> {
-  let summary = "ternary or binary codes and scale of master weights";
+  let summary = "codes of few bits and scale of master weights";
   let description = [{
     `absmean` (b1.58): `m = max(mean|W|, eps)`, `codes = clamp(rhe(W * (1/m)), -1, 1)` (i2), `scale = m`.
     `sign` (b1): `codes = W - mean(W) > 0` (i1), `scale = mean|W|` of the uncentred weights.
     The means are over the tensor, or over each group of `scales = <group = g>` along a row; they are computed in double
-    and rounded once. Sources: arXiv 2402.17764; arXiv 2310.11453 with Sign(0) = -1.
+    and rounded once. `absmax` (8-bit full-precision layers): for each row `scale = max(max|W|, eps) / 127`,
+    `codes = clamp(rhe(W * (1/scale)), -127, 127)` (i8).
+    Sources: arXiv 2402.17764; arXiv 2310.11453 with Sign(0) = -1.
 
-    C1: `absmean` gives i2, `sign` gives i1. C2: codes have the shape of the masters.
-    C3: `scales` is `tensor` (also when absent) or `group`, and the scale tensor has the shape that it asks for.
-    C4: `eps` is finite and not negative. C5: rank 2 and static shape.
+    C1: `absmean` gives i2, `sign` gives i1, `absmax` gives i8. C2: codes have the shape of the masters.
+    C3: `scales` is `tensor` (also when absent) or `group`, for `absmax` `rows` without ranges, and the scale tensor has
+    the shape that it asks for. C4: `eps` is finite and not negative, for `absmax` at least 1e-30.
+    C5: rank 2 and static shape.
 
     Example:
 
@@ -129,14 +132,14 @@ def BitNet_QuantizeOp : BitNet_Op<"quantize"> {
 }
 
 def BitNet_MatmulOp : BitNet_Op<"matmul"> {
-  let summary = "product of activation codes and ternary or binary weights";
+  let summary = "product of activation codes and weights of few bits";
   let description = [{
     `acc[t][n] = sum_k x[t][k] * w[n][k]`, exact in i32 for i8 codes. `sums[t] = sum_k x[t][k]` comes from
     `bitnet.quantize`; kernels with biased weight codes need it. For f32 activations (weight-only): `seq_k` in f32, and
     no sums. With `group = g`: `acc[t][n][j]` sums over group `j` of `g` consecutive k.
 
     C1: `x` is `TxK`, `w` is `NxK` static, `acc` is `TxN`, or `TxNxG` with `G = ceil(K / group)`.
-    C2: i8 gives i32 and needs sums, f32 gives f32 and has none. C3: sums is `tensor<Txi32>`. C4: K * 128 fits i32.
+    C2: i8 gives i32 and needs sums, f32 gives f32 and has none. C3: sums is `tensor<Txi32>`. C4: K times the largest product of codes fits i32.
     C5: the group is a multiple of 4.
 
     Example:
@@ -379,6 +382,29 @@ def BitNet_TopKOp : BitNet_Op<"top_k"> {
     int64_t getLength() { return ::llvm::cast<::mlir::ShapedType>(getIds().getType()).getDimSize(0); }
   }];
   let assemblyFormat = "$x `,` $w `,` $k attr-dict `:` functional-type(operands, results)";
+  let hasVerifier = 1;
+}
+
+def BitNet_LargestOp : BitNet_Op<"largest"> {
+  let summary = "the numbers and values of the largest logits";
+  let description = [{
+    What `bitnet.top_k` chooses, of logits that are there: `ids` are the numbers of the `min(k, N)` largest, `logits`
+    their values.
+
+    C1: `y` is `1xN` static, `k` is `tensor<1xi64>`. C2: both results have the same length L in [1, 64].
+
+    Example:
+
+    ```mlir
+    %ids, %logits = bitnet.largest %y, %k : (tensor<1x1000xf32>, tensor<1xi64>) -> (tensor<64xi64>, tensor<64xf32>)
+    ```
+  }];
+  let arguments = (ins BitNet_Activations:$y, RankedTensorOf<[I64]>:$k);
+  let results = (outs RankedTensorOf<[I64]>:$ids, BitNet_Activations:$logits);
+  let extraClassDeclaration = [{
+    int64_t getLength() { return ::llvm::cast<::mlir::ShapedType>(getIds().getType()).getDimSize(0); }
+  }];
+  let assemblyFormat = "$y `,` $k attr-dict `:` functional-type(operands, results)";
   let hasVerifier = 1;
 }
 

@@ -14,11 +14,11 @@ def Ternary_EpilogueAttr : Ternary_EnumAttr<Ternary_Epilogue, "epilogue">;
 
 def Ternary_LayoutAttr : AttrDef<Ternary_Dialect, "Layout"> {
   let mnemonic = "layout";
-  let summary = "byte layout of packed ternary or binary weights";
+  let summary = "byte layout of packed weights";
   let description = [{
     `r16k4f4`: ternary, 2 bits, panels of 64 rows (4 fields of 16 lanes), 4 columns a step, 64 bytes a step.
     `r16k4f8`: binary, 1 bit, panels of 128 rows (8 fields of 16 lanes). `r16k4t5`: ternary, 1.6 bits, panels of 80 rows
-    (5 trits of a byte in base 3). `order = gated`: rows of two matrices of `rows / 2` rows each, half a panel of either
+    (5 trits of a byte in base 3). `r16k4i8`: codes of 8 bits, panels of 16 rows. `order = gated`: rows of two matrices of `rows / 2` rows each, half a panel of either
     at a time, or where a panel has an odd number of fields whole panels in turn. See `include/setun/Packing.h`.
 
     C1: rows and columns are positive. C2: a gated layout has an even number of rows.
@@ -30,7 +30,8 @@ def Ternary_LayoutAttr : AttrDef<Ternary_Dialect, "Layout"> {
   let extraClassDeclaration = [{
     bool isBinary() const { return getPacking() == Packing::R16K4F8; }
     bool isBase3() const { return getPacking() == Packing::R16K4T5; }
-    int64_t getFields() const { return isBinary() ? 8 : isBase3() ? 5 : 4; }
+    bool isBytes() const { return getPacking() == Packing::R16K4I8; }
+    int64_t getFields() const { return isBinary() ? 8 : isBase3() ? 5 : isBytes() ? 1 : 4; }
     int64_t getPanelRows() const { return getFields() * 16; }
     /// Gated, with gate and up in panels of their own.
     bool alternates() const { return getOrder() == RowOrder::Gated && getFields() % 2; }

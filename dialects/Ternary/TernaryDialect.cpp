@@ -49,6 +49,7 @@ setun::packing::PackedShape ternary::packedShape(LayoutAttr layout) {
   setun::packing::PackedShape shape;
   shape.kind = layout.isBinary()  ? setun::packing::WeightKind::Binary
                : layout.isBase3() ? setun::packing::WeightKind::TernaryBase3
+               : layout.isBytes() ? setun::packing::WeightKind::Bytes
                                   : setun::packing::WeightKind::Ternary;
   bool gated = layout.getOrder() == RowOrder::Gated;
   shape.order = gated ? setun::packing::RowOrder::Gated : setun::packing::RowOrder::Linear;
@@ -65,6 +66,10 @@ float ternary::rowScale(bitnet::ScalesAttr scales, bitnet::Direction direction, 
     value = stored[0];
     break;
   case bitnet::ScaleKind::Rows: {
+    if (scales.getRows().empty()) {
+      value = stored[row];
+      break;
+    }
     size_t range = 0;
     for (int64_t end = scales.getRows()[0]; row >= end && range + 1 < scales.getRows().size();)
       end += scales.getRows()[++range];

@@ -106,9 +106,10 @@ LogicalResult PackOp::verify() {
     auto type = cast<RankedTensorType>(weight.getType());
     if (type.getRank() != 2 || !type.hasStaticShape() || type.getDimSize(1) != layout.getCols()) // C1
       return emitOpError() << "expects weights of static shape [rows, " << layout.getCols() << "], got " << type;
-    if (type.getElementType().isInteger(1) != layout.isBinary()) // C2
-      return emitOpError() << "expects " << (layout.isBinary() ? "i1" : "i2") << " weights for "
-                           << stringifyPacking(layout.getPacking()) << ", got " << type;
+    unsigned bits = layout.isBinary() ? 1 : layout.isBytes() ? 8 : 2;
+    if (!type.getElementType().isInteger(bits)) // C2
+      return emitOpError() << "expects i" << bits << " weights for " << stringifyPacking(layout.getPacking())
+                           << ", got " << type;
     rows += type.getDimSize(0);
   }
   if (rows != layout.getRows()) // C1
@@ -209,7 +210,7 @@ LogicalResult MatmulOp::verify() {
     return emitOpError() << "expects no bias with a gated layout";
   if (getBiasPlace() == bitnet::BiasPlace::BeforeScale && (!getBias() || getGroup())) // C7
     return emitOpError() << "expects a bias and no groups with before_scale";
-  constexpr int64_t maxColumns = (int64_t(1) << 31) / 128 - 1;
+  int64_t maxColumns = bitnet::maxColumns(layout.isBytes() ? 8 : 2);
   if (coded && layout.getCols() > maxColumns) // C9
     return emitOpError() << "expects at most " << maxColumns << " columns, got " << layout.getCols();
   if (getAcc() && cast<ShapedType>(getAcc().getType()).getElementType().isF32() == coded) // C6

@@ -36,12 +36,12 @@ class Ternary_DpsOp<string mnemonic, list<Trait> traits = []> : Ternary_Op<mnemo
 //===----------------------------------------------------------------------===//
 
 def Ternary_PackOp : Ternary_Op<"pack", [Pure]> {
-  let summary = "packs ternary or binary weights into bytes";
+  let summary = "packs weights into bytes";
   let description = [{
     The rows of all operands, one below the other, in the byte layout `layout`. Folds on constants.
 
     C1: operands have rank 2, static shape, one element type and `cols` columns; together they have `rows` rows.
-    C2: `r16k4f4` packs i2, `r16k4f8` packs i1. C3: the result holds the layout's number of bytes.
+    C2: `r16k4f4` and `r16k4t5` pack i2, `r16k4f8` i1, `r16k4i8` i8. C3: the result holds the layout's number of bytes.
     C4: a gated layout takes two operands of the same shape.
 
     Example:
@@ -50,7 +50,7 @@ def Ternary_PackOp : Ternary_Op<"pack", [Pure]> {
     %p = ternary.pack %w {layout = #ternary.layout<r16k4f4, rows = 96, cols = 64>} : (tensor<96x64xi2>) -> tensor<2048xi8>
     ```
   }];
-  let arguments = (ins Variadic<RankedTensorOf<[I<2>, I1]>>:$weights, Ternary_LayoutAttr:$layout);
+  let arguments = (ins Variadic<RankedTensorOf<[I<2>, I1, I8]>>:$weights, Ternary_LayoutAttr:$layout);
   let results = (outs RankedTensorOf<[I8]>:$packed);
   let assemblyFormat = "$weights attr-dict `:` functional-type(operands, results)";
   let hasVerifier = 1;
@@ -131,7 +131,7 @@ def Ternary_QuantizeOp : Ternary_DpsOp<"quantize", [AttrSizedOperandSegments]> {
 def Ternary_MatmulOp : Ternary_DpsOp<"matmul", [AttrSizedOperandSegments,
     DeclareOpInterfaceMethods<TilingInterface, ["getLoopIteratorTypes", "getIterationDomain", "getTiledImplementation",
                                                 "getResultTilePosition"]>]> {
-  let summary = "packed ternary or binary matmul with its epilogue";
+  let summary = "packed matmul of few bits with its epilogue";
   let description = [{
     `acc[t][n] = sum_k x[t][k] * w[n][k]` (exact i32 for i8 codes, `seq_k` in f32 otherwise), written to `acc` if given.
     If `y` is given: `v = f32(acc) * (act_scale[t] * row_scales[n])` (with groups `seq_g(f32(acc_g) * row_scales[n][g]) *

@@ -80,6 +80,7 @@ struct CompileOptions {
   unsigned runThreads = 0;
   /// How bitnet.top_k finds the largest logits: "certified" (also if empty: a scan of a copy of the head in few bits,
   /// and the exact logits of all rows that may be among the largest) or "exact" (all logits). The results are the same.
+  /// "int8" changes the logits: weights of the head and its activations have 8 bits, with a scale a row and a token.
   std::string head;
   /// File of kernels that override the cost model for matrices of a shape: a JSON list as EmitStage::Kernels shows the
   /// fields of; empty: none.

@@ -31,6 +31,13 @@
 // so bytes are 0 .. 242. Padding holds code 0. A byte b mixes the trits of five rows at the same k; kernels do not take
 // it apart but sum five linear functions of its trits, and solve for the rows once at the end (passes/TileMatmul.cpp).
 //
+// Bytes, layout name "r16k4i8": 8-bit codes, -128 .. 127, one a byte. A panel is 16 rows.
+//
+//     KB = ceil(K / 4),  P = ceil(N / 16)
+//     byte((p*KB + kb)*64 + lane*4 + kk)  =  code(row p*16 + lane, k = kb*4 + kk) + 128
+//
+// Padding holds code 0.
+//
 // Scales: float32 [P][G][panelRows] in packed row order, G = number of groups along K (1 when not grouped); padding 0.
 //
 //===----------------------------------------------------------------------===//
@@ -57,6 +64,7 @@ enum class WeightKind : uint8_t {
   Ternary,      ///< codes -1, 0, +1 in two bits ("r16k4f4")
   Binary,       ///< codes -1, +1 in one bit ("r16k4f8")
   TernaryBase3, ///< codes -1, 0, +1, five in a byte in base 3 ("r16k4t5")
+  Bytes,        ///< codes -128 .. 127 ("r16k4i8")
 };
 
 enum class RowOrder : uint8_t {
@@ -73,18 +81,40 @@ enum class RowOrder : uint8_t {
 
 /// Rows that share a byte.
 constexpr int64_t fieldsPerByte(WeightKind kind) {
-  return kind == WeightKind::Ternary ? 4 : kind == WeightKind::Binary ? 8 : 5;
+  switch (kind) {
+  case WeightKind::Ternary:
+    return 4;
+  case WeightKind::Binary:
+    return 8;
+  case WeightKind::TernaryBase3:
+    return 5;
+  case WeightKind::Bytes:
+    return 1;
+  }
+  return 1;
 }
 /// Bits of a field; 0 where fields are trits and not bits.
 constexpr int64_t bitsPerField(WeightKind kind) {
   return kind == WeightKind::TernaryBase3 ? 0 : 8 / fieldsPerByte(kind);
 }
-/// Rows of a panel: 64 (ternary), 128 (binary), 80 (base 3).
+/// Rows of a panel: 64 (ternary), 128 (binary), 80 (base 3), 16 (bytes).
 constexpr int64_t panelRowsOf(WeightKind kind) { return kLanes * fieldsPerByte(kind); }
 /// Name used in attributes and manifests.
 constexpr const char *layoutName(WeightKind kind) {
-  return kind == WeightKind::Ternary ? "r16k4f4" : kind == WeightKind::Binary ? "r16k4f8" : "r16k4t5";
+  switch (kind) {
+  case WeightKind::Ternary:
+    return "r16k4f4";
+  case WeightKind::Binary:
+    return "r16k4f8";
+  case WeightKind::TernaryBase3:
+    return "r16k4t5";
+  case WeightKind::Bytes:
+    return "r16k4i8";
+  }
+  return "";
 }
+/// What is stored for code 0 of ternary and 8-bit weights; binary weights have no such code.
+constexpr int64_t zeroPoint(WeightKind kind) { return kind == WeightKind::Bytes ? 128 : 1; }
 /// 3^i.
 constexpr unsigned powerOf3(int64_t i) { return i <= 0 ? 1u : 3u * powerOf3(i - 1); }
 
@@ -165,9 +195,12 @@ struct PackedShape {
   }
 };
 
-/// Code at (packedRow, k) of a packed matrix: -1, 0, +1 (ternary; the invalid bits 11 read as 2) or -1, +1 (binary).
+/// Code at (packedRow, k) of a packed matrix: -1, 0, +1 (ternary; the invalid bits 11 read as 2), -1, +1 (binary) or
+/// any (bytes).
 inline int8_t readCode(const PackedShape &shape, const uint8_t *packed, int64_t packedRow, int64_t k) {
   const unsigned byte = packed[shape.byteOffset(packedRow, k)];
+  if (shape.kind == WeightKind::Bytes)
+    return static_cast<int8_t>(static_cast<int>(byte) - 128);
   if (shape.kind == WeightKind::TernaryBase3)
     return static_cast<int8_t>(static_cast<int>(byte / powerOf3(shape.fieldOf(packedRow)) % 3) - 1);
   const unsigned bits = byte >> shape.bitOffset(packedRow);
@@ -178,6 +211,10 @@ inline int8_t readCode(const PackedShape &shape, const uint8_t *packed, int64_t 
 
 /// Replaces the code at (packedRow, k).
 inline void writeCode(const PackedShape &shape, uint8_t *packed, int64_t packedRow, int64_t k, int8_t code) {
+  if (shape.kind == WeightKind::Bytes) {
+    packed[shape.byteOffset(packedRow, k)] = static_cast<uint8_t>(code + 128);
+    return;
+  }
   if (shape.kind == WeightKind::TernaryBase3) {
     const int change = code - readCode(shape, packed, packedRow, k);
     uint8_t &byte = packed[shape.byteOffset(packedRow, k)];
@@ -201,8 +238,8 @@ public:
 
   /// Packs panel `panel` into out[0 .. panelBytes).
   /// `fetch(int64_t sourceRow, int8_t *codes) -> bool` writes the K codes of a source row (ternary -1, 0, +1; binary
-  /// -1, +1, or 0 for -1) and returns false to give up. Rows are asked for field by field for each lane, each row once;
-  /// padding rows are not asked for. Returns false if a fetch did; out is then unspecified.
+  /// -1, +1, or 0 for -1; bytes any) and returns false to give up. Rows are asked for field by field for each lane,
+  /// each row once; padding rows are not asked for. Returns false if a fetch did; out is then unspecified.
   template <typename Fetch> bool packPanel(int64_t panel, Fetch &&fetch, uint8_t *out) {
     const WeightKind kind = theShape.kind;
     const int64_t fields = theShape.fields();
@@ -214,7 +251,9 @@ public:
         const int64_t source = theShape.sourceRow(panel * theShape.panelRows() + field * kLanes + lane);
         if (source >= 0 && !fetch(source, row.data()))
           return false;
-        if (kind == WeightKind::Ternary)
+        if (kind == WeightKind::Bytes)
+          accumulate<1>(acc, source >= 0);
+        else if (kind == WeightKind::Ternary)
           accumulate<4>(acc, source >= 0);
         else if (kind == WeightKind::TernaryBase3)
           accumulate<3>(acc, source >= 0);
@@ -222,10 +261,12 @@ public:
           accumulate<2>(acc, source >= 0);
       }
       if (kind != WeightKind::Binary) {
-        // Adds the 1 of "code + 1" to all fields at once. Bytes were taken modulo 256 until here.
-        const unsigned ones = kind == WeightKind::Ternary ? 0x55u : 1u + 3u + 9u + 27u + 81u;
+        // Adds the zero point to all fields at once. Bytes were taken modulo 256 until here.
+        const unsigned zeros = kind == WeightKind::Ternary        ? 0x55u
+                               : kind == WeightKind::TernaryBase3 ? 1u + 3u + 9u + 27u + 81u
+                                                                  : 128u;
         for (int64_t k = 0; k < paddedCols; ++k)
-          acc[k] = static_cast<uint8_t>(acc[k] + ones);
+          acc[k] = static_cast<uint8_t>(acc[k] + zeros);
       }
     }
     const int64_t kBlocks = theShape.kBlocks();

@@ -117,6 +117,7 @@ private:
   bool checkEntries();
   bool openWeights();
   bool openPackage();
+  bool quantizeHead();
   bool makeSelfTests();
   bool compileFor(const TargetSpec &target);
   bool describe(ModuleOp module, const TargetSpec &target, std::vector<std::string> &symbols);
@@ -197,8 +198,8 @@ bool Compilation::checkOptions() {
   if (options.format != "auto" && options.format != "best" && options.format != "r16k4f4" &&
       options.format != "r16k4t5")
     return fail("unknown format '" + options.format + "', expects auto, best, r16k4f4 or r16k4t5");
-  if (!options.head.empty() && options.head != "certified" && options.head != "exact")
-    return fail("unknown head '" + options.head + "', expects certified or exact");
+  if (!options.head.empty() && !isHead(options.head))
+    return fail("unknown head '" + options.head + "', expects certified, exact or int8");
   if (options.emit == EmitStage::Object && targets.size() > 1)
     return fail("object code expects one target, got " + Twine(targets.size()) + " (" + list + ")");
   if (options.emit == EmitStage::Package && outputPath.empty())
@@ -292,6 +293,14 @@ bool Compilation::openPackage() {
       return fail(*error);
   }
   return true;
+}
+
+/// Before self-tests are made, so that they test what the head becomes.
+bool Compilation::quantizeHead() {
+  auto stage = stages.start("quantize head");
+  PassManager passes(module->getContext(), ModuleOp::getOperationName());
+  buildQuantizeHeadPipeline(passes);
+  return succeeded(passes.run(*module)) || fail("the head cannot be quantised");
 }
 
 bool Compilation::makeSelfTests() {
@@ -480,12 +489,12 @@ bool Compilation::compileFor(const TargetSpec &target) {
 // Kernels
 //===----------------------------------------------------------------------===//
 
-/// Calls back for each matmul of codes outside of self-tests.
+/// Calls back for each matmul of codes outside of self-tests that has a choice of kernels: 8-bit weights have none.
 static void forEachMatmul(ModuleOp module, llvm::function_ref<void(ternary::MatmulOp)> visit) {
   for (auto func : module.getOps<func::FuncOp>())
     if (!func.getName().starts_with("__"))
       func.walk([&](ternary::MatmulOp op) {
-        if (op.getSums())
+        if (op.getSums() && !op.getLayout().isBytes())
           visit(op);
       });
 }
@@ -597,6 +606,7 @@ bool Compilation::finishPackage() {
   if (options.emulate)
     manifest.provenance["compiler.emulate"] = "true";
   manifest.provenance["compiler.format"] = options.format;
+  manifest.provenance["compiler.head"] = options.head.empty() ? "certified" : options.head;
   if (!kernels.empty()) {
     const bool measured = llvm::any_of(kernels, [](const MatrixKernel &kernel) { return kernel.measuredDecode != 0; });
     manifest.provenance["compiler.kernels"] =
@@ -674,6 +684,8 @@ bool Compilation::run() {
   });
 
   if (!parse(context))
+    return false;
+  if (options.head == "int8" && !quantizeHead())
     return false;
   if (options.emit == EmitStage::Bitnet) {
     print(*module);

@@ -20,17 +20,17 @@ namespace {
 
 /// What makes layers use different kernels.
 struct Kind {
-  bool binary = false;
+  unsigned bits = 2; // of a weight
   bool quantised = true;
   int64_t group = 0;
   /// Also a gated unit, with this activation.
   bitnet::GateAct act = bitnet::GateAct::Relu2;
 
   bool operator<(const Kind &other) const {
-    return std::tie(binary, quantised, group) < std::tie(other.binary, other.quantised, other.group);
+    return std::tie(bits, quantised, group) < std::tie(other.bits, other.quantised, other.group);
   }
   std::string name() const {
-    std::string text = binary ? "__selftest_binary" : "__selftest_ternary";
+    std::string text = bits == 1 ? "__selftest_binary" : bits == 2 ? "__selftest_ternary" : "__selftest_bytes";
     if (!quantised)
       text += "_weight_only";
     if (group)
@@ -47,8 +47,7 @@ std::set<Kind> kindsOf(ModuleOp module) {
   });
   std::set<Kind> kinds;
   auto add = [&](Value weights, bool quantised, int64_t group) {
-    bool binary = !bitnet::isTernary(cast<ShapedType>(weights.getType()).getElementType());
-    kinds.insert({binary, quantised, group, act});
+    kinds.insert({cast<ShapedType>(weights.getType()).getElementTypeBitWidth(), quantised, group, act});
   };
   module.walk([&](Operation *op) {
     if (auto linear = dyn_cast<bitnet::LinearOp>(op))
@@ -94,7 +93,7 @@ private:
     return "tensor<" + std::to_string(n) + "x" + std::to_string(bitnet::groupCount(k, kind.group)) + "xf32>";
   }
   std::string matrixType(int64_t n, int64_t k) const {
-    return "tensor<" + std::to_string(n) + "x" + std::to_string(k) + (kind.binary ? "xi1>" : "xi2>");
+    return "tensor<" + std::to_string(n) + "x" + std::to_string(k) + "xi" + std::to_string(kind.bits) + ">";
   }
   static std::string rowsType(int64_t k) { return "tensor<?x" + std::to_string(k) + "xf32>"; }
   void weights(StringRef name, int64_t n, int64_t k);
@@ -114,10 +113,11 @@ void Writer::weights(StringRef name, int64_t n, int64_t k) {
     for (int64_t c = 0; c < k; ++c) {
       stream << (c ? ", " : "");
       // The first row meets the largest sums.
-      if (kind.binary)
+      const int largest = kind.bits == 8 ? 127 : 1;
+      if (kind.bits == 1)
         stream << (r == 0 || numbers.next(2) ? "true" : "false");
       else
-        stream << (r == 0 ? 1 : static_cast<int>(numbers.next(3)) - 1);
+        stream << (r == 0 ? largest : static_cast<int>(numbers.next(2 * largest + 1)) - largest);
     }
     stream << "]";
   }

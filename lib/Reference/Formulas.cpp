@@ -70,6 +70,18 @@ QuantizedWeight reference::quantizeWeight(WeightQuant method, float eps, int64_t
                                           int64_t k) {
   QuantizedWeight result;
   result.codes.resize(n * k);
+  for (int64_t r = 0; r < n && method == WeightQuant::Absmax; ++r) {
+    float largest = eps;
+    for (int64_t c = 0; c < k; ++c)
+      largest = maximum(largest, std::fabs(w[r * k + c]));
+    float scale = largest / 127.0f, inverse = 1.0f / scale;
+    for (int64_t c = 0; c < k; ++c)
+      result.codes[r * k + c] =
+          static_cast<int8_t>(minimum(maximum(std::nearbyint(w[r * k + c] * inverse), -127.0f), 127.0f));
+    result.scale.push_back(scale);
+  }
+  if (method == WeightQuant::Absmax)
+    return result;
   auto quantise = [&](int64_t rowBegin, int64_t rowEnd, int64_t colBegin, int64_t colEnd) {
     double sum = 0, magnitude = 0;
     for (int64_t r = rowBegin; r < rowEnd; ++r)

@@ -54,7 +54,7 @@ struct Quantized {
 };
 Quantized quantizeActivations(mlir::bitnet::ActQuantAttr how, const float *x, int64_t t, int64_t k);
 
-/// Codes [N][K] and scales ([1] or [N][G]) of master weights; `group` 0 is per tensor.
+/// Codes [N][K] and scales ([1] or [N][G], of absmax [N]) of master weights; `group` 0 is per tensor.
 struct QuantizedWeight {
   std::vector<int8_t> codes;
   std::vector<float> scale;

@@ -103,6 +103,14 @@ LogicalResult evaluateTopK(bitnet::TopKOp op, Frame &frame) {
   return success();
 }
 
+LogicalResult evaluateLargest(bitnet::LargestOp op, Frame &frame) {
+  const Tensor &y = frame.get(op.getY());
+  choose(
+      op, y.dim(1), countOf(op.getK(), op.getLength(), frame), op.getLength(),
+      [&](int64_t i) { return y.data<float>()[i]; }, frame);
+  return success();
+}
+
 LogicalResult evaluatePackHead(PackHeadOp op, Frame &frame) {
   const Tensor &w = frame.get(op.getW());
   HeadShape shape{w.dim(0), w.dim(1)};
@@ -254,6 +262,7 @@ LogicalResult evaluateHeadSelect(HeadSelectOp op, Frame &frame) {
 
 void reference::addHeadEvaluators(EvaluatorTable &table) {
   table.add<bitnet::TopKOp>(evaluateTopK);
+  table.add<bitnet::LargestOp>(evaluateLargest);
   table.add<PackHeadOp>(evaluatePackHead);
   table.add<HeadQuantizeOp>(evaluateHeadQuantize);
   table.add<HeadScanOp>(evaluateHeadScan);

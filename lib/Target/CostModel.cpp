@@ -67,8 +67,8 @@ Operations unpacking(const KernelRow &row, WeightKind kind) {
     // and wait for each other.
     return {fourWay ? 16.0 : 16.0 + 24.0, 0, 0, 0, 0};
   }
-  double fields = static_cast<double>(packing::fieldsPerByte(kind));
-  return {fourWay ? fields - 1 : 2 * (fields - 1), 0, 0, 0, 0};
+  double operands = static_cast<double>(row.operands(kind));
+  return {fourWay ? operands - 1 : 2 * (operands - 1), 0, 0, 0, 0};
 }
 } // namespace
 
@@ -97,14 +97,14 @@ private:
   const KernelRow &row;
   WeightKind kind;
   const CpuModel &cpu;
-  double fields, bits, weights, fromMemory;
+  double fields, bits, weights, fromMemory; // fields: operands of a vector of packed bytes
   int64_t inLoop, onStage;
   Operations unpack, dots;
 };
 
 Prediction::Prediction(const KernelRow &row, WeightKind kind, const CpuModel &cpu, unsigned threads)
-    : row(row), kind(kind), cpu(cpu), fields(static_cast<double>(packing::fieldsPerByte(kind))), bits(row.bytes * 8),
-      weights(fields * row.bytes), unpack(unpacking(row, kind)) {
+    : row(row), kind(kind), cpu(cpu), fields(static_cast<double>(row.operands(kind))), bits(row.bytes * 8),
+      weights(static_cast<double>(packing::fieldsPerByte(kind) * row.bytes)), unpack(unpacking(row, kind)) {
   const bool fourWay = row.method == DotMethod::FourWay;
   if (row.features.empty()) {
     dots.alu = 8 * fields; // plain 16-bit products
@@ -116,7 +116,7 @@ Prediction::Prediction(const KernelRow &row, WeightKind kind, const CpuModel &cp
 
   // Registers: accumulators, operands, the token's activations, a product on its way, and the masks, divisors and
   // tables that unpack (of many, some stay in memory).
-  const int64_t fieldCount = packing::fieldsPerByte(kind);
+  const int64_t fieldCount = row.operands(kind);
   const int64_t constants = kind == WeightKind::TernaryBase3 ? (row.looksUpBytes() ? 5 : 4)
                             : fourWay                        ? std::min<int64_t>(fieldCount - 1, 6)
                                                              : 1;
@@ -192,7 +192,8 @@ KernelChoice Prediction::best() const {
     return of(inLoop, 0);
   }
   // Sums that go to memory and back take about a tenth, and unpacking in the loop uses units that dots leave idle.
-  if (staged(onStage) < 0.8 * direct(inLoop))
+  // Halves of bytes would be widened too often on stage.
+  if (kind != WeightKind::Bytes && staged(onStage) < 0.8 * direct(inLoop))
     return of(onStage, kStagedFrom);
   return of(inLoop, 0);
 }

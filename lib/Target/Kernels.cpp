@@ -15,7 +15,7 @@ static constexpr KernelRow rows[] = {
 
 int64_t KernelRow::maxOperand(WeightKind kind) const {
   if (method == DotMethod::Pairs)
-    return kind == WeightKind::Binary ? 1 : 2;
+    return kind == WeightKind::Binary ? 1 : kind == WeightKind::Bytes ? 15 : 2;
   switch (kind) {
   case WeightKind::Ternary:
     return 170;
@@ -23,11 +23,26 @@ int64_t KernelRow::maxOperand(WeightKind kind) const {
     return 255;
   case WeightKind::TernaryBase3:
     return 242;
+  case WeightKind::Bytes:
+    return 255;
   }
   return 255;
 }
 
-int64_t KernelRow::maxColumns(WeightKind kind) const { return ((int64_t(1) << 31) - 1) / (maxOperand(kind) * 128); }
+int64_t KernelRow::maxColumns(WeightKind kind) const {
+  // Nothing is divided where bytes are summed, so that sums may wrap if the product itself fits.
+  const int64_t largest = kind == WeightKind::Bytes ? 128 : maxOperand(kind);
+  return ((int64_t(1) << 31) - 1) / (largest * 128);
+}
+
+int64_t KernelRow::operands(WeightKind kind) const {
+  return kind == WeightKind::Bytes && method == DotMethod::Pairs ? 2 : packing::fieldsPerByte(kind);
+}
+
+int64_t KernelRow::stagedSteps(WeightKind kind) const {
+  return hasTiles() ? 512 / packing::fieldsPerByte(kind) / 16 * 16
+                    : std::min<int64_t>(63, maxPairSteps(method == DotMethod::Pairs ? maxOperand(kind) : 1));
+}
 
 bool KernelRow::supportedBy(const StringSet<> &available) const {
   SmallVector<StringRef> needed;

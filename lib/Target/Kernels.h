@@ -25,6 +25,9 @@ struct KernelRow {
   int64_t maxOperand(packing::WeightKind kind) const;
   /// Largest K for which no accumulator can wrap, from the code range (see Kernels.def).
   int64_t maxColumns(packing::WeightKind kind) const;
+  /// Unsigned operands of the dots that a vector of packed bytes gives: one for each field, or the two halves of bytes
+  /// where their products would not fit 16 bits.
+  int64_t operands(packing::WeightKind kind) const;
   /// Steps of `maxCode` that 16 bits hold.
   static int64_t maxPairSteps(int64_t maxCode) { return 32767 / (2 * maxCode * 128); }
   /// Has vpermi2b, a look-up of any byte in 128.
@@ -37,9 +40,7 @@ struct KernelRow {
   /// lies in the first cache (but tokens' codes come from the second where tiles leave nothing else to wait for), and
   /// tiles take 16 steps each.
   int64_t stagedTokens() const { return hasTiles() ? 128 : 48; }
-  int64_t stagedSteps(packing::WeightKind kind) const {
-    return hasTiles() ? 512 / packing::fieldsPerByte(kind) / 16 * 16 : 63;
-  }
+  int64_t stagedSteps(packing::WeightKind kind) const;
   bool supportedBy(const llvm::StringSet<> &features) const;
 };
 

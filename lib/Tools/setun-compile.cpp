@@ -41,7 +41,8 @@ Compiles a module of the bitnet dialect (MLIR text or bytecode; '-' is standard 
                           target) or auto (best for one target; r16k4f4, which they share, for several) (default: auto)
   --run-threads N         cores that will run the model at once, for the choice of kernels (default: a few)
   --head MODE             how the largest logits are found, with the same results: certified (default; scans a copy of the
-                          head in few bits, then scores exactly what may be among the largest) or exact (scores all)
+                          head in few bits, then scores exactly what may be among the largest) or exact (scores all);
+                          int8: the head has 8-bit weights and activations, and its logits are those
   --kernels FILE          kernels that override the choice for matrices of a shape: a JSON list of objects with rows,
                           cols, binary, gated, group, row, format, tokens and staged, as --emit=kernels shows them
   --no-self-test          records no self-tests

@@ -69,6 +69,9 @@ struct Converter {
   void matmul(bitnet::MatmulOp op);
   ternary::MatmulOp packedMatmul(bitnet::MatmulOp op, bitnet::DequantizeOp dequantize, bool withAcc);
   void topK(bitnet::TopKOp op);
+  /// The results of `op`, a bitnet.top_k or bitnet.largest, are chosen among `rows` logits, with the maxima of panels
+  /// if there are any.
+  template <typename Op> void select(Op op, Value logits, Value maxima, int64_t rows);
   void norm(Operation *op, Value x, Value weight, Value bias, bitnet::NormKind kind, FloatAttr eps);
 };
 
@@ -103,9 +106,11 @@ ternary::MatmulOp Converter::packedMatmul(bitnet::MatmulOp op, bitnet::Dequantiz
   Location loc = op.getLoc();
   auto w = cast<RankedTensorType>(op.getW().getType());
   int64_t n = w.getDimSize(0), k = w.getDimSize(1);
-  bool binary = w.getElementType().isInteger(1);
-  auto layout = ternary::LayoutAttr::get(b.getContext(), binary ? ternary::Packing::R16K4F8 : ternary::Packing::R16K4F4,
-                                         n, k, ternary::RowOrder::Linear);
+  unsigned bits = w.getElementTypeBitWidth();
+  auto packing = bits == 1   ? ternary::Packing::R16K4F8
+                 : bits == 8 ? ternary::Packing::R16K4I8
+                             : ternary::Packing::R16K4F4;
+  auto layout = ternary::LayoutAttr::get(b.getContext(), packing, n, k, ternary::RowOrder::Linear);
   int64_t groups = bitnet::groupCount(k, op.getGroup().value_or(0));
 
   Value x = op.getSums() ? padColumns(b, loc, op.getX()) : op.getX();
@@ -175,7 +180,6 @@ void Converter::topK(bitnet::TopKOp op) {
     return tensor::EmptyOp::create(b, loc, sizes, element);
   };
   Type f32 = b.getF32Type(), i32 = b.getI32Type(), i8 = b.getI8Type();
-  Value ids = empty(op.getLength(), b.getI64Type()), best = empty(op.getLength(), f32);
   Value rows, maxima;
   if (head == "exact" || !shape.isValid()) {
     Value y = empty({1, shape.rows}, f32);
@@ -204,8 +208,15 @@ void Converter::topK(bitnet::TopKOp op) {
     rows = exact->getResult(0);
     maxima = exact->getResult(1);
   }
-  auto chosen = ternary::HeadSelectOp::create(b, loc, TypeRange{ids.getType(), best.getType()}, rows, op.getK(), maxima,
-                                              ids, best, b.getI64IntegerAttr(shape.rows));
+  select(op, rows, maxima, shape.rows);
+}
+
+template <typename Op> void Converter::select(Op op, Value logits, Value maxima, int64_t rows) {
+  Location loc = op.getLoc();
+  Value ids = tensor::EmptyOp::create(b, loc, op.getLength(), b.getI64Type());
+  Value best = tensor::EmptyOp::create(b, loc, op.getLength(), b.getF32Type());
+  auto chosen = ternary::HeadSelectOp::create(b, loc, TypeRange{ids.getType(), best.getType()}, logits, op.getK(),
+                                              maxima, ids, best, b.getI64IntegerAttr(rows));
   op.getIds().replaceAllUsesWith(chosen->getResult(0));
   op.getLogits().replaceAllUsesWith(chosen->getResult(1));
 }
@@ -230,6 +241,9 @@ LogicalResult Converter::convert(Operation *op) {
       .Case([&](bitnet::MatmulOp op) { matmul(op); })
       .Case([&](bitnet::DequantizeOp op) { status = op.emitOpError() << "expects the accumulator of a bitnet.matmul"; })
       .Case([&](bitnet::TopKOp op) { topK(op); })
+      .Case([&](bitnet::LargestOp op) {
+        select(op, op.getY(), Value(), cast<ShapedType>(op.getY().getType()).getDimSize(1));
+      })
       .Case([&](bitnet::RmsNormOp op) {
         norm(op, op.getX(), op.getWeight(), Value(), bitnet::NormKind::Rms, op.getEpsAttr());
       })

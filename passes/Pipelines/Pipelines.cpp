@@ -39,15 +39,27 @@ static SmallVector<std::string> emulatedFeatures(const CpuPipelineOptions &optio
   return emulated;
 }
 
-void setun::buildBitnetToTernaryPipeline(OpPassManager &pm, const CpuPipelineOptions &options) {
+bool setun::isHead(StringRef head) { return head == "certified" || head == "exact" || head == "int8"; }
+
+void setun::buildQuantizeHeadPipeline(OpPassManager &pm) {
   pm.addPass(createInlinerPass());
   pm.addPass(createSymbolDCEPass());
+  pm.addPass(createBitNetQuantizeHead());
+}
+
+void setun::buildBitnetToTernaryPipeline(OpPassManager &pm, const CpuPipelineOptions &options) {
+  if (options.head == "int8") {
+    buildQuantizeHeadPipeline(pm);
+  } else {
+    pm.addPass(createInlinerPass());
+    pm.addPass(createSymbolDCEPass());
+  }
   OpPassManager &func = pm.nest<func::FuncOp>();
   func.addPass(createBitNetDecomposeLinear());
   func.addPass(createCSEPass()); // one quantisation for all that read it
   ConvertBitNetToTernaryOptions convert;
   if (!options.head.empty())
-    convert.head = options.head;
+    convert.head = options.head == "int8" ? "exact" : options.head;
   func.addPass(createConvertBitNetToTernary(convert));
   func.addPass(createCSEPass());
   func.addPass(createTernaryFuseProjections()); // before anything folds the packing of constants
@@ -138,7 +150,7 @@ struct CpuPipelineCliOptions : public PassPipelineOptions<CpuPipelineCliOptions>
   Option<std::string> format{*this, "format",
                              llvm::cl::desc("layout of ternary weights: auto, r16k4f4 or r16k4t5 (default: auto)"),
                              llvm::cl::init("auto")};
-  Option<std::string> head{*this, "head", llvm::cl::desc("exact or certified (default: certified)")};
+  Option<std::string> head{*this, "head", llvm::cl::desc("exact, certified or int8 (default: certified)")};
   ListOption<std::string> kernels{*this, "kernels",
                                   llvm::cl::desc("kernels for matrices of a shape, as of ternary-select-kernels "
                                                  "(default: none)")};
@@ -169,6 +181,8 @@ void setun::registerPasses() {
   registerConversionPasses();
   bufferization::registerBufferizationPasses();
   registerLinalgPasses();
+  PassPipelineRegistration<>("quantize-head-pipeline", "bitnet with the head in full precision to 8 bits",
+                             buildQuantizeHeadPipeline);
   PassPipelineRegistration<CpuPipelineCliOptions>(
       "bitnet-to-ternary-pipeline", "bitnet on tensors to ternary on tensors, fused, kernels chosen",
       [](OpPassManager &pm, const CpuPipelineCliOptions &o) { buildBitnetToTernaryPipeline(pm, o.get()); });

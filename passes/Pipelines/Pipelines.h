@@ -28,7 +28,7 @@ struct CpuPipelineOptions {
   unsigned runThreads = 0;
   /// Layout of ternary weights: "auto" (what the cost model finds best), "r16k4f4" or "r16k4t5".
   std::string format = "auto";
-  /// How the largest logits are chosen: "certified" (also if empty) or "exact".
+  /// How the largest logits are chosen: "certified" (also if empty) or "exact"; "int8": the head has 8 bits.
   std::string head;
   /// Overrides the cost model, as the option `kernels` of ternary-select-kernels.
   std::vector<std::string> kernels;
@@ -38,6 +38,10 @@ struct CpuPipelineOptions {
   std::shared_ptr<WeightStore> store;
 };
 
+/// True for the values of CpuPipelineOptions::head but the empty one.
+bool isHead(llvm::StringRef head);
+/// bitnet on tensors, the head in 8 bits; calls are inlined.
+void buildQuantizeHeadPipeline(mlir::OpPassManager &pm);
 /// bitnet on tensors -> ternary on tensors, with layout, kernel row and tile chosen and fused; weights not packed yet.
 void buildBitnetToTernaryPipeline(mlir::OpPassManager &pm, const CpuPipelineOptions &options);
 /// ternary on tensors -> LLVM dialect; packs weights into the store. Entry points become the functions of EntryInfo.h.

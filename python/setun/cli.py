@@ -111,9 +111,9 @@ def _parser() -> argparse.ArgumentParser:
         "--head",
         choices=HEADS,
         default=HEADS[0],
-        help="how generation finds the likeliest tokens, always the same ones: certified keeps a copy of the head in "
-        "few bits, scans that and scores exactly what may be among the likeliest; exact scores all (default: "
-        "certified)",
+        help="how generation finds the likeliest tokens: certified keeps a copy of the head in few bits, scans that "
+        "and scores exactly what may be among the likeliest; exact scores all, with the same result; int8 gives the "
+        "head 8-bit weights and activations, which changes the logits (default: certified)",
     )
     compile_.add_argument(
         "--format",

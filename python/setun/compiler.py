@@ -27,9 +27,9 @@ if TYPE_CHECKING:
     from setun.lint import Import
 
 TEXT_STAGES = ("mlir", "bitnet", "kernels", "ternary", "llvm-dialect", "llvm", "asm")
-HEADS = ("certified", "exact")
+HEADS = ("certified", "exact", "int8")
 """How a package finds the likeliest tokens: the same tokens and logits, by a scan and exact scores of what it leaves
-open, or by all exact logits."""
+open, or by all exact logits; or by the logits of a head whose weights and activations have 8 bits."""
 
 STAGES = (*TEXT_STAGES, "obj", "package")
 """What can be looked at: the traced text, then the stages of `setun-compile`."""

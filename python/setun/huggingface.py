@@ -149,6 +149,31 @@ def aligned_codes(model: Any, codes: Mapping[str, np.ndarray]) -> Iterator[CodeC
             hook.remove()
 
 
+def int8_codes(weight: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Codes int8 `[N, K]` and scales float32 `[N]` of a float32 head, as the compiler's `absmax` makes them."""
+    scale = np.maximum(np.abs(weight).max(axis=1), np.float32(1e-30)) / np.float32(127)
+    codes = np.rint(weight * (np.float32(1) / scale)[:, None])
+    return np.clip(codes, -127, 127).astype(np.int8), scale
+
+
+def quantize_head(model: Any) -> None:
+    """Gives a transformers model the head of `--head int8`: 8-bit weights by row, 8-bit activations by token."""
+    import torch
+    from transformers.integrations import bitnet
+
+    class Int8Head(torch.nn.Module):
+        def __init__(self, weight: np.ndarray) -> None:
+            super().__init__()
+            codes, scale = int8_codes(weight)
+            self.codes, self.scale = torch.from_numpy(codes), torch.from_numpy(scale)
+
+        def forward(self, x: Any) -> Any:
+            codes, scale = bitnet.BitLinear.activation_quant(self, x)  # what `aligned_codes` replaces
+            return (codes.float() @ self.codes.float().T) * (self.scale / scale)
+
+    model.lm_head = Int8Head(model.lm_head.weight.detach().numpy())
+
+
 @contextmanager
 def rounded_cache(model: Any, kv_cache: str) -> Iterator[None]:
     """Lets the attention of a transformers model see keys and values as a cache of `kv_cache` (f16 or f32) holds them.

@@ -13,20 +13,23 @@ Logits: Hugging Face transformers' own model of the directory, in float32, is gi
 are rounded to the element type of the package's cache, as the package's are. Its activation codes are compared, too.
 Where its float lies on a rounding boundary, it may round to the other side: such codes are counted, and the model goes
 on with the package's code, so that the rest can be compared; the difference without this is reported beside it. Every
-other code must be equal.
+other code must be equal. Where the package's head has 8 bits, the interpreter's and transformers' have them, too, and
+the head is compared like a layer.
 """
 
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from setun.checkpoint import FLOAT_DTYPES, Checkpoint, chunks, open_checkpoint, to_float32
-from setun.compiler import FrontEnd, find_tool, front_end, run_tool
+from setun.compiler import HEADS, FrontEnd, find_tool, front_end, run_tool
 from setun.diagnostics import SetunError
 from setun.progress import Progress
 from setun.session import Package, open_package
@@ -207,14 +210,27 @@ def ternary_weight(checkpoint: Checkpoint, layer: str, rows: int, eps: float = 1
     return np.clip(np.rint(values * (np.float32(1) / mean)), -1, 1).astype(np.int8)
 
 
+def head_weight(checkpoint: Checkpoint, layer: str) -> np.ndarray:
+    """Codes int8 `[vocab, K]` of a head of 8 bits."""
+    from setun.huggingface import int8_codes
+
+    tensor = checkpoint.tensors[f"{layer}.weight"]
+    data = np.concatenate([piece.copy() for piece in chunks(tensor)])
+    return int8_codes(to_float32(data, tensor.dtype).reshape(tensor.shape))[0]
+
+
 def compare_layer(
     layer: str,
     codes: tuple[np.ndarray, np.ndarray],
     accumulators: tuple[np.ndarray, np.ndarray],
-    checkpoint: Checkpoint,
+    weight: Callable[[], np.ndarray],
     report: Integers,
 ) -> None:
-    """Compares one layer: pairs are (package, interpreter), codes int8 `[T, K]`, accumulators int32 `[T, N]`."""
+    """Compares one layer: pairs are (package, interpreter), codes int8 `[T, K]`, accumulators int32 `[T, N]`.
+
+    Args:
+        weight: reads the layer's codes `[N, K]`, where they are needed.
+    """
     ours, theirs = codes
     if ours.shape != theirs.shape or accumulators[0].shape != accumulators[1].shape:
         report.problems.append(f"{layer}: shapes differ: {ours.shape} and {theirs.shape}")
@@ -234,8 +250,7 @@ def compare_layer(
     expected = accumulators[1].astype(np.int64)
     rows = np.flatnonzero(np.any(moved != 0, axis=1))
     if len(rows):
-        weight = ternary_weight(checkpoint, layer, expected.shape[1]).astype(np.int64)
-        expected[rows] += moved[rows].astype(np.int64) @ weight.T
+        expected[rows] += moved[rows].astype(np.int64) @ weight().astype(np.int64).T
     wrong = np.argwhere(accumulators[0] != expected)
     if len(wrong):
         token, row = wrong[0]
@@ -245,15 +260,25 @@ def compare_layer(
         )
 
 
+def _head_layer(made: FrontEnd) -> str:
+    """Name of the head's layer in probes: that of the embedding table if they are tied."""
+    assert made.imported is not None and made.imported.config is not None
+    return "model.embed_tokens" if made.imported.config.tied else "lm_head"
+
+
 def _integers(
-    made: FrontEnd, folder: Path, tokens: np.ndarray, probed: dict[str, np.ndarray], logits: np.ndarray
+    made: FrontEnd, folder: Path, tokens: np.ndarray, probed: dict[str, np.ndarray], logits: np.ndarray, head: str
 ) -> Integers:
-    """Compares the probed run with the interpreter; `logits` are the package's own."""
+    """Compares the probed run with the interpreter; `logits` are the package's own, `head` its 8-bit head."""
     report = Integers()
+    module = made.mlir
+    if head:
+        module = folder / "quantized.mlir"
+        run_tool([find_tool("setun-opt"), "--quantize-head-pipeline", made.mlir, "-o", module], "setun-opt")
     np.save(folder / "tokens.npy", tokens)
     outputs = folder / "interpreted"
     outputs.mkdir()
-    command: list[str | Path] = [find_tool("setun-opt"), "--interpret", made.mlir, "--entry", "forward"]
+    command: list[str | Path] = [find_tool("setun-opt"), "--interpret", module, "--entry", "forward"]
     command += ["--input", f"tokens={folder / 'tokens.npy'}", "--output-dir", outputs, "--probe"]
     for weights in made.weights:
         command += ["--weights", weights]
@@ -262,19 +287,22 @@ def _integers(
     report.probe_logits_equal = logits.tobytes() == probed["logits"].tobytes()
     report.interpreter_logits_equal = np.load(outputs / "logits.npy").tobytes() == logits.tobytes()
     assert made.imported is not None
-    for layer in made.imported.linears:
+    checkpoint = made.imported.checkpoint
+    for layer in [*made.imported.linears, *filter(None, [head])]:
         names = [f"probe.{layer}.{part}" for part in ("codes", "acc")]
         missing = [name for name in names if name not in probed or not (outputs / f"{name}.npy").is_file()]
         if missing:
             report.problems.append(f"{layer}: no {' and no '.join(missing)}")
             continue
         codes, accumulators = ((probed[name], np.load(outputs / f"{name}.npy")) for name in names)
-        compare_layer(layer, codes, accumulators, made.imported.checkpoint, report)
+        rows = accumulators[0].shape[1]
+        weight = partial(head_weight, checkpoint, layer) if layer == head else None
+        compare_layer(layer, codes, accumulators, weight or partial(ternary_weight, checkpoint, layer, rows), report)
     return report
 
 
 def _logits(
-    made: FrontEnd, tokens: np.ndarray, probed: dict[str, np.ndarray], ours: np.ndarray, kv_cache: str
+    made: FrontEnd, tokens: np.ndarray, probed: dict[str, np.ndarray], ours: np.ndarray, kv_cache: str, head: str
 ) -> Logits:
     """Compares the package's logits with transformers', with and without the package's codes at the boundaries."""
     from setun import huggingface
@@ -283,6 +311,9 @@ def _logits(
     codes = {layer: probed[f"probe.{layer}.codes"] for layer in made.imported.linears}
     with Progress("running transformers"):
         model = huggingface.load_reference(made.imported.checkpoint)
+        if head:
+            huggingface.quantize_head(model)
+            codes["lm_head"] = probed[f"probe.{head}.codes"]
         with huggingface.rounded_cache(model, kv_cache):
             own = compare_logits(ours, huggingface.logits(model, tokens))
             with huggingface.aligned_codes(model, codes) as comparison:
@@ -351,16 +382,18 @@ def verify(
     text = np.random.Generator(np.random.PCG64(seed)).integers(0, rows, tokens, dtype=np.int64)
     result = Verification(str(package_path), package.target(), tokens)
     kv_cache = "f16" if any(state["dtype"] == "f16" for state in entry["states"]) else "f32"
+    mode = provenance.get("compiler.head", HEADS[0])
     with tempfile.TemporaryDirectory(prefix="setun-") as name, front_end(directory, context, kv_cache=kv_cache) as made:
         probe = Path(name) / "probe.setun"
-        run_tool(made.command(probe, package.target(), "package", "--probe"), "setun-compile")
+        run_tool(made.command(probe, package.target(), "package", "--probe", f"--head={mode}"), "setun-compile")
+        head = _head_layer(made) if mode == "int8" else ""
         with Progress("running the package"):
             ours = package.session(threads, tokens).run("forward", {"tokens": text})["logits"]
             probed = open_package(probe, package.target()).session(threads, tokens).run("forward", {"tokens": text})
             if package.choices():
                 result.choices = compare_choices(package, text, ours, threads)
         if only != "logits":
-            result.integers = _integers(made, Path(name), text, probed, ours)
+            result.integers = _integers(made, Path(name), text, probed, ours, head)
         if only != "integers":
-            result.logits = _logits(made, text, probed, ours, kv_cache)
+            result.logits = _logits(made, text, probed, ours, kv_cache, head)
     return result

@@ -147,9 +147,19 @@ class Compiled:
         return {target["name"]: target["runnable"] for target in _setun.Package(str(self.package)).targets}
 
     def interpret(
-        self, entry: str, inputs: Arrays, states: Arrays | None = None, position: int = 0, context: int = 0
+        self,
+        entry: str,
+        inputs: Arrays,
+        states: Arrays | None = None,
+        position: int = 0,
+        context: int = 0,
+        pipeline: str = "",
     ) -> Arrays:
-        """Outputs and new states of an entry, from the reference interpreter."""
+        """Outputs and new states of an entry, from the reference interpreter, after `pipeline` of setun-opt."""
+        module = self.module
+        if pipeline:
+            module = self.folder / f"{pipeline}.mlir"
+            tool("setun-opt", f"--{pipeline}", self.module, "-o", module)
         folder = self.folder / "reference"
         folder.mkdir(exist_ok=True)
         for old in folder.glob("*.npy"):
@@ -162,7 +172,7 @@ class Compiled:
                 path = self.folder / f"{name}.npy"
                 np.save(path, array)
                 flags += [kind, f"{name}={path}"]
-        tool("setun-opt", "--interpret", self.module, *flags)
+        tool("setun-opt", "--interpret", module, *flags)
         return {path.stem: np.load(path) for path in folder.glob("*.npy")}
 
 

@@ -311,3 +311,35 @@ def test_few_rows_are_scored(certified: Compiled) -> None:
     x[0, 3] = np.inf
     found = certified.session().run("stages_random", {"x": x, "k": np.array([1])})
     assert np.isposinf(found["upper"][0, :700]).all()
+
+
+@pytest.fixture(scope="module")
+def int8(tmp_path_factory: pytest.TempPathFactory) -> Compiled:
+    only = [f"{kind}_{name}" for name in INT8 for kind in ("choose", "all")]
+    return SOURCE.compiled(tmp_path_factory.mktemp("int8"), "x86-64", "--head=int8", only=only)
+
+
+INT8 = ("random", "half", "single", "one", "few", "narrow", "ties", "mixed")
+
+
+@pytest.mark.parametrize("name", INT8)
+def test_head_of_eight_bits(int8: Compiled, name: str) -> None:
+    """The interpreter's bits on every code section and number of threads, and close to the head in full precision."""
+    weights = floats(MATRICES[name][0])
+    everything = vectors(weights.shape[1])
+    for x in (everything[0], everything[5], everything[9]):
+        inputs = {"x": x, "k": np.array([7])}
+        want = int8.interpret(f"all_{name}", {"x": x}, pipeline="quantize-head-pipeline")
+        choice = int8.interpret(f"choose_{name}", inputs, pipeline="quantize-head-pipeline")
+        assert not differences(best_of(want["y"][0], 7), choice)
+        for target, runs in int8.targets().items():
+            for threads in (1, 2, 3) if runs else ():
+                session = int8.session(target, threads=threads)
+                assert not differences(want, session.run(f"all_{name}", {"x": x})), (target, threads)
+                assert not differences(choice, session.run(f"choose_{name}", inputs)), (target, threads)
+    # Half a step of each factor, for each product.
+    x, want = everything[0], int8.session().run(f"all_{name}", {"x": everything[0]})["y"][0]
+    w, size = weights.astype(np.float64), np.abs(x[0]).max() / 127
+    steps = np.abs(w).max(axis=1) / 127
+    error = (np.abs(w) * size / 2 + steps[:, None] * (np.abs(x) + size) / 2).sum(axis=1)
+    assert (np.abs(want - w @ x[0]) <= error * 1.001 + 1e-30).all()

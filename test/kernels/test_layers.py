@@ -15,7 +15,7 @@ import pytest
 from compiled import TARGETS, Arrays, Compiled, Source, differences, kernel_rows, tool
 
 TOKENS = (1, 7, 9)
-TERNARY, BINARY = "i2", "i1"
+TERNARY, BINARY, BYTES = "i2", "i1", "i8"
 
 
 def act(granularity: str = "per_token", bits: int = 8, eps: str = "1.0e-5") -> str:
@@ -61,7 +61,13 @@ class Forms:
         """Lines of one bitnet.linear from %x to %y, with weights of its own."""
         self.count += 1
         w, s, b, g, h = (f"{letter}{self.count}" for letter in "wsbgh")
-        lines = self.source.weight(w, self.codes(n, k, element), element)
+        if element == BYTES:
+            lines = self.source.weight(f"m{w}", self.floats(n, k))
+            lines += f"""%{w}, %r{w} = bitnet.quantize_weight %m{w} {{method = #bitnet.weight_quant<absmax>,
+  eps = 1.0e-30 : f32, scales = #bitnet.scales<rows>}} : tensor<{n}x{k}xf32> -> tensor<{n}x{k}xi8>, tensor<{n}xf32>
+"""
+        else:
+            lines = self.source.weight(w, self.codes(n, k, element), element)
         lines += self.source.weight(s, self.floats(*scale_shape, positive=True))
         call = f"%{y} = bitnet.linear %{x}, %{w} scale(%{s})"
         types = [f"tensor<?x{k}xf32>", f"tensor<{n}x{k}x{element}>", f"tensor<{'x'.join(map(str, scale_shape))}xf32>"]
@@ -88,6 +94,7 @@ def all_forms() -> Forms:
         plain_forms(forms, element, kind)
         fused_forms(forms, element, kind)
         accumulator_forms(forms, element, kind)
+    byte_forms(forms)
     # What follows does not depend on the weights' bits.
     activation_forms(forms)
     mixed_forms(forms)
@@ -116,6 +123,17 @@ def plain_forms(forms: Forms, element: str, kind: str) -> None:
         form(f"group_{group}_{k}", 70, k, **options)
         form(f"group_{group}_{k}_floats", 70, k, activation="", **options)
     form("group_bias", 70, 101, bias=True, extra=DIVIDE, activation=act("per_tensor"), **GROUPS_OF_32)
+
+
+def byte_forms(forms: Forms) -> None:
+    """Weights of 8 bits: shapes below, at and above the panel (16 rows), and what kernels do differently."""
+    for n, k in ((1, 4), (16, 31), (17, 66), (70, 130)):
+        forms.form(f"bytes_shape_{n}_{k}", n, k, element=BYTES, scales="#bitnet.scales<rows>", scale_shape=(n,))
+    for name, activation in (("", act()), ("_floats", "")):
+        options = {"element": BYTES, "activation": activation}
+        forms.form(f"bytes_bias{name}", 70, 48, bias=True, **options)
+        forms.form(f"bytes_groups{name}", 70, 101, **options, **GROUPS_OF_32)
+        forms.add(f"bytes_gate{name}", 66, {"y": "Tx33xf32"}, gate_and_up(forms, "silu", 33, options))
 
 
 def activation_forms(forms: Forms) -> None:

@@ -26,7 +26,10 @@ EMULATED_SHAPES = ((1, 4), (31, 516), (33, 33), (33, 4096), (16, 14336), (1152, 
 
 KERNELS = kernel_rows()
 # Element type of the weights, and --format, of each packed layout.
-KINDS = {"ternary": ("i2", "r16k4f4"), "base3": ("i2", "r16k4t5"), "binary": ("i1", "auto")}
+KINDS = {"ternary": ("i2", "r16k4f4"), "base3": ("i2", "r16k4t5"), "binary": ("i1", "auto"), "bytes": ("i8", "auto")}
+LAYOUTS = {"binary": "r16k4f8", "bytes": "r16k4i8"}
+# The values of weights that give the largest sums of either sign.
+EXTREMES = {"i2": (1, -1), "i1": (1, -1), "i8": (127, -128)}
 
 
 def entry_name(n: int, k: int, fill: str) -> str:
@@ -34,16 +37,22 @@ def entry_name(n: int, k: int, fill: str) -> str:
 
 
 def entry(n: int, k: int, fill: str, bits: str) -> str:
-    value = {"random": f'bitnet.weight "n{n}k{k}"', "plus": "arith.constant dense<1>"}.get(fill)
-    if value is None:  # binary weights are 0 where they mean -1
-        value = f"arith.constant dense<{-1 if bits == 'i2' else 0}>"
-    value = value.replace("dense<1>", "dense<true>" if bits == "i1" else "dense<1>")
-    value = value.replace("dense<0>", "dense<false>")
+    weight = f"tensor<{n}x{k}x{bits}>"
+    if fill != "random":
+        extreme = EXTREMES[bits][fill == "minus"]
+        constant = str(extreme > 0).lower() if bits == "i1" else extreme
+        lines = f"%w = arith.constant dense<{constant}> : {weight}"
+    elif bits == "i8":  # masters whose scale is 1
+        lines = f"""%m = bitnet.weight "n{n}k{k}" : tensor<{n}x{k}xf32>
+  %w, %s = bitnet.quantize_weight %m {{method = #bitnet.weight_quant<absmax>, eps = 1.0e-30 : f32,
+    scales = #bitnet.scales<rows>}} : tensor<{n}x{k}xf32> -> {weight}, tensor<{n}xf32>"""
+    else:
+        lines = f'%w = bitnet.weight "n{n}k{k}" : {weight}'
     return f"""
 func.func @{entry_name(n, k, fill)}(%x: tensor<?x{k}xi8> {{bitnet.name = "x", bitnet.dims = ["T"]}},
     %sums: tensor<?xi32> {{bitnet.name = "sums", bitnet.dims = ["T"]}})
     -> (tensor<?x{n}xi32> {{bitnet.name = "acc", bitnet.dims = ["T"]}}) attributes {{bitnet.entry}} {{
-  %w = {value} : tensor<{n}x{k}x{bits}>
+  {lines}
   %acc = bitnet.matmul %x, %w sums(%sums)
     : (tensor<?x{k}xi8>, tensor<{n}x{k}x{bits}>, tensor<?xi32>) -> tensor<?x{n}xi32>
   return %acc : tensor<?x{n}xi32>
@@ -57,9 +66,13 @@ class Matrix:
     def __init__(self, kind: str, folder: Path, shapes: Collection[tuple[int, int]] = SHAPES) -> None:
         self.kind, self.shapes = kind, shapes
         bits, self.format = KINDS[kind]
-        values = [-1, 0, 1] if bits == "i2" else [-1, 1]
+        values = {"i2": [-1, 0, 1], "i1": [-1, 1], "i8": np.arange(-127, 128)}[bits]
         rng = np.random.default_rng(1958)
         weights = {f"n{n}k{k}": rng.choice(np.array(values, np.int8), (n, k)) for n, k in shapes}
+        if bits == "i8":
+            for (n, k), array in zip(shapes, weights.values(), strict=True):
+                array[np.arange(n), rng.integers(0, k, n)] = rng.choice([-127, 127], n)
+            weights = {name: array.astype(np.float32) for name, array in weights.items()}
         text = "".join(entry(n, k, fill, bits) for n, k in shapes for fill in ("random", "plus", "minus"))
         self.module = Compiled(folder, text, weights)
         self.codes = {}
@@ -71,7 +84,7 @@ class Matrix:
             extreme[1::3] = -128
             extreme[2::3] = np.where(np.arange(k) % 2, 127, -128)
             self.codes[k] = {"random": random, "plus": extreme, "minus": extreme}
-        # Below 2^24 all partial sums are exact in f64, whatever their order.
+        # Below 2^53 all partial sums are exact in f64, whatever their order.
         self.products = {
             (n, k): self.codes[k]["random"].astype(np.float64) @ weights[f"n{n}k{k}"].T.astype(np.float64)
             for n, k in shapes
@@ -81,12 +94,13 @@ class Matrix:
         if fill == "random":
             return self.products[n, k].astype(np.int32)
         sums = self.codes[k][fill].sum(axis=1, dtype=np.int32)
-        return np.repeat((sums if fill == "plus" else -sums)[:, None], n, axis=1)
+        return np.repeat((sums * EXTREMES[KINDS[self.kind][0]][fill == "minus"])[:, None], n, axis=1)
 
 
 @pytest.fixture(scope="module", params=list(KINDS))
 def matrix(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Matrix:
-    return Matrix(request.param, tmp_path_factory.mktemp(request.param))
+    shapes = EMULATED_SHAPES if request.param == "bytes" else SHAPES
+    return Matrix(request.param, tmp_path_factory.mktemp(request.param), shapes)
 
 
 @pytest.fixture(scope="module", params=KERNELS, ids=[name for name, _ in KERNELS])
@@ -154,5 +168,5 @@ def test_the_forced_row_is_what_runs(compiled: Matrix, row: tuple[str, str, bool
     layers = package.layers
     assert len(layers) == len(compiled.shapes)
     assert {kernel["kernel"] for layer in layers for kernel in layer["kernels"]} == {row[0]}
-    layout = {"auto": "r16k4f8"}.get(compiled.format, compiled.format)
+    layout = LAYOUTS.get(compiled.kind, compiled.format)
     assert {layer["format"] for layer in layers} == {layout}

@@ -370,6 +370,33 @@ def test_every_head_writes_the_same_text(
     assert write(bundled) == text
 
 
+def test_head_of_eight_bits(
+    capsys: pytest.CaptureFixture[str], shakespeare_model: Path, tmp_path: Path, bundled: Path
+) -> None:
+    package = tmp_path / "int8.setun"
+    compiler.compile_checkpoint(shakespeare_model, package, target="x86-64", head="int8")
+    layers = open_package(package).description["layers"]
+    heads = {item["format"]: item for item in layers if item["name"] == "model.embed_tokens.weight"}
+    assert {name: (item["bytes"], item["scale"]) for name, item in heads.items()} == {
+        "bf16": (1000 * 288 * 2, "none"),
+        "r16k4i8": (1008 * 288, "row"),
+    }
+    status, out, err = run(capsys, "verify", package, shakespeare_model, "--tokens", 40, "--json")
+    assert status == 0, out + err
+    report = json.loads(out)
+    assert report["integers"]["interpreter_logits_equal"]
+    assert (
+        report["integers"]["layers"]
+        == json.loads(
+            run(capsys, "verify", bundled, shakespeare_model, "--tokens", 8, "--only", "integers", "--json")[1]
+        )["integers"]["layers"]
+        + 1
+    )
+    assert report["choices"]["ok"]
+    text = list(generate(open_package(package), [5, 17, 200], Sampler(), max_new_tokens=30))
+    assert len(text) == 30
+
+
 def test_choices_are_verified(bundled: Path, shakespeare_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from setun import session, verify
 

@@ -35,7 +35,7 @@ def compare(
     checkpoint: Checkpoint, codes: tuple[np.ndarray, np.ndarray], accumulators: tuple[np.ndarray, np.ndarray]
 ) -> verify.Integers:
     report = verify.Integers(probe_logits_equal=True)
-    verify.compare_layer(LAYER, codes, accumulators, checkpoint, report)
+    verify.compare_layer(LAYER, codes, accumulators, lambda: verify.ternary_weight(checkpoint, LAYER, 232), report)
     return report
 
 

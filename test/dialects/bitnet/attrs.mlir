@@ -31,7 +31,9 @@ func.func @attributes() attributes {
   // CHECK-SAME: n = #bitnet.weight_quant<absmean>, o = #bitnet.weight_quant<sign>
   n = #bitnet.weight_quant<absmean>, o = #bitnet.weight_quant<sign>,
   // CHECK-SAME: p = #bitnet.gate_act<relu2>, q = #bitnet.gate_act<silu>
-  p = #bitnet.gate_act<relu2>, q = #bitnet.gate_act<silu>
+  p = #bitnet.gate_act<relu2>, q = #bitnet.gate_act<silu>,
+  // CHECK-SAME: r = #bitnet.scales<rows>, s = #bitnet.weight_quant<absmax>
+  r = #bitnet.scales<rows>, s = #bitnet.weight_quant<absmax>
 } {
   return
 }

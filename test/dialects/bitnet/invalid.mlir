@@ -664,3 +664,79 @@ func.func @top_k_c2_length(%x: tensor<1x8xf32>, %w: tensor<10x8xbf16>, %k: tenso
   %ids, %logits = bitnet.top_k %x, %w, %k : (tensor<1x8xf32>, tensor<10x8xbf16>, tensor<1xi64>) -> (tensor<65xi64>, tensor<65xf32>)
   return
 }
+
+// -----
+
+func.func @quantize_weight_c1_absmax(%w: tensor<8x4xf32>) {
+  // expected-error @below {{expects i8 codes from absmax, got 'tensor<8x4xi2>'}}
+  %0:2 = bitnet.quantize_weight %w {method = #bitnet.weight_quant<absmax>, eps = 1.0e-5 : f32, scales = #bitnet.scales<rows>}
+    : tensor<8x4xf32> -> tensor<8x4xi2>, tensor<8xf32>
+  return
+}
+
+// -----
+
+func.func @quantize_weight_c3_absmax(%w: tensor<8x4xf32>) {
+  // expected-error @below {{expects a scale per row, got #bitnet.scales<tensor>}}
+  %0:2 = bitnet.quantize_weight %w {method = #bitnet.weight_quant<absmax>, eps = 1.0e-5 : f32}
+    : tensor<8x4xf32> -> tensor<8x4xi8>, tensor<1xf32>
+  return
+}
+
+// -----
+
+func.func @quantize_weight_c3_absmax_shape(%w: tensor<8x4xf32>) {
+  // expected-error @below {{expects a scale of shape [8] for #bitnet.scales<rows>, got 'tensor<7xf32>'}}
+  %0:2 = bitnet.quantize_weight %w {method = #bitnet.weight_quant<absmax>, eps = 1.0e-5 : f32, scales = #bitnet.scales<rows>}
+    : tensor<8x4xf32> -> tensor<8x4xi8>, tensor<7xf32>
+  return
+}
+
+// -----
+
+func.func @quantize_weight_c4_absmax(%w: tensor<8x4xf32>) {
+  // expected-error @below {{expects an eps of at least 1e-30 for absmax}}
+  %0:2 = bitnet.quantize_weight %w {method = #bitnet.weight_quant<absmax>, eps = 0.0 : f32, scales = #bitnet.scales<rows>}
+    : tensor<8x4xf32> -> tensor<8x4xi8>, tensor<8xf32>
+  return
+}
+
+// -----
+
+func.func @matmul_c4_bytes(%x: tensor<?x131072xi8>, %w: tensor<1x131072xi8>, %c: tensor<?xi32>) {
+  // expected-error @below {{expects at most 131071 columns, got 131072}}
+  %0 = bitnet.matmul %x, %w sums(%c) : (tensor<?x131072xi8>, tensor<1x131072xi8>, tensor<?xi32>) -> tensor<?x1xi32>
+  return
+}
+
+// -----
+
+func.func @largest_c1(%y: tensor<2x10xf32>, %k: tensor<1xi64>) {
+  // expected-error @below {{expects one row of logits, got 'tensor<2x10xf32>'}}
+  %ids, %logits = bitnet.largest %y, %k : (tensor<2x10xf32>, tensor<1xi64>) -> (tensor<5xi64>, tensor<5xf32>)
+  return
+}
+
+// -----
+
+func.func @largest_c1_dynamic(%y: tensor<1x?xf32>, %k: tensor<1xi64>) {
+  // expected-error @below {{expects a static shape of y, got 'tensor<1x?xf32>'}}
+  %ids, %logits = bitnet.largest %y, %k : (tensor<1x?xf32>, tensor<1xi64>) -> (tensor<5xi64>, tensor<5xf32>)
+  return
+}
+
+// -----
+
+func.func @largest_c1_k(%y: tensor<1x10xf32>, %k: tensor<2xi64>) {
+  // expected-error @below {{expects k of one element, got 'tensor<2xi64>'}}
+  %ids, %logits = bitnet.largest %y, %k : (tensor<1x10xf32>, tensor<2xi64>) -> (tensor<5xi64>, tensor<5xf32>)
+  return
+}
+
+// -----
+
+func.func @largest_c2(%y: tensor<1x10xf32>, %k: tensor<1xi64>) {
+  // expected-error @below {{expects results of the same length in [1, 64], got 'tensor<65xi64>' and 'tensor<65xf32>'}}
+  %ids, %logits = bitnet.largest %y, %k : (tensor<1x10xf32>, tensor<1xi64>) -> (tensor<65xi64>, tensor<65xf32>)
+  return
+}

@@ -181,6 +181,26 @@ TEST(Packing, Base3BytesByHand) {
   EXPECT_EQ(packed, expected);
 }
 
+TEST(Packing, BytesByHand) {
+  const PackedShape shape{WeightKind::Bytes, RowOrder::Linear, 17, 5};
+  EXPECT_EQ(shape.panels(), 2);
+  EXPECT_EQ(shape.bytes(), 2 * 2 * 64);
+  std::vector<int8_t> codes(17 * 5, 0);
+  codes[0] = -128, codes[4] = 127; // row 0, the second in the next step
+  codes[16 * 5 + 1] = -1;          // row 16, in the second panel
+  const std::vector<uint8_t> packed = pack(shape, codes);
+  std::vector<uint8_t> expected(packed.size(), 128); // padding, too
+  expected[0] = 0, expected[64] = 255, expected[128 + 1] = 127;
+  EXPECT_EQ(packed, expected);
+  std::vector<int8_t> back(codes.size(), 99);
+  unpackCodes(shape, packed.data(), back.data());
+  EXPECT_EQ(back, codes);
+  std::vector<uint8_t> written(packed.size(), 128);
+  for (int64_t i = 0; i < 17 * 5; ++i)
+    writeCode(shape, written.data(), i / 5, i % 5, codes[i]);
+  EXPECT_EQ(written, packed);
+}
+
 TEST(Packing, GatedPanelsTakeTurnsInBase3) {
   const PackedShape shape{WeightKind::TernaryBase3, RowOrder::Gated, 100, 4};
   EXPECT_EQ(shape.panels(), 4);
@@ -283,6 +303,7 @@ TEST(Packing, Names) {
   EXPECT_STREQ(layoutName(WeightKind::Ternary), "r16k4f4");
   EXPECT_STREQ(layoutName(WeightKind::Binary), "r16k4f8");
   EXPECT_STREQ(layoutName(WeightKind::TernaryBase3), "r16k4t5");
+  EXPECT_STREQ(layoutName(WeightKind::Bytes), "r16k4i8");
 }
 
 } // namespace
