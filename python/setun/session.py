@@ -69,10 +69,9 @@ class Package:
         for target in self.description["targets"]:
             if target["selected"]:
                 return target["name"]
-        names = ", ".join(target["name"] for target in self.description["targets"])
-        raise SetunError(
-            f"{self.path}: none of its targets ({names}) runs on this CPU", "Compile it for --target host."
-        )
+        # The runtime says what is missing, and how to add it.
+        self.session(threads=1)
+        raise AssertionError("a session without code")
 
     def files(self) -> dict[str, bytes]:
         """Contents of the files that travel in the package, by name."""

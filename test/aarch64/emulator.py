@@ -51,6 +51,13 @@ def find_emulator() -> Path | None:
     return Path(found) if found else None
 
 
+@functools.cache
+def emulated_cpus() -> set[str]:
+    """CPUs that the emulator knows."""
+    done = subprocess.run([str(find_emulator()), "-cpu", "help"], capture_output=True, text=True, check=False)
+    return set(done.stdout.split())
+
+
 def missing() -> str | None:
     """Why nothing can be run on an emulated CPU here, or None."""
     if not shutil.which(COMPILER):
