@@ -22,6 +22,8 @@
 
 #if defined(__x86_64__)
 #include <immintrin.h>
+#elif defined(__aarch64__)
+#include <arm_neon.h>
 #endif
 
 using namespace setun;
@@ -212,7 +214,7 @@ struct MultiplyMethod {
 
 constexpr size_t kOperandBytes = 64 * 40;
 
-#if defined(__x86_64__)
+#if defined(__x86_64__) || defined(__aarch64__)
 
 // Accumulators start differently, so that no two are the same to the compiler.
 #define SETUN_MULTIPLY(function, features, Vector, load, step, store)                                                  \
@@ -234,6 +236,10 @@ constexpr size_t kOperandBytes = 64 * 40;
     }                                                                                                                  \
     return sum;                                                                                                        \
   }
+
+#endif
+
+#if defined(__x86_64__)
 
 #define SETUN_LOAD256(from) _mm256_loadu_si256(reinterpret_cast<const __m256i *>(from))
 #define SETUN_STORE256(to, value) _mm256_storeu_si256(reinterpret_cast<__m256i *>(to), value)
@@ -271,6 +277,15 @@ SETUN_MULTIPLY(multiplyAvx2Wide, "avx2", __m256i, SETUN_LOAD256, addProducts32, 
 SETUN_MULTIPLY(multiplySse2, "sse2", __m128i, SETUN_LOAD128, addProductsSse2, SETUN_STORE128)
 
 #else
+
+#if defined(__aarch64__)
+#define SETUN_LOAD128(from) vld1q_s32(reinterpret_cast<const int32_t *>(from))
+#define SETUN_DOT(acc, codes, weights) vdotq_s32(acc, vreinterpretq_s8_s32(codes), vreinterpretq_s8_s32(weights))
+#define SETUN_MATRIX(acc, codes, weights) vmmlaq_s32(acc, vreinterpretq_s8_s32(codes), vreinterpretq_s8_s32(weights))
+
+SETUN_MULTIPLY(multiplyDot, "arch=armv8.2-a+dotprod", int32x4_t, SETUN_LOAD128, SETUN_DOT, vst1q_s32)
+SETUN_MULTIPLY(multiplyMatrix, "arch=armv8.2-a+i8mm", int32x4_t, SETUN_LOAD128, SETUN_MATRIX, vst1q_s32)
+#endif
 
 /// 16-bit products in whatever vectors the compiler has.
 template <unsigned Accumulators> int64_t multiplyGeneric(uint64_t count, const uint8_t *operands) {
@@ -332,7 +347,18 @@ std::vector<MultiplyMethod> multiplyMethods(const std::function<bool(const char 
     SETUN_MULTIPLY_METHOD(multiplySse2, "pmaddwd xmm + paddd", 8, 12);
   }
 #else
+#if defined(__aarch64__)
+  if (has("i8mm")) {
+    SETUN_MULTIPLY_METHOD(multiplyMatrix, "smmla", 32, 8);
+    SETUN_MULTIPLY_METHOD(multiplyMatrix, "smmla", 32, 16);
+  }
+  if (has("dotprod")) {
+    SETUN_MULTIPLY_METHOD(multiplyDot, "sdot", 16, 8);
+    SETUN_MULTIPLY_METHOD(multiplyDot, "sdot", 16, 16);
+  }
+#else
   (void)has;
+#endif
   SETUN_MULTIPLY_METHOD(multiplyGeneric, "16-bit products", 8, 8);
   SETUN_MULTIPLY_METHOD(multiplyGeneric, "16-bit products", 8, 16);
 #endif

@@ -23,7 +23,7 @@ ROOT = Path(__file__).resolve().parents[2]
 BUILD = ROOT / "build" / "aarch64"
 SYSROOT = Path("/usr/aarch64-linux-gnu")
 COMPILER = "aarch64-linux-gnu-g++"
-PROGRAMS = ("setun-run", "setun-test-server", "setun-test-package", "setun-runtime-tests", "embed")
+PROGRAMS = ("setun-run", "setun-bench", "setun-test-server", "setun-test-package", "setun-runtime-tests", "embed")
 # In the order of setun_dtype; uint16 stands for bf16, which NumPy does not have.
 DTYPES = ("bool", "int8", "uint8", "int16", "int32", "int64", "float16", "uint16", "float32", "float64")
 

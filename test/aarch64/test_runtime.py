@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import subprocess
 from pathlib import Path
@@ -11,7 +12,6 @@ import pytest
 
 from compiled import BIN
 from emulator import Machine, RemoteError, build, emulate, emulated_cpus
-from setun import _setun
 from setun.diagnostics import SetunError
 from setun.session import Package
 
@@ -66,6 +66,15 @@ def test_static_tool(fixture_package: Path, tmp_path: Path):
     assert "target base (aarch64" in listed.stdout and "used on this machine" in listed.stdout
 
 
+def test_limits():
+    """setun-bench tries the products of all instructions that the CPU has; which is fastest an emulator cannot tell."""
+    done = emulate("max", build() / "setun-bench", "--limits", "--rounds=1", "--seconds=0.01", "--json")
+    assert done.returncode == 0, done.stderr
+    (limits,) = json.loads(done.stdout)["limits"]
+    assert limits["int8_peak_gops"] > 0
+    assert limits["int8_method"].split(",")[0] in ("smmla", "sdot", "16-bit products")
+
+
 def test_shared_library(fixture_package: Path):
     """A C program with the shared library: the example of embedding."""
     done = emulate("cortex-a53", build() / "embed", fixture_package, "3", "6")
@@ -89,6 +98,8 @@ def test_server_answers_as_the_runtime_does(machine, fixture_package: Path):
 
 def test_packages_without_code_for_the_cpu(machine, fixture_package: Path, tmp_path: Path):
     """Python, setun-run and the C interface name what the package holds, and the command that adds what is missing."""
+    from setun import _setun
+
     holds = "the package holds code for 'base' (aarch64); this CPU is x86_64 with "
     with pytest.raises(RuntimeError, match=re.escape(holds)) as raised:
         _setun.Session(_setun.Package(str(fixture_package)))
