@@ -291,6 +291,22 @@ def TernaryLowerVectors : Pass<"ternary-lower-vectors", "::mlir::func::FuncOp"> 
   let dependentDialects = ["::mlir::vector::VectorDialect", "::mlir::arith::ArithDialect", "::mlir::LLVM::LLVMDialect"];
 }
 
+def TernaryLowerReshapes : Pass<"ternary-lower-reshapes", "::mlir::func::FuncOp"> {
+  let summary = "memref.expand_shape of a dense buffer ==> memref.reinterpret_cast";
+  let description = [{
+    ```
+    %e = memref.expand_shape %m [[0, 1], [2]] output_shape [%a, %b, 24] : memref<?x24xf32> into memref<?x?x24xf32>
+    ==>
+    %s = arith.muli %b, 24
+    %e = memref.reinterpret_cast %m to offset: [0], sizes: [%a, %b, 24], strides: [%s, 24, 1]
+    ```
+    Upstream's expand-strided-metadata finds no stride where two sizes of one group are dynamic, and crashes.
+
+    Limits: buffers with another layout than the row-major one are left to upstream.
+  }];
+  let dependentDialects = ["::mlir::memref::MemRefDialect", "::mlir::arith::ArithDialect"];
+}
+
 def TernaryVerifyMemory : Pass<"ternary-verify-memory", "::mlir::ModuleOp"> {
   let summary = "rejects sub-byte buffers";
   let description = [{
