@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
     from setun.checkpoint import Checkpoint
     from setun.lint import Import
+    from setun.tracer import Traced
 
 TEXT_STAGES = ("mlir", "bitnet", "kernels", "ternary", "llvm-dialect", "llvm", "asm")
 HEADS = ("certified", "exact", "int8")
@@ -106,19 +107,30 @@ class FrontEnd:
         return [*command, *flags]
 
 
-def _write(module: nn.Module, context: int, provenance: Mapping[str, str], folder: Path) -> FrontEnd:
-    """Traces a module and writes its text and constants into `folder`."""
+def write_text(traced: Traced, folder: Path) -> FrontEnd:
+    """Writes the text of a traced module and its constants into `folder`."""
     from safetensors.torch import save_file
 
-    from setun.tracer import trace
-
-    traced = trace(module, context, provenance)
     mlir, constants = folder / MLIR_FILE, folder / CONSTANTS_FILE
     mlir.write_text(traced.mlir, encoding="utf-8")
     if not traced.constants:
         return FrontEnd(mlir, [])
-    save_file({name: tensor.detach().contiguous() for name, tensor in traced.constants.items()}, constants)
+    # The file's writer wants no two tensors in one memory.
+    tensors, seen = {}, set()
+    for name, tensor in traced.constants.items():
+        tensor = tensor.detach().contiguous()
+        place = tensor.untyped_storage().data_ptr()
+        tensors[name] = tensor.clone() if place in seen else tensor
+        seen.add(place)
+    save_file(tensors, constants)
     return FrontEnd(mlir, [constants])
+
+
+def _write(module: nn.Module, context: int, provenance: Mapping[str, str], folder: Path) -> FrontEnd:
+    """Traces a module and writes its text and constants into `folder`."""
+    from setun.tracer import trace
+
+    return write_text(trace(module, context, provenance), folder)
 
 
 def write_front_end(imported: Import, folder: Path) -> FrontEnd:

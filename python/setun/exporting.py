@@ -265,6 +265,7 @@ class Call:
         stage: what it computes; its inputs are those arguments that are tensors.
         arguments: every argument in order: a node, or the constant that it was.
         in_spec, out_spec: torch's descriptions of the containers around arguments and results.
+        ranges: smallest and largest of dynamic sizes (0: no limit), by expression.
         initial: first values of the states, by name.
     """
 
@@ -272,17 +273,22 @@ class Call:
     arguments: list[Any]
     in_spec: Any
     out_spec: Any
+    ranges: dict[sympy.Expr, tuple[int, int]]
     initial: dict[str, Tensor] = field(default_factory=dict)
 
 
 def export_call(
-    module: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any], dynamic_shapes: Any, names: Mapping[str, str]
+    module: nn.Module,
+    args: tuple[Any, ...],
+    kwargs: Mapping[str, Any],
+    dynamic_shapes: Any,
+    names: Sequence[Mapping[int, str]],
 ) -> Call:
     """Exports a call of a module; buffers that it changes become states.
 
     Args:
         dynamic_shapes: as for `torch.export.export`.
-        names: names of dynamic dimensions, by `placeholder.axis`.
+        names: names of dynamic dimensions by axis, for each argument in torch's order.
 
     Raises:
         SetunError: torch cannot export it, or it changes one of its arguments.
@@ -315,19 +321,31 @@ def export_call(
         states,
         outputs,
         {placeholders[name]: node for name, node in mutated.items()},
-        _symbol_names(inputs, names),
+        _symbol_names(arguments, names),
         (code.co_filename, code.co_firstlineno),
     )
-    return Call(stage, arguments, program.call_spec.in_spec, program.call_spec.out_spec, initial)
+    spec = program.call_spec
+    return Call(stage, arguments, spec.in_spec, spec.out_spec, _ranges(program), initial)
 
 
-def _symbol_names(inputs: Sequence[fx.Node], names: Mapping[str, str]) -> dict[sympy.Expr, str]:
+def _symbol_names(arguments: Sequence[Any], names: Sequence[Mapping[int, str]]) -> dict[sympy.Expr, str]:
     """A name for each dynamic size: the one given, else made from the argument's and the axis."""
     symbols: dict[sympy.Expr, str] = {}
-    for node in inputs:
-        for axis, size in enumerate(sizes_of(node)):
+    for number, node in enumerate(arguments):
+        given = names[number] if number < len(names) else {}
+        for axis, size in enumerate(sizes_of(node) if isinstance(node, fx.Node) else ()):
             if not size.is_Integer and size not in symbols:
-                place = f"{node.name}.{axis}"
-                name = names.get(place, place.replace(".", "_"))
-                symbols[size] = name if name not in symbols.values() else place.replace(".", "_")
+                own = f"{node.name}_{axis}"
+                name = given.get(axis, own)
+                symbols[size] = own if name in symbols.values() else name
     return symbols
+
+
+def _ranges(program: torch.export.ExportedProgram) -> dict[sympy.Expr, tuple[int, int]]:
+    """Smallest and largest of the sizes that have a limit. torch counts sizes from 2, which is no limit of the code."""
+    ranges = {}
+    for symbol, limits in program.range_constraints.items():
+        smallest = int(limits.lower) if limits.lower.is_Integer else 1
+        largest = int(limits.upper) if limits.upper.is_Integer and limits.upper < 2**48 else 0
+        ranges[symbol] = (smallest if smallest > 2 else 1, largest)
+    return ranges

@@ -34,8 +34,8 @@ class Progress:
     ) -> None:
         self._write("")
 
-    def update(self, done: int, total: int) -> None:
-        """Shows how far the work is. Cheap enough to call often."""
+    def update(self, done: int, total: int, title: str = "") -> None:
+        """Shows how far the work is, under another title if it has come to another part. Cheap enough to call often."""
         now = time.monotonic()
         if not self.visible or (now - self._shown < 0.1 and done < total):
             return
@@ -44,7 +44,7 @@ class Progress:
             counts = f"{done / 1e6:.0f}/{total / 1e6:.0f} MB"
         else:
             counts = f"{done}/{total} {self.unit}".rstrip()
-        self._write(f"{self.title} {100 * done // max(total, 1):3d}% {counts}")
+        self._write(f"{title or self.title} {100 * done // max(total, 1):3d}% {counts}")
 
     def _write(self, text: str) -> None:
         if self.visible:

@@ -311,18 +311,18 @@ def trace_call(
     args: tuple[Any, ...],
     kwargs: Mapping[str, Any] | None = None,
     dynamic_shapes: Any = None,
-    names: Mapping[str, str] | None = None,
+    names: Sequence[Mapping[int, str]] = (),
     provenance: Mapping[str, str] | None = None,
 ) -> tuple[Traced, Call]:
     """Any module as one MLIR module with the entry `forward`, from the arguments of a call.
 
     Args:
         dynamic_shapes: which sizes may differ from call to call, as for `torch.export.export`.
-        names: names of dynamic dimensions, by `argument.axis`.
+        names: names of dynamic dimensions by axis, for each argument in torch's order.
         provenance: copied into the package.
 
     Raises:
         SetunError: torch cannot export the module, or lists every operation that cannot be written.
     """
-    call = export_call(module, args, kwargs or {}, dynamic_shapes, names or {})
+    call = export_call(module, args, kwargs or {}, dynamic_shapes, names)
     return write_call(call, provenance), call

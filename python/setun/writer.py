@@ -31,6 +31,8 @@ FLOATS = ("f32", "f16", "bf16")
 
 PACKAGE_ROOT = Path(__file__).resolve().parent.parent
 TORCH_ROOT = Path(torch.__file__).resolve().parent
+_LAYERS = (TORCH_ROOT, PACKAGE_ROOT / "setun" / "nn")
+"""Where layers are defined that a user's source uses; its own line tells more."""
 _OWN_FRAMES = {PACKAGE_ROOT / "setun" / name for name in ("exporting.py", "whole.py")}
 
 Sizes = tuple[sympy.Expr, ...]
@@ -137,15 +139,15 @@ def element_of(node: fx.Node) -> str:
 def location(node: fx.Node, fallback: tuple[str, int] = ("unknown", 0)) -> tuple[str, str, int]:
     """Module path, file and line of a node. Files of this package are named from its root, for reproducible text.
 
-    torch records the frames of `forward` methods only; `fallback` stands for code outside any. Frames of torch's own
-    modules count only where there is no other.
+    torch records the frames of `forward` methods only; `fallback` stands for code outside any. Frames inside the
+    layers of torch and of `setun.nn` count only where there is no other.
     """
     path = ""
     for name, _ in (node.meta.get("nn_module_stack") or {}).values():
         path = re.sub(r"^(L\['self'\]\.?|self\.?)?module\.?", "", str(name))
     frames = re.findall(r'File "([^"]+)", line (\d+)', node.meta.get("stack_trace") or "")
     frames = [frame for frame in frames if Path(frame[0]).resolve() not in _OWN_FRAMES]
-    outside = [frame for frame in frames if not Path(frame[0]).is_relative_to(TORCH_ROOT)]
+    outside = [frame for frame in frames if not any(Path(frame[0]).is_relative_to(root) for root in _LAYERS)]
     file, line = (outside or frames or [fallback])[-1]
     resolved = Path(file).resolve()
     if resolved.is_relative_to(PACKAGE_ROOT):

@@ -1,0 +1,304 @@
+"""`setun.compile` and what it gives: calls, containers, errors, threads, files, reports; backend of torch.compile."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import threading
+import warnings
+from collections import namedtuple
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.export import Dim
+
+import setun
+from setun import nn as setun_nn
+from setun.backend import SetunWarning, setun_backend
+
+Pair = namedtuple("Pair", ["hidden", "input"])
+
+
+class Block(nn.Module):
+    """Two BitLinear layers and a head, with containers of several kinds."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.up = setun_nn.BitLinear(16, 32, bias=True, norm="rms")
+        self.down = setun_nn.BitLinear(32, 16, bias=True)
+        self.head = nn.Linear(16, 4)
+
+    def forward(self, x: Tensor, extra: dict[str, Tensor] | None = None, *, double: bool = False) -> dict[str, Any]:
+        y = x + self.down(self.up(x) * self.up(x))
+        y = y + extra["shift"] if extra is not None else y
+        return {"y": self.head(y + y if double else y), "pair": Pair(y, [x]), "none": None}
+
+
+def block() -> Block:
+    torch.manual_seed(0)
+    return Block().eval()
+
+
+def numbers(*shape: int) -> Tensor:
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(sum(shape)))
+
+
+@pytest.fixture(scope="module")
+def compiled() -> setun.Compiled:
+    return setun.compile(block(), numbers(3, 16), dynamic_shapes=({0: Dim("batch", max=64)},))
+
+
+def close(a: Any, b: Any) -> bool:
+    return np.allclose(np.asarray(a), np.asarray(b), rtol=1e-5, atol=1e-5)
+
+
+def test_a_call_gives_what_the_module_gives(compiled: setun.Compiled) -> None:
+    module = block()
+    for rows in (3, 1, 32):
+        x = numbers(rows, 16)
+        with torch.no_grad():
+            wanted = module(x)
+        found = compiled(x)
+        assert close(found["y"], wanted["y"])
+        assert isinstance(found["y"], Tensor)
+        assert isinstance(found["pair"], Pair)
+        assert close(found["pair"].input[0], x)
+        assert found["none"] is None
+
+
+def test_arrays_in_arrays_out(compiled: setun.Compiled) -> None:
+    class Exchanged:
+        """A tensor of another library."""
+
+        def __init__(self, array: np.ndarray) -> None:
+            self.array = array
+
+        def __dlpack__(self, **options: Any) -> Any:
+            return self.array.__dlpack__(**options)
+
+        def __dlpack_device__(self) -> tuple[int, int]:
+            return self.array.__dlpack_device__()
+
+    x = numbers(5, 16)
+    wanted = compiled(x)["y"]
+    for given in (x.numpy(), Exchanged(x.numpy())):
+        found = compiled(given)["y"]
+        assert isinstance(found, np.ndarray)
+        assert np.array_equal(found, wanted.numpy())
+
+
+def test_tensors_that_are_not_contiguous(compiled: setun.Compiled) -> None:
+    wide = numbers(16, 10)
+    assert torch.equal(compiled(wide.t()[::2])["y"], compiled(wide.t()[::2].contiguous())["y"])
+    assert torch.equal(compiled(wide.t().requires_grad_())["y"], compiled(wide.t())["y"])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ((numbers(3, 17),), r"argument x expects 16 in dimension 1 of \[3, 17\], got 17"),
+        ((numbers(3),), r"argument x expects 2 dimensions, got \[3\]"),
+        ((numbers(3, 16).double(),), "argument x expects float32, got float64"),
+        ((numbers(3, 16).numpy().astype(np.int32),), "argument x expects float32, got int32"),
+        ((torch.zeros(0, 16),), "argument x is empty: dimension 0"),
+        ((numbers(65, 16),), "the size batch is 65, expects at most 64"),
+        ((numbers(3, 16).to("meta"),), "argument x is on the device meta"),
+        ((numbers(3, 16).to_sparse(),), "argument x has the layout torch.sparse_coo"),
+        (([1.0],), "argument x expects a tensor or array, got a list"),
+        ((numbers(3, 16), {"shift": numbers(16)}), "argument extra was not given when the module was compiled"),
+        ((), "the argument x is missing"),
+        ((1, 2, 3, 4), "wrong arguments: too many positional arguments"),
+    ],
+)
+def test_wrong_calls_are_refused(compiled: setun.Compiled, arguments: tuple[Any, ...], message: str) -> None:
+    with pytest.raises(setun.SetunError, match=message):
+        compiled(*arguments)
+    assert compiled(numbers(3, 16))["y"].shape == (3, 4)
+
+
+def test_two_threads_at_once(compiled: setun.Compiled) -> None:
+    given = [numbers(rows, 16) for rows in (2, 7, 19, 33)]
+    wanted = [compiled(x)["y"] for x in given]
+    wrong = []
+
+    def work(x: Tensor, want: Tensor) -> None:
+        for _ in range(50):
+            if not torch.equal(compiled(x)["y"], want):
+                wrong.append(x.shape)
+
+    threads = [threading.Thread(target=work, args=pair) for pair in zip(given, wanted, strict=True)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not wrong
+
+
+def test_arguments_by_name_and_constants() -> None:
+    x, shift = numbers(3, 16), {"shift": numbers(16)}
+    module = block()
+    made = setun.compile(module, (x,), {"extra": shift, "double": True})
+    with torch.no_grad():
+        assert close(made(x, shift, double=True)["y"], module(x, shift, double=True)["y"])
+    assert close(made(double=True, extra=shift, x=x)["y"], made(x, shift, double=True)["y"])
+    with pytest.raises(setun.SetunError, match="argument double was True when the module was compiled, got False"):
+        made(x, shift, double=False)
+    with pytest.raises(setun.SetunError, match="argument extra lacks the key 'shift'"):
+        made(x, {}, double=True)
+
+
+class Sum(nn.Module):
+    """Keeps a sum from call to call."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("total", torch.zeros(4))
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.total.add_(x)
+        return self.total + x
+
+
+def test_buffers_are_kept_from_call_to_call() -> None:
+    module = Sum().eval()
+    made = setun.compile(module, numbers(4))
+    # Neither tracing nor calling what was compiled changes the module's own buffer.
+    assert not module.total.any()
+    for x in (numbers(4), 3 * numbers(4)):
+        assert close(made(x), module(x))
+    made.reset()
+    assert close(made(numbers(4)), 2 * numbers(4))
+
+
+def test_sizes_depend_on_each_other() -> None:
+    class Halves(nn.Module):
+        def forward(self, x: Tensor, y: Tensor) -> Tensor:
+            return x.view(-1, 2, 4)[:, 0] + y
+
+    n = Dim("n")
+    made = setun.compile(Halves().eval(), (numbers(6, 4), numbers(3, 4)), dynamic_shapes=({0: 2 * n}, {0: n}))
+    x, y = numbers(10, 4), numbers(5, 4)
+    assert close(made(x, y), x[::2] + y)
+    with pytest.raises(setun.SetunError, match=r"the size \w+ is 12, expects 2 \* n \+ 0 = 10"):
+        made(numbers(12, 4), y)
+
+
+def test_saved_and_loaded_without_torch(compiled: setun.Compiled, tmp_path: Path) -> None:
+    path = tmp_path / "block.setun"
+    compiled.save(path)
+    x = numbers(4, 16)
+    np.save(tmp_path / "x.npy", x.numpy())
+    program = (
+        "import sys, time; start = time.perf_counter(); import setun; took = time.perf_counter() - start\n"
+        "assert took < 0.3, took\n"
+        "sys.modules['torch'] = None\n"
+        "import numpy as np\n"
+        f"result = setun.load({str(path)!r})(np.load({str(tmp_path / 'x.npy')!r}))\n"
+        f"np.save({str(tmp_path / 'y.npy')!r}, result['y'])\n"
+        "assert result['pair'].input[0].shape == (4, 16)\n"
+        "assert 'libMLIR' not in open('/proc/self/maps').read()\n"
+    )
+    subprocess.run([sys.executable, "-c", program], check=True)
+    assert np.array_equal(np.load(tmp_path / "y.npy"), compiled(x)["y"].numpy())
+
+
+def test_what_was_not_made_by_compile_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(setun.SetunError, match="no such file"):
+        setun.load(tmp_path / "none.setun")
+    (tmp_path / "damaged.setun").write_bytes(b"nothing")
+    with pytest.raises(setun.SetunError, match=r"damaged\.setun"):
+        setun.load(tmp_path / "damaged.setun")
+
+
+def test_the_report(compiled: setun.Compiled) -> None:
+    report = compiled.report()
+    assert [layer.name for layer in report.layers] == ["up.weight", "down.weight", "head.weight"]
+    assert all("test_api.py:" in layer.source for layer in report.layers)
+    assert report.layers[0].shape == "32 x 16"
+    assert report.layers[0].kernel
+    assert "up.weight" in str(report)
+    assert "<td>up.weight</td>" in report._repr_html_()
+    assert json.loads(report.as_json())["layers"][1]["name"] == "down.weight"
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda module: module.train(), "the module is in training mode"),
+        (lambda module: module.to("meta"), r"up\.weight has no values \(device meta\)"),
+        (lambda module: setattr(module.head, "weight", Somewhere()), "head.weight is on the device cuda:0"),
+    ],
+)
+def test_modules_that_cannot_be_read(change: Any, message: str) -> None:
+    module = block()
+    change(module)
+    with pytest.raises(setun.SetunError, match=message):
+        setun.compile(module, numbers(3, 16))
+
+
+class Somewhere(nn.Parameter):
+    """A parameter that says that it is on a GPU, for machines that have none."""
+
+    @property
+    def device(self) -> torch.device:  # type: ignore[override]
+        return torch.device("cuda", 0)
+
+
+def test_the_compilers_errors_have_place_and_reproducer(tmp_path: Path) -> None:
+    with pytest.raises(setun.CompileError) as caught:
+        setun.compile(block(), numbers(3, 16), target="no-such-cpu")
+    assert "no-such-cpu" in str(caught.value)
+    assert caught.value.diagnostics[0].severity == "error"
+    assert caught.value.reproducer.startswith("setun-compile ")
+    words = caught.value.reproducer.split()
+    assert Path(words[1]).is_file()
+
+
+def test_exported_files_compile(tmp_path: Path, root: Path) -> None:
+    text, weights = setun.export(block(), numbers(3, 16), tmp_path / "exported")
+    assert "bitnet.linear" in text.read_text()
+    assert [path.suffix for path in weights] == [".safetensors"]
+    tool = root / "build" / "bin" / "setun-compile"
+    command = [tool, text, "-o", tmp_path / "m.setun", "--weights", weights[0]]
+    subprocess.run(command, check=True)
+    assert (tmp_path / "m.setun").stat().st_size > 0
+
+
+@pytest.fixture
+def dynamo(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """torch.compile compiles, which it does not in the other tests."""
+    import torch._dynamo
+
+    monkeypatch.delenv("TORCHDYNAMO_DISABLE")
+    with torch._dynamo.config.patch(disable=False):
+        yield
+    torch._dynamo.reset()
+
+
+@pytest.mark.usefixtures("dynamo")
+def test_backend_of_torch_compile() -> None:
+    module = block()
+    with torch.no_grad(), warnings.catch_warnings():
+        warnings.simplefilter("error", SetunWarning)
+        fast = torch.compile(module, backend=setun_backend)
+        for rows in (3, 3, 5, 9):
+            x = numbers(rows, 16)
+            assert close(fast(x)["y"], module(x)["y"])
+        module.up.weight.neg_()
+        assert close(fast(x)["y"], module(x)["y"])
+
+
+@pytest.mark.usefixtures("dynamo")
+def test_backend_falls_back_with_a_warning() -> None:
+    with torch.no_grad(), pytest.warns(SetunWarning, match=r"aten\.sort"):
+        fast = torch.compile(lambda x: torch.sort(x)[0] + 1, backend=setun_backend)
+        assert torch.equal(fast(torch.tensor([2.0, 1.0])), torch.tensor([2.0, 3.0]))
+    with pytest.warns(SetunWarning, match="needs gradients"):
+        fast = torch.compile(block(), backend=setun_backend)
+        assert fast(numbers(3, 16))["y"].requires_grad
