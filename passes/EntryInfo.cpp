@@ -16,7 +16,7 @@ Type setun::invocationType(MLIRContext *context) {
 
 Value setun::tokensOperand(Operation *op) {
   auto dps = dyn_cast<DestinationStyleOpInterface>(op);
-  if (dps && dps.getNumDpsInits() && isa<linalg::LinalgOp, ternary::EmbeddingOp>(op))
+  if (dps && dps.getNumDpsInits() && isa<linalg::LinalgOp, ternary::EmbeddingOp, ternary::AttentionFoldOp>(op))
     return dps.getDpsInits()[0];
   return op->getNumOperands() ? op->getOperand(0) : Value();
 }

@@ -139,6 +139,43 @@ def TernaryFuseCacheUpdates : Pass<"ternary-fuse-cache-updates", "::mlir::func::
   let statistics = [Statistic<"numFused", "num-fused", "attentions that write the rows of one token">];
 }
 
+def TernarySplitAttention : Pass<"ternary-split-attention", "::mlir::func::FuncOp"> {
+  let summary = "one token's attention ==> ranges of keys, and what puts them together";
+  let description = [{
+    ```
+    %o = ternary.attention %q, %k, %v, %pos outs(%e)
+    ==>
+    %p, %a = ternary.attention %q, %k, %v, %pos parts(%r) outs(%e)
+    %o = ternary.attention_fold %p, %pos outs(%a)
+    ```
+    Threads share heads times ranges evenly, where there are fewer heads than they could share. The fold does so little
+    that each thread makes it for itself (`ternary-lower-entries`), so one token has no further barrier. Results are the
+    same bits: ranges are folded in the order that `bitnet.attention` states.
+
+    Limits: blocked keys; one token, or a number that is known at run time.
+  }];
+  let dependentDialects = ["::mlir::ternary::TernaryDialect", "::mlir::tensor::TensorDialect",
+                           "::mlir::arith::ArithDialect"];
+  let statistics = [Statistic<"numSplit", "num-split", "attentions that were split">];
+}
+
+def TernaryGroupSums : Pass<"ternary-group-sums", "::mlir::func::FuncOp"> {
+  let summary = "sums of activation codes by group, once for all matmuls";
+  let description = [{
+    ```
+    %q:3 = ternary.quantize %x outs(%codes, %scale, %sums)
+    %y = ternary.matmul %q#0, ... sums(%q#2) {group = 128}
+    ==>
+    %q:3 = ternary.quantize %x outs(%codes, %scale, %group_sums) {group = 128}
+    %y = ternary.matmul %q#0, ... sums(%q#2) {group = 128}
+    ```
+    Stored codes of weights have a zero point, so each group of each row needs the sum of its activations. Matmuls that
+    are given it do not find it again for every panel. Only if all that read the sums have the same group.
+  }];
+  let dependentDialects = ["::mlir::ternary::TernaryDialect", "::mlir::tensor::TensorDialect"];
+  let statistics = [Statistic<"numGrouped", "num-grouped", "quantisations that sum by group">];
+}
+
 def TernaryAddProbes : Pass<"ternary-add-probes", "::mlir::ModuleOp"> {
   let summary = "makes codes and accumulators of every BitLinear outputs of the entry points";
   let description = [{

@@ -264,6 +264,12 @@ OperationInfo Describer::describe(Operation *op) {
         info.weightBytes = 0; // one row of the table for each token
         info.rowBytes = type.getDimSize(1) * elementBytes(embedding.getTable());
       })
+      .Case([&](AttentionOp attention) {
+        if (attention.getParts()) { // the first destination otherwise
+          info.rows = sizeOf(attention.getQ(), 0);
+          info.shape = shapeText(attention.getO());
+        }
+      })
       .Case([&](CacheUpdateOp update) {
         info.rows = sizeOf(update.getRows(), 0);
         info.shape = shapeText(update.getRows());

@@ -24,7 +24,7 @@ struct FuseNorm : public OpRewritePattern<QuantizeOp> {
         return rewriter.notifyMatchFailure(op, "the normalised tensor has other uses");
     auto fused = QuantizeOp::create(rewriter, rewriter.getFusedLoc({norm.getLoc(), op.getLoc()}), op->getResultTypes(),
                                     norm.getX(), norm.getWeight(), norm.getBias(), op.getCodes(), op.getScale(),
-                                    op.getSums(), op.getActivationAttr(), norm.getNormAttr());
+                                    op.getSums(), op.getActivationAttr(), norm.getNormAttr(), op.getGroupAttr());
     rewriter.replaceOp(op, fused);
     return success();
   }

@@ -61,7 +61,7 @@ Value smallResult(Operation *op) {
   Value result;
   if (auto copy = dyn_cast<memref::CopyOp>(op))
     result = copy.getTarget();
-  else if (isa<QuantizeOp, NormOp, HadamardOp, GatedOp, RotaryOp, EmbeddingOp>(op))
+  else if (isa<QuantizeOp, NormOp, HadamardOp, GatedOp, RotaryOp, EmbeddingOp, AttentionFoldOp>(op))
     result = cast<DestinationStyleOpInterface>(op).getDpsInits()[0];
   else if (auto linalgOp = dyn_cast<linalg::LinalgOp>(op)) {
     // The outermost loop is that of the tokens, and no loop is longer than the result.
@@ -86,6 +86,12 @@ Value smallResult(Operation *op) {
       return Value();
   }
   return result;
+}
+
+/// Whether `op` leaves a buffer that it writes otherwise alone where there is one token.
+bool idlesWithOneToken(Operation *op, Value buffer) {
+  auto attention = dyn_cast<AttentionOp>(op);
+  return attention && attention.getParts() && buffer == attention.getO();
 }
 
 /// One entry on its way from bufferised function to C ABI.
@@ -275,12 +281,17 @@ void EntryLowering::findSolo() {
     return size;
   };
 
-  llvm::MapVector<Value, SmallVector<Operation *>> writers;
+  struct Writer {
+    Operation *op;
+    Value idle; // the number of its tokens, if it writes nothing where that is 1
+  };
+  llvm::MapVector<Value, SmallVector<Writer>> writers;
   llvm::SmallDenseSet<Operation *> given;
   for (Operation &op : *body) {
     forEachAccess(&op, [&](Value value, bool isWrite) {
       if (isWrite)
-        writers[rootOf(value)].push_back(&op);
+        writers[rootOf(value)].push_back(
+            {&op, idlesWithOneToken(&op, value) ? tokensOf(&op, setun::tokensOperand(&op)) : Value()});
     });
     if (!isCompute(&op))
       continue;
@@ -293,24 +304,32 @@ void EntryLowering::findSolo() {
     if (isGiven)
       given.insert(&op);
   }
-  // A buffer is private if all that write it are solo with the same number of tokens; then so are its writers. Those
-  // that were marked before may write what is not ours.
+  // A buffer is private if all that write it with one token are solo with the same number of tokens; then so are its
+  // writers. Those that were marked before may write what is not ours.
+  auto tokensOfWriters = [&](ArrayRef<Writer> all) {
+    for (const Writer &writer : all)
+      if (!writer.idle)
+        return solo.lookup(writer.op);
+    return Value();
+  };
   for (bool changed = true; changed;) {
     changed = false;
-    for (auto &[root, ops] : writers) {
+    for (auto &[root, all] : writers) {
       bool ours = root.getDefiningOp<memref::AllocOp>() != nullptr;
-      Value tokens = solo.lookup(ops.front());
-      bool isPrivate = ours && tokens && llvm::all_of(ops, [&](Operation *op) { return solo.lookup(op) == tokens; });
+      Value tokens = tokensOfWriters(all);
+      bool isPrivate = ours && tokens && llvm::all_of(all, [&](const Writer &writer) {
+                         return (writer.idle ? writer.idle : solo.lookup(writer.op)) == tokens;
+                       });
       if (isPrivate)
         continue;
-      for (Operation *op : ops)
-        if (ours || !given.contains(op))
-          changed |= solo.erase(op);
+      for (const Writer &writer : all)
+        if (!writer.idle && (ours || !given.contains(writer.op)))
+          changed |= solo.erase(writer.op);
     }
   }
-  for (auto &[root, ops] : writers)
+  for (auto &[root, all] : writers)
     if (root.getDefiningOp<memref::AllocOp>())
-      if (Value tokens = solo.lookup(ops.front()))
+      if (Value tokens = tokensOfWriters(all))
         privateTokens[root] = tokens;
   for (auto &[op, tokens] : solo)
     op->setAttr(setun::kAloneAttr, b.getUnitAttr());

@@ -105,6 +105,7 @@ LogicalResult TernaryTile::tile(Operation *op) {
                    .Case([&](RotaryOp op) { return setun::tileRotary(op, c), true; })
                    .Case([&](CacheUpdateOp op) { return setun::tileCacheUpdate(op, c), true; })
                    .Case([&](AttentionOp op) { return setun::tileAttention(op, c), true; })
+                   .Case([&](AttentionFoldOp op) { return setun::tileAttentionFold(op, c), true; })
                    .Case([&](GatedOp op) { return setun::tileGated(op, c), true; })
                    .Case([&](HadamardOp op) { return setun::tileHadamard(op, c), true; })
                    .Case([&](HeadQuantizeOp op) { return setun::tileHeadQuantize(op, c), true; })

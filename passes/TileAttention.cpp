@@ -165,12 +165,16 @@ public:
   void run();
 
 private:
-  static constexpr int64_t kBlock = 64, kRange = 256; // as bitnet.attention says
+  static constexpr int64_t kBlock = 64, kRange = AttentionOp::kRange; // as bitnet.attention says
   static constexpr int64_t kTileQueries = 64;
 
   /// Tiles of up to `most` queries, a multiple of `together`.
   void tiles(int64_t mostQueries, int64_t queriesTogether);
-  void tile(Value kvHead, Value first);
+  /// All ranges of each head and tile, shared out among the threads; for one token.
+  void pieces(int64_t queriesTogether);
+  /// All ranges and the result, or the sums of one range alone.
+  void tile(Value kvHead, Value first, Value oneRange = {});
+  void writeNewRow(Value kvHead);
   void block(Value kvHead, Value base);
   void scores(Value kvHead, Value base, Value vectors);
   void weigh(Value base, Value vectors);
@@ -376,7 +380,14 @@ void AttentionTiler::fold() {
   });
 }
 
-void AttentionTiler::tile(Value kvHead, Value first) {
+void AttentionTiler::writeNewRow(Value kvHead) {
+  v.chunks(size, [&](Value i, int64_t count) {
+    keys.store(v.load(op.getNewK(), {zero(), kvHead, i}, count), pos, kvHead, i, count);
+    values.store(v.load(op.getNewV(), {zero(), kvHead, i}, count), pos, kvHead, i, count);
+  });
+}
+
+void AttentionTiler::tile(Value kvHead, Value first, Value oneRange) {
   Value none = v.splat(0.0f), lowest = v.splat(std::numeric_limits<float>::lowest());
   Value scale = v.splat(op.getScale().convertToFloat());
   auto headOf = [&](Value row) { return v.add(v.mul(kvHead, group), v.rem(row, group)); };
@@ -388,14 +399,11 @@ void AttentionTiler::tile(Value kvHead, Value first) {
     });
   };
   if (op.getNewK()) {
-    // Several tiles of one head may write the same bytes.
-    Value isOne = arith::CmpIOp::create(v.b, v.loc, arith::CmpIPredicate::eq, v.dim(op.getNewK(), 0), v.index(1));
-    v.onlyIf(isOne, [&] {
-      v.chunks(size, [&](Value i, int64_t count) {
-        keys.store(v.load(op.getNewK(), {zero(), kvHead, i}, count), pos, kvHead, i, count);
-        values.store(v.load(op.getNewV(), {zero(), kvHead, i}, count), pos, kvHead, i, count);
-      });
-    });
+    // Several tiles of one head may write the same bytes. Of ranges, only the last reads the row.
+    Value writes =
+        oneRange ? arith::CmpIOp::create(v.b, v.loc, arith::CmpIPredicate::sle, pos, v.add(oneRange, kRange - 1))
+                 : arith::CmpIOp::create(v.b, v.loc, arith::CmpIPredicate::eq, v.dim(op.getNewK(), 0), v.index(1));
+    v.onlyIf(writes, [&] { writeNewRow(kvHead); });
   }
   overQueries([&](Value r) {
     Value row = rowOf(first, r), token = v.div(row, group), head = headOf(row);
@@ -405,11 +413,27 @@ void AttentionTiler::tile(Value kvHead, Value first) {
     });
   });
   overLanes([&](Value r) { v.store(lowest, nextTop, {r}); }); // lanes without a query, too
-  clear(allTop, allLanes, allSums);
   Value longest = v.loadScalar(length, {v.add(queries, -1)});
-  v.loop(zero(), longest, kRange, [&](Value range) {
+  auto overRange = [&](Value range) {
     clear(top, lanes, sums);
     v.loop(range, v.min(v.add(range, kRange), longest), kBlock, [&](Value base) { block(kvHead, base); });
+  };
+  if (oneRange) {
+    overRange(oneRange);
+    Value part = v.div(oneRange, kRange);
+    overQueries([&](Value r) {
+      Value head = headOf(rowOf(first, r));
+      v.store(spread(top, {r}), op.getParts(), {part, head, zero()});
+      v.store(v.load(lanes, {r, zero()}), op.getParts(), {part, head, v.index(kLanes)});
+      v.chunks(size, [&](Value i, int64_t count) {
+        v.store(v.load(sums, {r, i}, count), op.getParts(), {part, head, v.add(i, AttentionOp::kPartHeader)}, count);
+      });
+    });
+    return;
+  }
+  clear(allTop, allLanes, allSums);
+  v.loop(zero(), longest, kRange, [&](Value range) {
+    overRange(range);
     fold();
   });
   overQueries([&](Value r) {
@@ -444,6 +468,19 @@ void AttentionTiler::tiles(int64_t mostQueries, int64_t queriesTogether) {
                     : v.mul(arith::CeilDivUIOp::create(v.b, v.loc, left, v.index(together)), together);
       tile(kvHead, first);
     });
+  });
+}
+
+void AttentionTiler::pieces(int64_t queriesTogether) {
+  together = queriesTogether;
+  queries = v.index(together);
+  int64_t kvHeads = cast<MemRefType>(op.getK().getType()).getDimSize(1), perHead = llvm::divideCeil(group, together);
+  Value ranges = v.add(v.div(pos, kRange), 1);
+  auto [begin, end] = v.share(v.mul(ranges, kvHeads * perHead), c.thread, c.threads);
+  v.loop(begin, end, 1, [&](Value item) {
+    Value range = arith::RemUIOp::create(v.b, v.loc, item, ranges);
+    Value rest = arith::DivUIOp::create(v.b, v.loc, item, ranges);
+    tile(v.div(rest, perHead), v.mul(v.rem(rest, perHead), together), v.mul(range, kRange));
   });
 }
 
@@ -484,7 +521,10 @@ void AttentionTiler::run() {
   OpBuilder::InsertionGuard guard(v.b);
   v.b.setInsertionPointToStart(&choice.getThenRegion().front());
   widensFirst = false;
-  tiles(few, few);
+  if (op.getParts())
+    pieces(few);
+  else
+    tiles(few, few);
   v.b.setInsertionPointToStart(&choice.getElseRegion().front());
   widensFirst = isHalf;
   tiles(most, budget);
@@ -492,3 +532,35 @@ void AttentionTiler::run() {
 } // namespace
 
 void setun::tileAttention(AttentionOp op, TileContext &c) { AttentionTiler(op, c).run(); }
+
+void setun::tileAttentionFold(AttentionFoldOp op, TileContext &c) {
+  VectorBuilder &v = c.v;
+  auto type = cast<MemRefType>(op.getO().getType());
+  int64_t heads = type.getDimSize(1), size = type.getDimSize(2);
+  Value isOne = arith::CmpIOp::create(v.b, v.loc, arith::CmpIPredicate::eq, v.dim(op.getO(), 0), v.index(1));
+  v.onlyIf(isOne, [&] {
+    Value ranges = v.add(v.div(v.toIndex(op.getPos()), AttentionOp::kRange), 1);
+    auto [begin, end] = v.share(v.index(heads), c.thread, c.threads);
+    v.loop(begin, end, 1, [&](Value head) {
+      // Maximum, lanes of weights, and the sums.
+      SmallVector<Value> init = {v.splat(std::numeric_limits<float>::lowest()), v.splat(0.0f)};
+      init.append(llvm::divideCeil(size, kLanes), v.splat(0.0f));
+      SmallVector<Value> all = v.loop(v.index(0), ranges, 1, init, [&](Value range, ValueRange state) {
+        auto part = [&](int64_t at, int64_t count = kLanes) {
+          return v.load(op.getParts(), {range, head, v.index(at)}, count);
+        };
+        Value top = part(0), next = v.maxf(state[0], top);
+        Value f = v.exp(v.subf(state[0], next)), g = v.exp(v.subf(top, next));
+        SmallVector<Value> folded = {next, v.addf(v.mulf(state[1], f), v.mulf(part(kLanes), g))};
+        for (int64_t i = 0; i < size; i += kLanes)
+          folded.push_back(v.addf(v.mulf(state[folded.size()], f),
+                                  v.mulf(part(AttentionOp::kPartHeader + i, std::min(kLanes, size - i)), g)));
+        return folded;
+      });
+      Value inverse = v.broadcast(v.divf(v.f32(1.0f), v.treeSum(all[1])));
+      for (int64_t i = 0; i < size; i += kLanes)
+        v.store(v.mulf(v.addf(all[2 + i / kLanes], v.splat(0.0f)), inverse), op.getO(), {v.index(0), head, v.index(i)},
+                std::min(kLanes, size - i));
+    });
+  });
+}

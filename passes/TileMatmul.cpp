@@ -486,16 +486,21 @@ void MatmulTiler::finish(Value unit, Value token, int64_t tokens, PanelDots dots
 
 void MatmulTiler::finishGroups(Value unit, Value token, int64_t tokens) {
   int64_t steps = layout.getSteps();
+  const bool sumsGiven = coded && cast<MemRefType>(op.getSums().getType()).getRank() == 2;
   int64_t groups = op.getGroups(), stepsPerGroup = *op.getGroup() / 4, fullGroups = layout.getCols() / *op.getGroup();
   forPanels(unit, token, tokens, [&](Value panel, Value index) {
     SmallVector<Value> init(tokens * fields, v.splat(0.0f));
     auto oneGroup = [&](Value group, Value from, Value to, int64_t lastColumns, ValueRange state) {
       SmallVector<Value> acc;
       if (coded) {
-        SmallVector<Value> all = dots(panel, token, tokens, from, to, /*withSums=*/true);
-        for (int64_t m = 0; m < tokens; ++m)
+        const int64_t perToken = fields + (sumsGiven ? 0 : 1);
+        SmallVector<Value> all = dots(panel, token, tokens, from, to, /*withSums=*/!sumsGiven);
+        for (int64_t m = 0; m < tokens; ++m) {
+          Value sum = sumsGiven ? v.broadcast(v.loadScalar(op.getSums(), {v.add(token, m), group}))
+                                : all[m * perToken + fields];
           for (int64_t f = 0; f < fields; ++f)
-            acc.push_back(correct(all[m * (fields + 1) + f], all[m * (fields + 1) + fields]));
+            acc.push_back(correct(all[m * perToken + f], sum));
+        }
       } else {
         acc = floatDots(panel, token, tokens, from, to, lastColumns, init);
       }

@@ -113,6 +113,31 @@ void setun::tileQuantize(QuantizeOp op, TileContext &c) {
   // correctly: the sum's bits are then those of 1.5 * 2^23 plus the code, whose low byte is the code.
   constexpr float magic = 12582912.0f;
   constexpr int32_t magicBits = 0x4b400000;
+  // Of codes that were just written, and are in the first cache.
+  auto sumOf = [&](Value t, Value from, int64_t length) {
+    auto widened = [&](Value k, int64_t lanes) -> Value {
+      auto type = VectorType::get({lanes}, b.getI8Type());
+      Value codes = vector::LoadOp::create(b, loc, type, op.getCodes(), ValueRange{t, v.add(from, k)});
+      return arith::ExtSIOp::create(b, loc, VectorType::get({lanes}, b.getI32Type()), codes);
+    };
+    auto total = [&](Value lanes) -> Value {
+      return vector::ReductionOp::create(b, loc, vector::CombiningKind::ADD, lanes);
+    };
+    int64_t whole = length / kLanes * kLanes;
+    Value sum = total(v.loop(v.index(0), v.index(whole), kLanes, v.splatI32(0), [&](Value k, ValueRange acc) {
+      return SmallVector<Value>{arith::AddIOp::create(b, loc, acc[0], widened(k, kLanes))};
+    })[0]);
+    if (whole == length)
+      return sum;
+    return Value(arith::AddIOp::create(b, loc, sum, total(widened(v.index(whole), length - whole))));
+  };
+  auto sumGroups = [&](Value t) {
+    int64_t group = *op.getGroup(), full = size / group, rest = padded - full * group; // with the padding's zeros
+    v.loop(v.index(0), v.index(full), 1,
+           [&](Value g) { v.storeScalar(sumOf(t, v.mul(g, group), group), op.getSums(), {t, g}); });
+    if (full < bitnet::groupCount(size, group))
+      v.storeScalar(sumOf(t, v.index(full * group), rest), op.getSums(), {t, v.index(full)});
+  };
   auto writeCodes = [&](const RowNorm &row, Value t, Value s) {
     Value scale = v.broadcast(s);
     Value sum = v.chunks(size, v.splatI32(0), [&](Value k, int64_t valid, ValueRange acc) {
@@ -128,6 +153,8 @@ void setun::tileQuantize(QuantizeOp op, TileContext &c) {
               lanes);
       return SmallVector<Value>{arith::AddIOp::create(b, loc, acc[0], code)};
     })[0];
+    if (op.getGroup())
+      return sumGroups(t);
     // Every chunk added that constant to every lane; taken away modulo 2^32.
     uint32_t added = static_cast<uint32_t>((size + kLanes - 1) / kLanes) * static_cast<uint32_t>(magicBits);
     sum = arith::SubIOp::create(b, loc, sum, v.splatI32(static_cast<int32_t>(added)));

@@ -116,6 +116,7 @@ void tileNorm(mlir::ternary::NormOp op, TileContext &c);
 void tileRotary(mlir::ternary::RotaryOp op, TileContext &c);
 void tileCacheUpdate(mlir::ternary::CacheUpdateOp op, TileContext &c);
 void tileAttention(mlir::ternary::AttentionOp op, TileContext &c);
+void tileAttentionFold(mlir::ternary::AttentionFoldOp op, TileContext &c);
 void tileGated(mlir::ternary::GatedOp op, TileContext &c);
 void tileHadamard(mlir::ternary::HadamardOp op, TileContext &c);
 void tileHeadQuantize(mlir::ternary::HeadQuantizeOp op, TileContext &c);

@@ -20,7 +20,7 @@ struct DpsModel : public DstBufferizableOpInterfaceExternalModel<DpsModel<OpTy, 
   bool bufferizesToMemoryRead(Operation *op, OpOperand &operand, const AnalysisState &) const {
     // Attention that writes a row into its caches reads the others.
     if (auto attention = dyn_cast<AttentionOp>(op))
-      return &operand != &attention.getOMutable();
+      return operand.get() != attention.getO() && operand.get() != attention.getParts();
     return readsInit || !cast<DestinationStyleOpInterface>(op).isDpsInit(&operand);
   }
   bool bufferizesToMemoryWrite(Operation *op, OpOperand &operand, const AnalysisState &) const {
@@ -77,5 +77,6 @@ void ternary::registerBufferizableOpInterfaceExternalModels(DialectRegistry &reg
            HeadQuantizeOp, HeadScanOp, HeadCandidatesOp, HeadRescoreOp, HeadSelectOp>(context);
     SectionOp::attachInterface<SectionModel>(*context);
     CacheUpdateOp::attachInterface<DpsModel<CacheUpdateOp, true>>(*context);
+    AttentionFoldOp::attachInterface<DpsModel<AttentionFoldOp, true>>(*context);
   });
 }

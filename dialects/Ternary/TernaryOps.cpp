@@ -44,7 +44,8 @@ SETUN_DPS_OP(DenseOp, 1, false)
 SETUN_DPS_OP(NormOp, 1, false)
 SETUN_DPS_OP(RotaryOp, 1, false)
 SETUN_DPS_OP(CacheUpdateOp, 1, true)
-SETUN_DPS_OP(AttentionOp, getNewK() ? 3 : 1, getNewK() != nullptr)
+SETUN_DPS_OP(AttentionOp, (getNewK() ? 3 : 1) + (getParts() ? 1 : 0), getNewK() != nullptr)
+SETUN_DPS_OP(AttentionFoldOp, 1, true)
 SETUN_DPS_OP(GatedOp, 1, false)
 SETUN_DPS_OP(EmbeddingOp, 1, false)
 SETUN_DPS_OP(HadamardOp, 1, false)
@@ -154,6 +155,17 @@ LogicalResult SectionOp::verify() {
   return success();
 }
 
+/// Sums of codes: for each token, and with a group for each of its groups.
+static LogicalResult expectSums(Operation *op, Value sums, int64_t t, int64_t k, IntegerAttr group) {
+  SmallVector<int64_t> shape = {t};
+  if (group) {
+    if (group.getInt() <= 0 || group.getInt() % 4)
+      return op->emitOpError() << "expects a group that is a positive multiple of 4, got " << group.getInt();
+    shape.push_back(bitnet::groupCount(k, group.getInt()));
+  }
+  return expectShape(op, "sums", sums, shape);
+}
+
 LogicalResult QuantizeOp::verify() {
   if (failed(expectRank(*this, "x", getX(), 2)))
     return failure();
@@ -163,7 +175,7 @@ LogicalResult QuantizeOp::verify() {
   int64_t scales = getActivation().getGranularity() == bitnet::ActGranularity::PerToken ? t : 1;
   if (failed(expectShape(*this, "codes", getCodes(), {t, (k + 3) / 4 * 4})) || // C1
       failed(expectShape(*this, "scale", getScale(), {scales})) ||             // C2
-      failed(expectShape(*this, "sums", getSums(), {t})) ||                    // C2
+      failed(expectSums(*this, getSums(), t, k, getGroupAttr())) ||            // C2, C4
       failed(expectShape(*this, "norm weight", getNormWeight(), {k})) ||       // C3
       failed(expectShape(*this, "norm bias", getNormBias(), {k})))             // C3
     return failure();
@@ -204,7 +216,8 @@ LogicalResult MatmulOp::verify() {
       failed(expectShape(*this, "residual", getResidual(), {t, layout.getOutputRows()})) || // C6
       failed(expectShape(*this, "acc", getAcc(), accShape)) ||                              // C6
       failed(expectShape(*this, "bias", getBias(), {layout.getRows()})) ||                  // C7
-      failed(expectShape(*this, "sums", getSums(), {t})))                                   // C3
+      failed(expectSums(*this, getSums(), t, layout.getCols(),
+                        getSums() && shapeOf(getSums()).size() == 2 ? getGroupAttr() : IntegerAttr()))) // C3
     return failure();
   if (getBias() && gated) // C7
     return emitOpError() << "expects no bias with a gated layout";
@@ -289,6 +302,9 @@ LogicalResult AttentionOp::verify() {
                          << getV().getType();
   if (getBlocked() && failed(expectWholeBlocks(*this, "blocked keys", getK()))) // C3
     return failure();
+  ArrayRef<int64_t> heads = shapeOf(getQ()).drop_front();
+  if (failed(expectShape(*this, "parts", getParts(), {ShapedType::kDynamic, heads[0], kPartHeader + heads[1]}))) // C5
+    return failure();
   if (!getNewK() && !getNewV())
     return success();
   if (!getNewK() || !getNewV() || !getBlocked()) // C4
@@ -298,6 +314,16 @@ LogicalResult AttentionOp::verify() {
     return failure();
   rows[0] = shapeOf(getNewK())[0];
   return expectShape(*this, "new values", getNewV(), rows); // C4
+}
+
+LogicalResult AttentionFoldOp::verify() {
+  if (failed(expectRank(*this, "o", getO(), 3)))
+    return failure();
+  ArrayRef<int64_t> heads = shapeOf(getO()).drop_front();
+  if (ShapedType::isDynamic(heads[0]) || ShapedType::isDynamic(heads[1])) // C1
+    return emitOpError() << "expects static heads and head size, got " << getO().getType();
+  return expectShape(*this, "parts", getParts(),
+                     {ShapedType::kDynamic, heads[0], AttentionOp::kPartHeader + heads[1]}); // C1
 }
 
 LogicalResult GatedOp::verify() {

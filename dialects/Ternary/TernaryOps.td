@@ -107,9 +107,11 @@ def Ternary_SectionOp : Ternary_Op<"section", [Pure]> {
 def Ternary_QuantizeOp : Ternary_DpsOp<"quantize", [AttrSizedOperandSegments]> {
   let summary = "normalisation and activation quantisation in one pass";
   let description = [{
-    `x' = norm(x)`, then `bitnet.quantize`: codes padded with zero columns to a multiple of 4.
+    `x' = norm(x)`, then `bitnet.quantize`: codes padded with zero columns to a multiple of 4. With `group = g` there is
+    a sum for each group of `g` consecutive codes.
 
-    C1: `x` is `TxK`, codes `T x 4*ceil(K/4)`. C2: scale is T or 1, sums T. C3: gain and shift are K and need `norm`.
+    C1: `x` is `TxK`, codes `T x 4*ceil(K/4)`. C2: scale is T or 1, sums T, with groups `TxG`.
+    C3: gain and shift are K and need `norm`. C4: the group is a positive multiple of 4.
 
     Example:
 
@@ -120,7 +122,8 @@ def Ternary_QuantizeOp : Ternary_DpsOp<"quantize", [AttrSizedOperandSegments]> {
   }];
   let arguments = (ins Ternary_F32:$x, Optional<Ternary_F32>:$norm_weight, Optional<Ternary_F32>:$norm_bias,
                        Ternary_I8:$codes, Ternary_F32:$scale, Ternary_I32:$sums,
-                       BitNet_ActQuantAttr:$activation, OptionalAttr<BitNet_NormAttr>:$norm);
+                       BitNet_ActQuantAttr:$activation, OptionalAttr<BitNet_NormAttr>:$norm,
+                       OptionalAttr<I64Attr>:$group);
   let assemblyFormat = [{
     $x (`norm_weight` `(` $norm_weight^ `)`)? (`norm_bias` `(` $norm_bias^ `)`)? `outs` `(` $codes `,` $scale `,` $sums `)`
     attr-dict `:` functional-type(operands, results)
@@ -139,7 +142,7 @@ def Ternary_MatmulOp : Ternary_DpsOp<"matmul", [AttrSizedOperandSegments,
     up halves of a gated layout, `v = residual[t][n] + v`.
 
     C1: `x` is `T x 4*ceil(K/4)` for codes, `TxK` for f32. C2: packed bytes match the layout, row scales are PxGxR.
-    C3: codes come with sums, f32 with neither sums nor act_scale. C4: at least one of `y` and `acc`.
+    C3: codes come with sums (T, or with groups also `TxG`), f32 with neither sums nor act_scale. C4: at least one of `y` and `acc`.
     C5: relu2 and silu need a gated layout, and a gated layout needs one of them if `y` is given.
     C6: `y` and residual are `T x output rows`, `acc` is `T x rows` or, with groups, `T x rows x G`.
     C7: bias is `rows` and is not combined with a gated layout; `before_scale` needs a bias and no groups.
@@ -275,9 +278,13 @@ def Ternary_AttentionOp : Ternary_DpsOp<"attention", [AttrSizedOperandSegments]>
     head's part of it into the caches first. So one token needs no barrier between the update of a cache and attention.
     With more rows, the (solo) updates before have written them. Either way the caches hold the new rows afterwards.
 
+    With `parts`, one token's sums are not put together here but by `ternary.attention_fold`, so that threads can share
+    the ranges of a head: `parts[i][h]` are maximum (16 times), lanes and sums of range i (`m`, `l` and `acc` of
+    `bitnet.attention`), for the ranges below L, and `o` is not written. With more tokens `parts` is not written.
+
     C1: `q` and `o` have the same shape `TxHxD`, `k` and `v` are `CxHKVxD` of one element type, each with a number of
     rows of its own. C2: H is a multiple of HKV. C3: blocked keys have a multiple of 16 rows.
-    C4: new keys and values come together, are `TxHKVxD` of f32, and keys are blocked then.
+    C4: new keys and values come together, are `TxHKVxD` of f32, and keys are blocked then. C5: parts are `RxHx(32+D)`.
 
     Example:
 
@@ -287,12 +294,36 @@ def Ternary_AttentionOp : Ternary_DpsOp<"attention", [AttrSizedOperandSegments]>
     ```
   }];
   let arguments = (ins Ternary_F32:$q, I64:$pos, Optional<Ternary_F32>:$new_k, Optional<Ternary_F32>:$new_v,
-                       Ternary_Cache:$k, Ternary_Cache:$v, Ternary_F32:$o, F32Attr:$scale, UnitAttr:$causal,
-                       UnitAttr:$blocked);
+                       Ternary_Cache:$k, Ternary_Cache:$v, Optional<Ternary_F32>:$parts, Ternary_F32:$o,
+                       F32Attr:$scale, UnitAttr:$causal, UnitAttr:$blocked);
   let assemblyFormat = [{
-    $q `,` $k `,` $v `,` $pos (`new` `(` $new_k^ `,` $new_v `)`)? `outs` `(` $o `)` attr-dict `:`
-    functional-type(operands, results)
+    $q `,` $k `,` $v `,` $pos (`new` `(` $new_k^ `,` $new_v `)`)? (`parts` `(` $parts^ `)`)? `outs` `(` $o `)` attr-dict
+    `:` functional-type(operands, results)
   }];
+  let hasVerifier = 1;
+  let extraClassDeclaration = [{
+    ::mlir::MutableOperandRange getDpsInitsMutable();
+    /// Keys of a range, whose sums are apart, and what stands before the sums in its part: maximum and lanes.
+    static constexpr int64_t kRange = 256, kPartHeader = 32;
+  }];
+}
+
+def Ternary_AttentionFoldOp : Ternary_DpsOp<"attention_fold"> {
+  let summary = "one token's attention from the sums of its ranges";
+  let description = [{
+    The end of `bitnet.attention` for one token at `pos`, from the `parts` of `ternary.attention`: the ranges up to that
+    of row `pos` are folded in order. With more tokens, `o` stays what attention has written.
+
+    C1: `o` is `TxHxD`, H and D static, `parts` is `RxHx(32+D)`.
+
+    Example:
+
+    ```mlir
+    ternary.attention_fold %parts, %pos outs(%o) : (memref<?x20x160xf32>, i64, memref<?x20x128xf32>) -> ()
+    ```
+  }];
+  let arguments = (ins Ternary_F32:$parts, I64:$pos, Ternary_F32:$o);
+  let assemblyFormat = "$parts `,` $pos `outs` `(` $o `)` attr-dict `:` functional-type(operands, results)";
   let hasVerifier = 1;
 }
 

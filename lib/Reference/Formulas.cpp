@@ -219,56 +219,99 @@ static float largest(float (&lanes)[kSumLanes]) {
   return lanes[0];
 }
 
+/// The sums of keys and values `range` to `range` + 256, below `length`, for one query that is scaled already.
+static Softmax attendRange(const AttentionShape &shape, const std::vector<float> &query, const float *k,
+                           llvm::function_ref<int64_t(int64_t, int64_t, int64_t)> keyIndex, const float *v,
+                           int64_t kvHead, int64_t range, int64_t length) {
+  int64_t size = shape.size;
+  Softmax part(size);
+  for (int64_t base = range; base < std::min(length, range + kAttentionRange); base += kAttentionBlock) {
+    int64_t count = std::min(kAttentionBlock, length - base);
+    float scores[kAttentionBlock], lanes[kSumLanes];
+    std::fill(std::begin(scores), std::end(scores), lowest);
+    std::fill(std::begin(lanes), std::end(lanes), lowest);
+    for (int64_t j = 0; j < count; ++j)
+      scores[j] = seq(0, size, [&](int64_t i) { return query[i] * k[keyIndex(base + j, kvHead, i)]; });
+    for (int64_t j = 0; j < kAttentionBlock; ++j)
+      lanes[j % kSumLanes] = maximum(lanes[j % kSumLanes], scores[j]);
+    for (float &lane : lanes) // drops a NaN
+      lane = maximum(lane, lowest);
+    float next = maximum(part.top, largest(lanes));
+    part.rescale(exactExp(part.top - next));
+    part.top = next;
+    for (int64_t j = 0; j < count; ++j) {
+      float p = exactExp(scores[j] - next);
+      part.lanes[j % kSumLanes] = part.lanes[j % kSumLanes] + p;
+      const float *value = v + ((base + j) * shape.kvHeads + kvHead) * size;
+      for (int64_t i = 0; i < size; ++i) {
+        float term = p * value[i];
+        part.acc[i] = part.acc[i] + term;
+      }
+    }
+  }
+  return part;
+}
+
+/// Adds the sums of the next range to those of the ranges before.
+static void foldIn(Softmax &total, Softmax part) {
+  float next = maximum(total.top, part.top);
+  total.rescale(exactExp(total.top - next));
+  part.rescale(exactExp(part.top - next));
+  total.top = next;
+  for (int64_t lane = 0; lane < kSumLanes; ++lane)
+    total.lanes[lane] = total.lanes[lane] + part.lanes[lane];
+  for (size_t i = 0; i < total.acc.size(); ++i)
+    total.acc[i] = total.acc[i] + part.acc[i];
+}
+
+static void finishHead(Softmax &total, float *o) {
+  float inverse = 1.0f / addLanes(total.lanes);
+  for (size_t i = 0; i < total.acc.size(); ++i)
+    o[i] = (total.acc[i] + 0.0f) * inverse;
+}
+
+static std::vector<float> scaledQuery(const AttentionShape &shape, const float *q) {
+  std::vector<float> query(q, q + shape.size);
+  for (float &value : query)
+    value = value * shape.scale;
+  return query;
+}
+
 void reference::attention(const AttentionShape &shape, const float *q, const float *k,
                           llvm::function_ref<int64_t(int64_t, int64_t, int64_t)> keyIndex, const float *v, float *o) {
-  int64_t size = shape.size;
-  std::vector<float> query(size);
   for (int64_t token = 0; token < shape.tokens; ++token)
     for (int64_t head = 0; head < shape.heads; ++head) {
-      int64_t kvHead = head / (shape.heads / shape.kvHeads), place = (token * shape.heads + head) * size;
-      for (int64_t i = 0; i < size; ++i)
-        query[i] = q[place + i] * shape.scale;
+      int64_t kvHead = head / (shape.heads / shape.kvHeads), place = (token * shape.heads + head) * shape.size;
+      std::vector<float> query = scaledQuery(shape, q + place);
       int64_t length = shape.position + (shape.causal ? token + 1 : shape.tokens);
-      Softmax total(size);
-      for (int64_t range = 0; range < length; range += kAttentionRange) {
-        Softmax part(size);
-        for (int64_t base = range; base < std::min(length, range + kAttentionRange); base += kAttentionBlock) {
-          int64_t count = std::min(kAttentionBlock, length - base);
-          float scores[kAttentionBlock], lanes[kSumLanes];
-          std::fill(std::begin(scores), std::end(scores), lowest);
-          std::fill(std::begin(lanes), std::end(lanes), lowest);
-          for (int64_t j = 0; j < count; ++j)
-            scores[j] = seq(0, size, [&](int64_t i) { return query[i] * k[keyIndex(base + j, kvHead, i)]; });
-          for (int64_t j = 0; j < kAttentionBlock; ++j)
-            lanes[j % kSumLanes] = maximum(lanes[j % kSumLanes], scores[j]);
-          for (float &lane : lanes) // drops a NaN
-            lane = maximum(lane, lowest);
-          float next = maximum(part.top, largest(lanes));
-          part.rescale(exactExp(part.top - next));
-          part.top = next;
-          for (int64_t j = 0; j < count; ++j) {
-            float p = exactExp(scores[j] - next);
-            part.lanes[j % kSumLanes] = part.lanes[j % kSumLanes] + p;
-            const float *value = v + ((base + j) * shape.kvHeads + kvHead) * size;
-            for (int64_t i = 0; i < size; ++i) {
-              float term = p * value[i];
-              part.acc[i] = part.acc[i] + term;
-            }
-          }
-        }
-        float next = maximum(total.top, part.top);
-        total.rescale(exactExp(total.top - next));
-        part.rescale(exactExp(part.top - next));
-        total.top = next;
-        for (int64_t lane = 0; lane < kSumLanes; ++lane)
-          total.lanes[lane] = total.lanes[lane] + part.lanes[lane];
-        for (int64_t i = 0; i < size; ++i)
-          total.acc[i] = total.acc[i] + part.acc[i];
-      }
-      float inverse = 1.0f / addLanes(total.lanes);
-      for (int64_t i = 0; i < size; ++i)
-        o[place + i] = (total.acc[i] + 0.0f) * inverse;
+      Softmax total(shape.size);
+      for (int64_t range = 0; range < length; range += kAttentionRange)
+        foldIn(total, attendRange(shape, query, k, keyIndex, v, kvHead, range, length));
+      finishHead(total, o + place);
     }
+}
+
+void reference::attentionPart(const AttentionShape &shape, const float *q, const float *k,
+                              llvm::function_ref<int64_t(int64_t, int64_t, int64_t)> keyIndex, const float *v,
+                              int64_t head, int64_t range, float *part) {
+  int64_t kvHead = head / (shape.heads / shape.kvHeads);
+  Softmax sums =
+      attendRange(shape, scaledQuery(shape, q + head * shape.size), k, keyIndex, v, kvHead, range, shape.position + 1);
+  part = std::fill_n(part, kSumLanes, sums.top);
+  part = std::copy(std::begin(sums.lanes), std::end(sums.lanes), part);
+  std::copy(sums.acc.begin(), sums.acc.end(), part);
+}
+
+void reference::attentionFold(const float *parts, int64_t stride, int64_t ranges, int64_t size, float *o) {
+  Softmax total(size);
+  for (int64_t range = 0; range < ranges; ++range, parts += stride) {
+    Softmax part(size);
+    part.top = parts[0];
+    std::copy_n(parts + kSumLanes, kSumLanes, part.lanes);
+    std::copy_n(parts + 2 * kSumLanes, size, part.acc.begin());
+    foldIn(total, std::move(part));
+  }
+  finishHead(total, o);
 }
 
 uint16_t reference::cacheF16(float x) { return floatToF16(minimum(maximum(x, -65504.0f), 65504.0f)); }

@@ -89,6 +89,13 @@ struct AttentionShape {
 void attention(const AttentionShape &shape, const float *q, const float *k,
                llvm::function_ref<int64_t(int64_t row, int64_t head, int64_t i)> keyIndex, const float *v, float *o);
 
+/// The part of `ternary.attention` for one token, head and range (starting at key `range`): `part` is [32 + size].
+void attentionPart(const AttentionShape &shape, const float *q, const float *k,
+                   llvm::function_ref<int64_t(int64_t row, int64_t head, int64_t i)> keyIndex, const float *v,
+                   int64_t head, int64_t range, float *part);
+/// One head's result o[size] from its first `ranges` parts, `stride` floats apart.
+void attentionFold(const float *parts, int64_t stride, int64_t ranges, int64_t size, float *o);
+
 /// What a cache of f16 takes for x: clamped to the finite range (NaN to its lower end), ties to even.
 uint16_t cacheF16(float x);
 

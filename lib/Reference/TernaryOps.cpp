@@ -79,6 +79,14 @@ static LogicalResult evaluatePackScales(PackScalesOp op, Frame &frame) {
 // Compute
 //===----------------------------------------------------------------------===//
 
+/// Sums [T][groups] of codes[T][K], `group` of them each.
+static Tensor sumsOf(const Tensor &codes, int64_t group, int64_t groups) {
+  Tensor sums(IntegerType::get(codes.elementType().getContext(), 32), {codes.dim(0), groups});
+  for (int64_t i = 0; i < codes.size(); ++i)
+    sums.mutableData<int32_t>()[i / codes.dim(1) * groups + i % codes.dim(1) / group] += codes.data<int8_t>()[i];
+  return sums;
+}
+
 static LogicalResult evaluateQuantize(QuantizeOp op, Frame &frame) {
   const Tensor &x = frame.get(op.getX());
   int64_t t = x.dim(0), k = x.dim(1);
@@ -94,12 +102,15 @@ static LogicalResult evaluateQuantize(QuantizeOp op, Frame &frame) {
   int64_t padded = (k + 3) / 4 * 4;
   if (failed(expectShape(op, "codes", codes, {t, padded})) ||
       failed(expectShape(op, "scale", scale, {static_cast<int64_t>(q.scale.size())})) ||
-      failed(expectShape(op, "sums", sums, {t})))
+      failed(expectShape(op, "sums", sums, op.getGroup() ? Shape{t, bitnet::groupCount(k, *op.getGroup())} : Shape{t})))
     return failure();
   for (int64_t row = 0; row < t; ++row)
     std::copy_n(q.codes.data() + row * k, k, codes.mutableData<int8_t>() + row * padded);
   std::copy(q.scale.begin(), q.scale.end(), scale.mutableData<float>());
-  std::copy(q.sums.begin(), q.sums.end(), sums.mutableData<int32_t>());
+  if (op.getGroup())
+    sums = sumsOf(codes, *op.getGroup(), sums.dim(1));
+  else
+    std::copy(q.sums.begin(), q.sums.end(), sums.mutableData<int32_t>());
   return setResults(op, {codes, scale, sums}, frame);
 }
 
@@ -129,14 +140,12 @@ static LogicalResult evaluateMatmul(MatmulOp op, Frame &frame) {
     accTensor = makeFloats(op.getContext(), acc, accShape);
   } else {
     const Tensor &sums = frame.get(op.getSums());
-    for (int64_t row = 0; row < t; ++row) {
-      int64_t sum = 0;
-      for (int64_t i = 0; i < ldx; ++i)
-        sum += x.data<int8_t>()[row * ldx + i];
-      if (sums.dim(0) != t || sums.intAt(row) != sum)
-        return op.emitOpError() << "expects the sum " << sum << " of the codes of token " << row << ", got "
-                                << sums.valueString();
-    }
+    int64_t sumGroups = sums.rank() == 2 ? groups : 1;
+    Tensor right = sumsOf(x, sums.rank() == 2 ? group : ldx, sumGroups);
+    for (int64_t i = 0; i < t * sumGroups; ++i)
+      if (sums.dim(0) != t || sums.intAt(i) != right.intAt(i))
+        return op.emitOpError() << "expects the sum " << right.intAt(i) << " of the codes of token " << i / sumGroups
+                                << ", got " << sums.valueString();
     std::vector<int32_t> exact = matmulCodes(x.data<int8_t>(), ldx, w.data(), t, n, k, group);
     acc.assign(exact.begin(), exact.end());
     accTensor = Tensor(IntegerType::get(op.getContext(), 32), accShape);
@@ -263,10 +272,38 @@ static LogicalResult evaluateAttention(AttentionOp op, Frame &frame) {
     return failure();
   if (op.getBlocked() && failed(expectWholeBlocks(op, k)))
     return failure();
-  attention(shape, q.data<float>(), k.toFloats().data(), cacheIndex(k, op.getBlocked()), v.toFloats().data(),
-            o.mutableData<float>());
+  std::vector<float> keys = k.toFloats(), values = v.toFloats();
+  auto index = cacheIndex(k, op.getBlocked());
+  SmallVector<Tensor> results;
   if (op.getNewK()) // the updates before have written the new rows
-    return setResults(op, {k, v, o}, frame);
+    results = {k, v};
+  if (op.getParts()) {
+    Tensor parts = likeInit(op.getParts(), frame);
+    int64_t ranges = shape.position / kAttentionRange + 1, width = parts.dim(2);
+    if (shape.tokens == 1 && parts.dim(0) < ranges)
+      return op.emitOpError() << "expects parts for " << ranges << " ranges, got " << parts.typeString();
+    for (int64_t range = 0; range < ranges && shape.tokens == 1; ++range)
+      for (int64_t head = 0; head < shape.heads; ++head)
+        attentionPart(shape, q.data<float>(), keys.data(), index, values.data(), head, range * kAttentionRange,
+                      parts.mutableData<float>() + (range * shape.heads + head) * width);
+    results.push_back(parts);
+  }
+  if (!op.getParts() || shape.tokens != 1)
+    attention(shape, q.data<float>(), keys.data(), index, values.data(), o.mutableData<float>());
+  results.push_back(o);
+  return setResults(op, results, frame);
+}
+
+static LogicalResult evaluateAttentionFold(AttentionFoldOp op, Frame &frame) {
+  const Tensor &parts = frame.get(op.getParts());
+  Tensor o = frame.get(op.getO()).clone();
+  int64_t heads = o.dim(1), size = o.dim(2), width = parts.dim(2);
+  int64_t ranges = frame.getInt(op.getPos()) / kAttentionRange + 1;
+  if (o.dim(0) == 1 && (ranges < 1 || parts.dim(0) < ranges))
+    return op.emitOpError() << "expects parts for " << ranges << " ranges, got " << parts.typeString();
+  for (int64_t head = 0; head < heads && o.dim(0) == 1; ++head)
+    attentionFold(parts.data<float>() + head * width, heads * width, ranges, size,
+                  o.mutableData<float>() + head * size);
   return setResults(op, {o}, frame);
 }
 
@@ -406,6 +443,7 @@ void reference::addTernaryEvaluators(EvaluatorTable &table) {
   table.add<RotaryOp>(evaluateRotary);
   table.add<CacheUpdateOp>(evaluateCacheUpdate);
   table.add<AttentionOp>(evaluateAttention);
+  table.add<AttentionFoldOp>(evaluateAttentionFold);
   table.add<GatedOp>(evaluateGated);
   table.add<EmbeddingOp>(evaluateEmbedding);
   table.add<HadamardOp>(evaluateHadamard);

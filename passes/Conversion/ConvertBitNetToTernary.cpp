@@ -83,9 +83,9 @@ void Converter::quantize(bitnet::QuantizeOp op) {
   Value codes = emptyLike(b, loc, codesType, op.getX());
   Value scale = emptyLike(b, loc, cast<RankedTensorType>(op.getScale().getType()), op.getX());
   Value sums = emptyLike(b, loc, cast<RankedTensorType>(op.getSums().getType()), op.getX());
-  auto result =
-      ternary::QuantizeOp::create(b, loc, TypeRange{codes.getType(), scale.getType(), sums.getType()}, op.getX(),
-                                  Value(), Value(), codes, scale, sums, op.getActivationAttr(), bitnet::NormAttr());
+  auto result = ternary::QuantizeOp::create(b, loc, TypeRange{codes.getType(), scale.getType(), sums.getType()},
+                                            op.getX(), Value(), Value(), codes, scale, sums, op.getActivationAttr(),
+                                            bitnet::NormAttr(), IntegerAttr());
   Value newCodes = result.getResult(0);
   if (padded != k) {
     SmallVector<OpFoldResult> zeros(2, b.getIndexAttr(0)), ones(2, b.getIndexAttr(1));
@@ -261,7 +261,7 @@ LogicalResult Converter::convert(Operation *op) {
       })
       .Case([&](bitnet::AttentionOp op) {
         op->replaceAllUsesWith(ternary::AttentionOp::create(
-            b, loc, TypeRange{op.getType()}, op.getQ(), op.getPos(), Value(), Value(), op.getK(), op.getV(),
+            b, loc, TypeRange{op.getType()}, op.getQ(), op.getPos(), Value(), Value(), op.getK(), op.getV(), Value(),
             emptyFor(op.getO(), op.getQ()), op.getScaleAttr(), op.getCausalAttr(), UnitAttr()));
       })
       .Case([&](bitnet::GatedOp op) {

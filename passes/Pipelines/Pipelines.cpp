@@ -65,9 +65,11 @@ void setun::buildBitnetToTernaryPipeline(OpPassManager &pm, const CpuPipelineOpt
   func.addPass(createTernaryFuseProjections()); // before anything folds the packing of constants
   func.addPass(createTernaryFuseEpilogue());
   func.addPass(createTernaryFuseNormQuantize());
+  func.addPass(createTernaryGroupSums());
   func.addPass(createCSEPass());
   pm.addPass(createTernaryBlockKeys());
   pm.nest<func::FuncOp>().addPass(createTernaryFuseCacheUpdates());
+  pm.nest<func::FuncOp>().addPass(createTernarySplitAttention());
   if (options.probe)
     pm.addPass(createTernaryAddProbes());
   TernarySelectKernelsOptions select;

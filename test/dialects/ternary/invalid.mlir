@@ -1220,3 +1220,64 @@ func.func @dot_tiles_c2(%x: memref<?x64xi8>, %u: memref<4x16x64xi8>, %s: memref<
     : memref<?x64xi8>, memref<4x16x64xi8>, memref<16x1x5x16xi32>
   return
 }
+
+// -----
+
+func.func @attention_c5(%q: memref<?x4x8xf32>, %k: memref<16x2x8xf32>, %pos: i64, %parts: memref<1x4x8xf32>) {
+  // expected-error @below {{expects parts of shape [?, 4, 40], got 'memref<1x4x8xf32>'}}
+  ternary.attention %q, %k, %k, %pos parts(%parts) outs(%q) {blocked, causal, scale = 0.5 : f32}
+    : (memref<?x4x8xf32>, i64, memref<16x2x8xf32>, memref<16x2x8xf32>, memref<1x4x8xf32>, memref<?x4x8xf32>) -> ()
+  return
+}
+
+// -----
+
+func.func @attention_fold_c1(%o: memref<?x4x8xf32>, %pos: i64, %parts: memref<?x3x40xf32>) {
+  // expected-error @below {{expects parts of shape [?, 4, 40], got 'memref<?x3x40xf32>'}}
+  ternary.attention_fold %parts, %pos outs(%o) : (memref<?x3x40xf32>, i64, memref<?x4x8xf32>) -> ()
+  return
+}
+
+// -----
+
+func.func @attention_fold_c1_heads(%o: memref<?x?x8xf32>, %pos: i64, %parts: memref<?x3x40xf32>) {
+  // expected-error @below {{expects static heads and head size, got 'memref<?x?x8xf32>'}}
+  ternary.attention_fold %parts, %pos outs(%o) : (memref<?x3x40xf32>, i64, memref<?x?x8xf32>) -> ()
+  return
+}
+
+// -----
+
+func.func @quantize_c2_groups(%x: memref<?x66xf32>, %q: memref<?x68xi8>, %s: memref<?xf32>, %c: memref<?x2xi32>) {
+  // expected-error @below {{expects sums of shape [?, 3], got 'memref<?x2xi32>'}}
+  ternary.quantize %x outs(%q, %s, %c) {activation = #bitnet.act_quant<per_token, bits = 8, eps = 1.0e-5>, group = 32}
+    : (memref<?x66xf32>, memref<?x68xi8>, memref<?xf32>, memref<?x2xi32>) -> ()
+  return
+}
+
+// -----
+
+func.func @quantize_c4(%x: memref<?x66xf32>, %q: memref<?x68xi8>, %s: memref<?xf32>, %c: memref<?x2xi32>) {
+  // expected-error @below {{expects a group that is a positive multiple of 4, got 33}}
+  ternary.quantize %x outs(%q, %s, %c) {activation = #bitnet.act_quant<per_token, bits = 8, eps = 1.0e-5>, group = 33}
+    : (memref<?x66xf32>, memref<?x68xi8>, memref<?xf32>, memref<?x2xi32>) -> ()
+  return
+}
+
+// -----
+
+func.func @matmul_c3_groups(%x: memref<?x68xi8>, %w: memref<1088xi8>, %s: memref<1x3x64xf32>, %a: memref<?xf32>,
+                            %c: memref<?x2xi32>, %y: memref<?x5xf32>) {
+  // expected-error @below {{expects sums of shape [?, 3], got 'memref<?x2xi32>'}}
+  ternary.matmul %x, %w, %s act_scale(%a) sums(%c) outs(%y) {layout = #ternary.layout<r16k4f4, rows = 5, cols = 66>, group = 32}
+    : (memref<?x68xi8>, memref<1088xi8>, memref<1x3x64xf32>, memref<?xf32>, memref<?x2xi32>, memref<?x5xf32>) -> ()
+  return
+}
+
+// -----
+
+func.func @pack_c2_bytes(%w: tensor<16x4xi2>) {
+  // expected-error @below {{expects i8 weights for r16k4i8, got 'tensor<16x4xi2>'}}
+  %p = ternary.pack %w {layout = #ternary.layout<r16k4i8, rows = 16, cols = 4>} : (tensor<16x4xi2>) -> tensor<64xi8>
+  return
+}
