@@ -6,6 +6,7 @@
 //===----------------------------------------------------------------------===//
 #include "setun/Limits.h"
 
+#include "../src/Cpu.h"
 #include "setun/setun.h"
 
 #include <algorithm>
@@ -268,6 +269,44 @@ inline __m128i addProductsSse2(__m128i acc, __m128i codes, __m128i weights) {
   return _mm_add_epi32(acc, _mm_madd_epi16(codes, weights));
 }
 
+/// What ldtilecfg reads: tiles of 16 rows of 64 bytes.
+struct alignas(64) TileShapes {
+  uint8_t palette = 1, startRow = 0, reserved[14] = {};
+  uint16_t rowBytes[16] = {64, 64, 64, 64, 64, 64, 64, 64};
+  uint8_t rows[16] = {16, 16, 16, 16, 16, 16, 16, 16};
+};
+
+/// Four tiles of sums, as of two tiles of tokens by two of weights.
+__attribute__((target("amx-tile,amx-int8"))) int64_t multiplyTiles(uint64_t count, const uint8_t *operands) {
+  const TileShapes shapes;
+  _tile_loadconfig(&shapes);
+  _tile_zero(0);
+  _tile_zero(1);
+  _tile_zero(2);
+  _tile_zero(3);
+  _tile_loadd(4, operands, 64);
+  _tile_loadd(5, operands + 64, 64);
+  _tile_loadd(6, operands + 128, 64);
+  _tile_loadd(7, operands + 192, 64);
+  for (uint64_t n = 0; n < count; ++n) {
+    _tile_dpbsud(0, 4, 6);
+    _tile_dpbsud(1, 4, 7);
+    _tile_dpbsud(2, 5, 6);
+    _tile_dpbsud(3, 5, 7);
+  }
+  int32_t sums[4][16 * 16];
+  _tile_stored(0, sums[0], 64);
+  _tile_stored(1, sums[1], 64);
+  _tile_stored(2, sums[2], 64);
+  _tile_stored(3, sums[3], 64);
+  _tile_release();
+  int64_t sum = 0;
+  for (const auto &tile : sums)
+    for (int32_t value : tile)
+      sum += value;
+  return sum;
+}
+
 SETUN_MULTIPLY(multiplyVnni512, "avx512f,avx512vnni", __m512i, _mm512_loadu_si512, _mm512_dpbusd_epi32,
                _mm512_storeu_si512)
 SETUN_MULTIPLY(multiplyVnni256, "avx2,avxvnni", __m256i, SETUN_LOAD256, _mm256_dpbusd_avx_epi32, SETUN_STORE256)
@@ -318,6 +357,8 @@ template <unsigned Accumulators> int64_t multiplyGeneric(uint64_t count, const u
 std::vector<MultiplyMethod> multiplyMethods(const std::function<bool(const char *)> &has) {
   std::vector<MultiplyMethod> methods;
 #if defined(__x86_64__)
+  if (has("amx-tile") && has("amx-int8") && runtime::enableFeatures({"amx-tile"}).ok())
+    methods.push_back({"tdpbsud, 4 tiles", 4.0 * 16 * 16 * 64, multiplyTiles});
   if (has("avx512f") && has("avx512vnni")) {
     SETUN_MULTIPLY_METHOD(multiplyVnni512, "vpdpbusd zmm", 64, 8);
     SETUN_MULTIPLY_METHOD(multiplyVnni512, "vpdpbusd zmm", 64, 10);

@@ -1,9 +1,9 @@
 //===- SetunBench.cpp - times one entry beside the machine's limits -------===//
+#include "Arguments.h"
 #include "setun/Limits.h"
 #include "setun/setun.h"
 
 #include <algorithm>
-#include <charconv>
 #include <chrono>
 #include <cmath>
 #include <cstdio>
@@ -22,6 +22,8 @@
 #endif
 
 using setun::Limits;
+using setun::tools::Arguments;
+using setun::tools::parseNumber;
 
 namespace {
 
@@ -77,16 +79,11 @@ int usageError(const std::string &message) {
   return kUsage;
 }
 
-template <typename Number> bool parseNumber(const std::string &text, Number most, Number &number) {
-  auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), number);
-  return error == std::errc() && end == text.data() + text.size() && number >= 1 && number <= most;
-}
-
 template <typename Number> bool parseList(const std::string &text, Number most, std::vector<Number> &list) {
   list.clear();
   for (size_t start = 0; start <= text.size();) {
     const size_t end = std::min(text.find(',', start), text.size());
-    if (!parseNumber(text.substr(start, end - start), most, list.emplace_back()))
+    if (!parseNumber(text.substr(start, end - start), list.emplace_back(), most))
       return false;
     start = end + 1;
   }
@@ -94,57 +91,44 @@ template <typename Number> bool parseList(const std::string &text, Number most, 
 }
 
 /// Returns a message if the arguments are wrong.
-std::string parseArguments(const std::vector<std::string> &arguments, Options &options) {
-  const std::map<std::string, bool *> flags = {{"--cold", &options.cold},
-                                               {"--profile", &options.profile},
-                                               {"--limits", &options.limits},
-                                               {"--json", &options.json}};
-  for (size_t i = 0; i < arguments.size(); ++i) {
-    std::string name = arguments[i], value;
-    const bool isOption = name.size() > 2 && name.compare(0, 2, "--") == 0;
-    if (!isOption) {
+std::string parseArguments(Arguments arguments, Options &options) {
+  std::string value;
+  while (arguments.next()) {
+    if (!arguments.isOption()) {
       if (!options.package.empty())
-        return "expects one package, got '" + options.package + "' and '" + name + "'";
-      options.package = name;
+        return "expects one package, got '" + options.package + "' and '" + arguments.word() + "'";
+      options.package = arguments.word();
+    } else if (arguments.isFlag("--cold")) {
+      options.cold = true;
+    } else if (arguments.isFlag("--profile")) {
+      options.profile = true;
+    } else if (arguments.isFlag("--limits")) {
+      options.limits = true;
+    } else if (arguments.isFlag("--json")) {
+      options.json = true;
+    } else if (arguments.takes("--entry", options.entry) || arguments.takes("--target", options.target)) {
       continue;
-    }
-    if (auto flag = flags.find(name); flag != flags.end()) {
-      *flag->second = true;
-      continue;
-    }
-    if (const size_t equals = name.find('='); equals != std::string::npos) {
-      value = name.substr(equals + 1);
-      name.resize(equals);
-    } else if (i + 1 == arguments.size()) {
-      return "option " + name + " expects a value";
-    } else {
-      value = arguments[++i];
-    }
-    if (name == "--entry") {
-      options.entry = value;
-    } else if (name == "--target") {
-      options.target = value;
-    } else if (name == "--dim") {
+    } else if (arguments.takes("--dim", value)) {
       const size_t split = value.find('=');
       auto &dim = options.dims.emplace_back(value.substr(0, split), std::vector<int64_t>());
       if (split == 0 || split == std::string::npos || !parseList(value.substr(split + 1), int64_t(1) << 40, dim.second))
         return "--dim expects SYMBOL=N,... with numbers of at least 1, got '" + value + "'";
-    } else if (name == "--threads") {
+    } else if (arguments.takes("--threads", value)) {
       if (!parseList(value, kMaxThreads, options.threads))
         return "--threads expects numbers from 1 to " + std::to_string(kMaxThreads) + ", got '" + value + "'";
-    } else if (name == "--rounds") {
-      if (!parseNumber(value, uint32_t(1000000), options.rounds))
+    } else if (arguments.takes("--rounds", value)) {
+      if (!parseNumber(value, options.rounds, uint32_t(1000000)))
         return "--rounds expects a number of at least 1, got '" + value + "'";
-    } else if (name == "--seconds") {
+    } else if (arguments.takes("--seconds", value)) {
       char *end = nullptr;
       options.seconds = std::strtod(value.c_str(), &end);
       if (value.empty() || *end || !(options.seconds > 0 && options.seconds <= 3600))
         return "--seconds expects a time above 0, got '" + value + "'";
-    } else if (name == "--context") {
-      if (!parseNumber(value, INT64_MAX, options.context))
+    } else if (arguments.takes("--context", value)) {
+      if (!parseNumber(value, options.context))
         return "--context expects a number of at least 1, got '" + value + "'";
     } else {
-      return "unknown option " + name;
+      return arguments.problem();
     }
   }
   if (options.limits && !options.package.empty())
@@ -735,7 +719,7 @@ int main(int argc, char **argv) {
     }
   }
   Options options;
-  if (std::string message = parseArguments(arguments, options); !message.empty())
+  if (std::string message = parseArguments(Arguments(arguments), options); !message.empty())
     return usageError(message);
   try {
     return runBench(options);

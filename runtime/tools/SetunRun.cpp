@@ -1,9 +1,9 @@
 //===- SetunRun.cpp - runs an entry of a package from the shell -----------===//
+#include "Arguments.h"
 #include "Outputs.h"
 #include "setun/setun.h"
 
 #include <cerrno>
-#include <charconv>
 #include <cstdio>
 #include <cstring>
 #include <map>
@@ -12,8 +12,10 @@
 #include <sys/stat.h>
 #include <vector>
 
+using setun::tools::Arguments;
 using setun::tools::Array;
 using setun::tools::NamedArray;
+using setun::tools::parseNumber;
 
 namespace {
 
@@ -68,56 +70,36 @@ int usageError(const std::string &message) {
   return kUsage;
 }
 
-template <typename Number> bool parseNumber(const std::string &text, Number &number) {
-  auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), number);
-  return error == std::errc() && end == text.data() + text.size() && number >= 1;
-}
-
 /// Returns a message if the arguments are wrong.
-std::string parseArguments(const std::vector<std::string> &arguments, Options &options) {
-  for (size_t i = 0; i < arguments.size(); ++i) {
-    std::string name = arguments[i], value;
-    const bool isOption = name.size() > 2 && name.compare(0, 2, "--") == 0;
-    const size_t equals = isOption ? name.find('=') : std::string::npos;
-    const bool takesValue = isOption && name != "--check" && name != "--list" && name != "--json";
-    if (equals != std::string::npos) {
-      value = name.substr(equals + 1);
-      name.resize(equals);
-    } else if (takesValue) {
-      if (i + 1 == arguments.size())
-        return "option " + name + " expects a value";
-      value = arguments[++i];
-    }
-
-    if (!isOption && options.package.empty()) {
-      options.package = name;
-    } else if (!isOption) {
-      return "expects one package, got '" + options.package + "' and '" + name + "'";
-    } else if (name == "--entry") {
-      options.entry = value;
-    } else if (name == "--input") {
+std::string parseArguments(Arguments arguments, Options &options) {
+  std::string value;
+  while (arguments.next()) {
+    if (!arguments.isOption()) {
+      if (!options.package.empty())
+        return "expects one package, got '" + options.package + "' and '" + arguments.word() + "'";
+      options.package = arguments.word();
+    } else if (arguments.isFlag("--check")) {
+      options.check = true;
+    } else if (arguments.isFlag("--list")) {
+      options.list = true;
+    } else if (arguments.isFlag("--json")) {
+      options.json = true;
+    } else if (arguments.takes("--entry", options.entry) || arguments.takes("--output-dir", options.outputDir) ||
+               arguments.takes("--target", options.target)) {
+      continue;
+    } else if (arguments.takes("--input", value)) {
       const size_t split = value.find('=');
       if (split == 0 || split == std::string::npos || split + 1 == value.size())
         return "--input expects NAME=FILE, got '" + value + "'";
       options.inputs.emplace_back(value.substr(0, split), value.substr(split + 1));
-    } else if (name == "--output-dir") {
-      options.outputDir = value;
-    } else if (name == "--target") {
-      options.target = value;
-    } else if (name == "--threads") {
+    } else if (arguments.takes("--threads", value)) {
       if (!parseNumber(value, options.threads))
         return "--threads expects a number of at least 1, got '" + value + "'";
-    } else if (name == "--context") {
+    } else if (arguments.takes("--context", value)) {
       if (!parseNumber(value, options.context))
         return "--context expects a number of at least 1, got '" + value + "'";
-    } else if (name == "--check" && equals == std::string::npos) {
-      options.check = true;
-    } else if (name == "--list" && equals == std::string::npos) {
-      options.list = true;
-    } else if (name == "--json" && equals == std::string::npos) {
-      options.json = true;
     } else {
-      return "unknown option " + arguments[i];
+      return arguments.problem();
     }
   }
   if (options.package.empty())
@@ -248,7 +230,7 @@ int main(int argc, char **argv) {
     }
   }
   Options options;
-  if (std::string message = parseArguments(arguments, options); !message.empty())
+  if (std::string message = parseArguments(Arguments(arguments), options); !message.empty())
     return usageError(message);
 
   const setun_open_options openOptions = {

@@ -165,7 +165,9 @@ TEST_F(SetunRunTest, ReportsMistakes) {
   expectRun("", 2, "expects a package");
   expectRun(model, 2, "expects --entry");
   expectRun(model + " --entry", 2, "expects a value");
-  expectRun(model + " --nonsense 1", 2, "unknown option");
+  expectRun(model + " --nonsense 1", 2, "unknown option --nonsense ");
+  expectRun(model + " --nonsense=1", 2, "unknown option --nonsense ");
+  expectRun(model + " --list=1", 2, "option --list expects no value, got '1'");
   expectRun(model + " other --list", 2, "expects one package");
   expectRun(model + " --entry forward --input tokens", 2, "NAME=FILE");
   expectRun(model + " --entry forward --threads 0", 2, "--threads");
