@@ -26,6 +26,9 @@ struct MatrixShape;
 /// Packs into `store`; without a store (opt tool) into memory that is dropped at the end.
 std::unique_ptr<mlir::Pass> createTernaryPackWeights(std::shared_ptr<WeightStore> store);
 
+/// Reads weights from the store's source; without a store, only constants are recognised.
+std::unique_ptr<mlir::Pass> createBitNetRaiseLinear(std::shared_ptr<WeightStore> store);
+
 /// What ternary-select-kernels knows a matrix by (lib/Target/MatrixKernels.h).
 MatrixShape matrixShape(mlir::ternary::MatmulOp op);
 

@@ -8,6 +8,31 @@ include "mlir/Pass/PassBase.td"
 // On tensors
 //===----------------------------------------------------------------------===//
 
+def BitNetRaiseLinear : Pass<"bitnet-raise-linear", "::mlir::func::FuncOp"> {
+  let summary = "BitLinear layers written out as arithmetic ==> bitnet.linear, or a product of codes";
+  let description = [{
+    A `bitnet.dense` whose weights are 0, +s and -s (constants, or tensors of the weight files), and whose input is a
+    quantiser's codes as floats, perhaps with their scale taken out again:
+
+    ```
+    %q = clamp(round(%x * %s), low, high);  %d = %q / %s;  %y = bitnet.dense %d, %w bias(%b)
+    ==>
+    %y = bitnet.linear %x, %codes scale(%m) bias(%b) {activation = #bitnet.act_quant<per_token, bits = 8, eps = e>}
+    ```
+    Read off the match: lowest and highest code, eps, axis, rounding, straight-through estimators (`x + (q - x)`),
+    integer types on the way, and whether the scale divides, multiplies or comes after the product. Where the quantiser
+    is that of `#bitnet.act_quant` it is one `bitnet.quantize`; any other (rounding by `floor(x + 1/2)`, another scale or
+    axis) stays as it is written, and its codes go to `bitnet.matmul`, whose accumulators so are the module's own. What
+    follows the product (scales, bias) stays as it is written, too. Weights without quantised input become a weight-only
+    `bitnet.linear`.
+
+    What is not raised, or only its weights, is computed as written, with a remark that says why.
+  }];
+  let dependentDialects = ["::mlir::bitnet::BitNetDialect", "::mlir::arith::ArithDialect",
+                           "::mlir::linalg::LinalgDialect", "::mlir::tensor::TensorDialect"];
+  let statistics = [Statistic<"numRaised", "num-raised", "products that became those of codes">];
+}
+
 def BitNetDecomposeLinear : Pass<"bitnet-decompose-linear", "::mlir::func::FuncOp"> {
   let summary = "bitnet.linear ==> norm, quantize, matmul, dequantize";
   let description = [{
@@ -19,6 +44,23 @@ def BitNetDecomposeLinear : Pass<"bitnet-decompose-linear", "::mlir::func::FuncO
     %acc = bitnet.matmul %q, %w sums(%c)
     %y = bitnet.dequantize %acc scale(%s) act_scale(%a)
     ```
+    `bitnet.conv2d` becomes the same on patches of codes, a matrix with a row for each output pixel, for each group of
+    channels.
+  }];
+  let dependentDialects = ["::mlir::bitnet::BitNetDialect", "::mlir::arith::ArithDialect",
+                           "::mlir::linalg::LinalgDialect", "::mlir::tensor::TensorDialect"];
+}
+
+def BitNetConvertMath : Pass<"bitnet-convert-math", "::mlir::func::FuncOp"> {
+  let summary = "functions of the math dialect ==> bitnet.math";
+  let description = [{
+    ```
+    %y = math.exp %x : tensor<4xf32>  ==>  %y = bitnet.math <exp> %x : tensor<4xf32>
+    ```
+    Before anything folds them: upstream folds `math` on constants by the C library of the compiling machine. Numbers,
+    tensors and bodies of structured operations alike. `math.absf`, `math.sqrt` and `math.copysign` are exact and stay.
+
+    Limits: f32 only; others are refused where they would be compiled.
   }];
   let dependentDialects = ["::mlir::bitnet::BitNetDialect"];
 }
@@ -42,6 +84,20 @@ def BitNetQuantizeHead : Pass<"bitnet-quantize-head", "::mlir::ModuleOp"> {
   }];
   let dependentDialects = ["::mlir::bitnet::BitNetDialect"];
   let statistics = [Statistic<"numQuantized", "num-quantized", "products of a head that were quantised">];
+}
+
+def TernaryFuseStructured : Pass<"ternary-fuse-structured", "::mlir::func::FuncOp"> {
+  let summary = "structured operations of one form, as few as possible";
+  let description = [{
+    Elementwise operations on tensors and named operations become `linalg.generic`, `tensor.concat` and `tensor.pad`
+    insertions of slices, and producers that are element by element and have one use become part of their consumer's
+    body. Sums keep their order (`dialects/BitNet/ReductionOrder.h`): a product of matrices takes up no arithmetic, and a
+    reduction stays one of a tensor. Offsets of slices that come from data are clamped to what lies inside, so that
+    compiled code touches no memory but that of its tensors.
+  }];
+  let dependentDialects = ["::mlir::linalg::LinalgDialect", "::mlir::tensor::TensorDialect",
+                           "::mlir::arith::ArithDialect", "::mlir::affine::AffineDialect"];
+  let statistics = [Statistic<"numFused", "num-fused", "operations that became part of another">];
 }
 
 def ConvertBitNetToTernary : Pass<"convert-bitnet-to-ternary", "::mlir::func::FuncOp"> {
@@ -94,17 +150,19 @@ def TernaryFuseProjections : Pass<"ternary-fuse-projections", "::mlir::func::Fun
 }
 
 def TernaryFuseEpilogue : Pass<"ternary-fuse-epilogue", "::mlir::func::FuncOp"> {
-  let summary = "residual addition ==> operand of the matmul";
+  let summary = "activation and residual addition ==> part of the matmul";
   let description = [{
     ```
     %y = ternary.matmul %x, ... outs(%e)
-    %z = arith.addf %r, %y
+    %a = bitnet.math <gelu> %y
+    %z = arith.addf %r, %a
     ==>
-    %z = ternary.matmul %x, ... residual(%r) outs(%e)
+    %z = ternary.matmul %x, ... residual(%r) outs(%e) {activation = #bitnet.function<gelu>}
     ```
-    Only if the product has no other use. The sum is rounded once, so operand order does not matter.
+    Either or both; also where the result has been reshaped between. Only if the product has no other use. The sum is
+    rounded once, so operand order does not matter.
   }];
-  let dependentDialects = ["::mlir::ternary::TernaryDialect"];
+  let dependentDialects = ["::mlir::ternary::TernaryDialect", "::mlir::tensor::TensorDialect"];
 }
 
 def TernaryBlockKeys : Pass<"ternary-block-keys", "::mlir::ModuleOp"> {
@@ -300,7 +358,7 @@ def TernaryTile : Pass<"ternary-tile", "::mlir::func::FuncOp"> {
   let options = [ListOption<"features", "features", "std::string", "CPU features, LLVM names (default: none)">];
   let dependentDialects = ["::mlir::ternary::TernaryDialect", "::mlir::scf::SCFDialect", "::mlir::vector::VectorDialect",
                            "::mlir::arith::ArithDialect", "::mlir::math::MathDialect", "::mlir::memref::MemRefDialect",
-                           "::mlir::linalg::LinalgDialect"];
+                           "::mlir::linalg::LinalgDialect", "::mlir::affine::AffineDialect"];
 }
 
 def TernaryLowerTiles : Pass<"ternary-lower-tiles", "::mlir::ModuleOp"> {
@@ -347,7 +405,9 @@ def TernaryLowerReshapes : Pass<"ternary-lower-reshapes", "::mlir::func::FuncOp"
 def TernaryVerifyMemory : Pass<"ternary-verify-memory", "::mlir::ModuleOp"> {
   let summary = "rejects sub-byte buffers";
   let description = [{
-    LLVM reads `memref<..xi2>` as one byte an element, silently. This pass makes it an error.
+    LLVM reads `memref<..xi2>` as one byte an element, silently. This pass makes it an error. Truth values
+    (`memref<..xi1>`) are a byte each, 0 or 1, as NumPy has them: reads and writes of single elements are right, and
+    ternary-tile reads vectors of them as bytes.
   }];
 }
 

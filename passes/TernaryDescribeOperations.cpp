@@ -214,8 +214,8 @@ void Describer::addOperands(Operation *op, OperationInfo &info) {
 OperationInfo Describer::describe(Operation *op) {
   OperationInfo info;
   info.kind = op->getName().stripDialect().str();
-  if (isa<linalg::LinalgOp>(op))
-    info.kind = "elementwise";
+  if (auto structured = dyn_cast<linalg::LinalgOp>(op))
+    info.kind = structured.getNumReductionLoops() ? "reduction" : "elementwise";
   addOperands(op, info);
   Value result;
   if (auto copy = dyn_cast<memref::CopyOp>(op))
@@ -258,6 +258,12 @@ OperationInfo Describer::describe(Operation *op) {
       })
       // How many rows is known at run time only: as a rule a few.
       .Case<HeadCandidatesOp, HeadRescoreOp>([&](auto) { info.weightBytes = 0; })
+      .Case([&](BatchAttentionOp attention) {
+        auto q = cast<ShapedType>(attention.getQ().getType()), k = cast<ShapedType>(attention.getK().getType());
+        info.floatMacs = 2 * q.getDimSize(2) * q.getDimSize(3);
+        for (int64_t size : {q.getDimSize(1), k.getDimSize(1)})
+          info.floatMacs *= ShapedType::isDynamic(size) ? 1 : size;
+      })
       .Case([&](EmbeddingOp embedding) {
         auto type = cast<ShapedType>(embedding.getTable().getType());
         llvm::raw_string_ostream(info.detail) << type.getElementType();

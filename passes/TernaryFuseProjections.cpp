@@ -61,7 +61,8 @@ MatmulOp TernaryFuseProjections::merge(ArrayRef<MatmulOp> parts, RowOrder order,
   Value y = tensor::EmptyOp::create(b, loc, yType, sizes);
   return MatmulOp::create(b, loc, TypeRange{yType}, first.getX(), packed, rowScales, first.getActScale(),
                           first.getSums(), Value(), Value(), y, Value(), layout, first.getGroupAttr(),
-                          EpilogueAttr::get(&getContext(), epilogue), first.getBiasPlaceAttr(), KernelAttr());
+                          EpilogueAttr::get(&getContext(), epilogue), bitnet::FunctionAttr(), first.getBiasPlaceAttr(),
+                          KernelAttr());
 }
 
 void TernaryFuseProjections::runOnOperation() {

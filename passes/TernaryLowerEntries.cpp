@@ -24,6 +24,9 @@ constexpr int64_t kAlignment = 64;
 /// Largest result of one token that every thread makes by itself. One thread would make it anyhow while the others
 /// wait, so this only bounds what all threads read at once from the caches of the one that wrote the input.
 constexpr int64_t kSoloBytes = 256 * 1024;
+/// The same for structured operations, whose first axis need not be tokens: made once, the larger ones are worth a
+/// barrier.
+constexpr int64_t kSoloStructuredBytes = 32 * 1024;
 
 /// Operations that touch memory and become kernels.
 bool isCompute(Operation *op) {
@@ -59,6 +62,7 @@ void forEachAccess(Operation *op, function_ref<void(Value memref, bool isWrite)>
 /// What an operation writes, if it is one whose work for one token is small.
 Value smallResult(Operation *op) {
   Value result;
+  int64_t most = kSoloBytes;
   if (auto copy = dyn_cast<memref::CopyOp>(op))
     result = copy.getTarget();
   else if (isa<QuantizeOp, NormOp, HadamardOp, GatedOp, RotaryOp, EmbeddingOp, AttentionFoldOp>(op))
@@ -70,6 +74,7 @@ Value smallResult(Operation *op) {
         types[0] != utils::IteratorType::parallel)
       return Value();
     result = linalgOp.getDpsInits()[0];
+    most = kSoloStructuredBytes;
     AffineMap map = linalgOp.getMatchingIndexingMap(linalgOp.getDpsInitOperand(0));
     if (map.getNumResults() == 0 || map.getResult(0) != getAffineDimExpr(0, op->getContext()))
       return Value();
@@ -79,10 +84,10 @@ Value smallResult(Operation *op) {
     return Value();
   int64_t bytes = std::max<int64_t>(1, type.getElementTypeBitWidth() / 8);
   for (int64_t size : type.getShape().drop_front()) {
-    if (ShapedType::isDynamic(size) || size > kSoloBytes)
+    if (ShapedType::isDynamic(size) || size > most)
       return Value();
     bytes *= size;
-    if (bytes > kSoloBytes)
+    if (bytes > most)
       return Value();
   }
   return result;
@@ -502,7 +507,8 @@ FailureOr<Value> EntryLowering::sizeOf(OpBuilder &b, Value memref, int64_t axis,
   }
   if (auto collapse = dyn_cast_or_null<memref::CollapseShapeOp>(def)) {
     Value product = arith::ConstantIndexOp::create(b, loc, 1);
-    for (int64_t inner : collapse.getReassociationIndices()[axis]) {
+    ReassociationIndices together = collapse.getReassociationIndices()[axis];
+    for (int64_t inner : together) {
       auto size = sizeOf(b, collapse.getSrc(), inner, map, dims);
       if (failed(size))
         return failure();

@@ -26,7 +26,7 @@ class RowReader {
 public:
   static FailureOr<std::unique_ptr<RowReader>> create(Value value, setun::WeightStore &store);
 
-  int64_t rows() const { return n; }
+  int64_t rows() const { return count; }
   /// Codes of one row.
   llvm::Error read(int64_t row, int8_t *out);
   /// Says what is packed; equal text, equal codes.
@@ -36,7 +36,11 @@ public:
   bool binary = false;
 
 private:
+  /// Adds to the key which rows these are, if they are not all.
+  void nameRows();
+
   int64_t n = 0, k = 0;
+  int64_t first = 0, count = 0; // of the rows that are packed
   std::vector<int8_t> constant;
   setun::WeightSource *source = nullptr;
   std::optional<setun::MasterScales> masters;
@@ -107,6 +111,19 @@ llvm::Expected<float> quantizeRow(const setun::WeightSource &source, bitnet::Qua
 
 FailureOr<std::unique_ptr<RowReader>> RowReader::create(Value value, setun::WeightStore &store) {
   auto reader = std::make_unique<RowReader>();
+  reader->count = cast<RankedTensorType>(value.getType()).getDimSize(0);
+  if (auto slice = value.getDefiningOp<tensor::ExtractSliceOp>()) {
+    auto from = slice.getStaticOffsets();
+    bool isRows = slice.getSourceType().getRank() == 2 && slice.getType().getRank() == 2 &&
+                  slice.getOffsets().empty() && from[1] == 0 && llvm::all_equal(slice.getStaticStrides()) &&
+                  slice.hasUnitStride() && slice.getSourceType().getDimSize(1) == slice.getType().getDimSize(1);
+    if (!isRows) {
+      slice.emitOpError() << "expects whole rows of packed weights";
+      return failure();
+    }
+    reader->first = from[0];
+    value = slice.getSource();
+  }
   auto type = cast<RankedTensorType>(value.getType());
   reader->n = type.getDimSize(0);
   reader->k = type.getDimSize(1);
@@ -117,6 +134,7 @@ FailureOr<std::unique_ptr<RowReader>> RowReader::create(Value value, setun::Weig
     for (const APInt &code : dense.getValues<APInt>())
       reader->constant.push_back(reader->binary ? (code.isZero() ? -1 : 1) : static_cast<int8_t>(code.getSExtValue()));
     reader->key = "constant " + hashOf({reinterpret_cast<char *>(reader->constant.data()), reader->constant.size()});
+    reader->nameRows();
     return reader;
   }
   auto quantize = dyn_cast_or_null<bitnet::QuantizeWeightOp>(def);
@@ -140,6 +158,7 @@ FailureOr<std::unique_ptr<RowReader>> RowReader::create(Value value, setun::Weig
         << " " << stringifyWeightQuant(quantize.getMethod()) << " " << quantize.getEps().convertToFloat() << " "
         << quantize.getGranularity() << " " << cast<ShapedType>(quantize.getMasters().getType()).getElementType();
     if (quantize.getMethod() == bitnet::WeightQuant::Absmax) {
+      reader->nameRows();
       reader->absmax = quantize;
       reader->row.resize(reader->k);
       return reader;
@@ -151,10 +170,17 @@ FailureOr<std::unique_ptr<RowReader>> RowReader::create(Value value, setun::Weig
     }
     reader->masters = std::move(*scales);
   }
+  reader->nameRows();
   return reader;
 }
 
+void RowReader::nameRows() {
+  if (count != n)
+    llvm::raw_string_ostream(key) << " rows " << first << " + " << count;
+}
+
 llvm::Error RowReader::read(int64_t row, int8_t *out) {
+  row += first;
   if (!source) {
     std::memcpy(out, constant.data() + row * k, k);
     return llvm::Error::success();
@@ -175,6 +201,8 @@ llvm::Error RowReader::read(int64_t row, int8_t *out) {
 std::string weightName(Operation *op) {
   SmallVector<StringRef> names;
   auto add = [&](Operation *def) {
+    if (auto slice = dyn_cast_or_null<tensor::ExtractSliceOp>(def))
+      def = slice.getSource().getDefiningOp();
     if (auto quantize = dyn_cast_or_null<bitnet::QuantizeWeightOp>(def))
       def = quantize.getMasters().getDefiningOp();
     if (auto weight = dyn_cast_or_null<bitnet::WeightOp>(def)) {
@@ -286,6 +314,14 @@ LogicalResult TernaryPackWeights::pack(PackOp op) {
 }
 
 FailureOr<std::vector<float>> TernaryPackWeights::floats(Value value) {
+  if (auto slice = value.getDefiningOp<tensor::ExtractSliceOp>();
+      slice && slice.getOffsets().empty() && slice.getType().getRank() == 1 && slice.hasUnitStride()) {
+    auto all = floats(slice.getSource());
+    if (failed(all))
+      return failure();
+    auto from = all->begin() + slice.getStaticOffset(0);
+    return std::vector<float>(from, from + slice.getType().getDimSize(0));
+  }
   DenseFPElementsAttr dense;
   if (matchPattern(value, m_Constant(&dense)))
     return std::vector<float>(dense.value_begin<float>(), dense.value_end<float>());
@@ -502,9 +538,13 @@ LogicalResult TernaryPackWeights::placeConstant(arith::ConstantOp op) {
   auto dense = dyn_cast<DenseElementsAttr>(op.getValue());
   if (!dense || !isa<RankedTensorType>(op.getType()))
     return success();
-  if (cast<ShapedType>(op.getType()).getElementTypeBitWidth() % 8)
+  std::vector<char> raw;
+  if (dense.getElementType().isInteger(1)) // truth values, a byte each
+    llvm::append_range(raw, dense.getValues<bool>());
+  else if (cast<ShapedType>(op.getType()).getElementTypeBitWidth() % 8)
     return op.emitOpError() << "expects sub-byte constants to be packed, got " << op.getType();
-  std::vector<char> raw = rawBytes(dense);
+  else
+    raw = rawBytes(dense);
   if (isRowMatrix(op.getResult()) && dense.getElementType().isF16()) {
     int64_t k = dense.getType().getShape()[1];
     for (int64_t row = 0; row < dense.getType().getShape()[0]; ++row)
@@ -542,6 +582,14 @@ void TernaryPackWeights::runOnOperation() {
       }
     return success();
   };
+  auto dropSlices = [&]() -> LogicalResult {
+    for (Operation *&op : ops)
+      if (op && isa<tensor::ExtractSliceOp>(op) && op->use_empty()) {
+        op->erase();
+        op = nullptr;
+      }
+    return success();
+  };
   auto dropQuantizers = [&]() -> LogicalResult {
     for (Operation *&op : ops)
       if (op && isa<bitnet::QuantizeWeightOp>(op)) {
@@ -566,7 +614,7 @@ void TernaryPackWeights::runOnOperation() {
   // Packed matrices, then what they consumed.
   if (failed(run(PackOp(), &TernaryPackWeights::pack)) ||
       failed(run(PackScalesOp(), &TernaryPackWeights::packScales)) ||
-      failed(run(PackHeadOp(), &TernaryPackWeights::packHead)) || failed(dropQuantizers()) ||
+      failed(run(PackHeadOp(), &TernaryPackWeights::packHead)) || failed(dropSlices()) || failed(dropQuantizers()) ||
       failed(run(bitnet::WeightOp(), &TernaryPackWeights::placeWeight)) || failed(placeConstants()))
     signalPassFailure();
 }

@@ -1,6 +1,7 @@
 //===- TernaryTile.cpp - operations in kernels into loops of vectors -------------===//
 #include "passes/VectorBuilder.h"
 
+#include "mlir/Dialect/Affine/IR/AffineOps.h"
 #include "mlir/Dialect/Linalg/Transforms/Transforms.h"
 
 namespace setun {
@@ -35,45 +36,7 @@ struct TernaryTile : public setun::impl::TernaryTileBase<TernaryTile> {
   setun::TileTarget target;
 
   LogicalResult tile(Operation *op);
-  LogicalResult tileLinalg(linalg::LinalgOp op, setun::TileContext &c);
 };
-
-/// The outermost parallel loop is shared among the threads; an operation without one runs on the first thread.
-LogicalResult TernaryTile::tileLinalg(linalg::LinalgOp op, setun::TileContext &c) {
-  OpBuilder &b = c.v.b;
-  bool split = op.getNumLoops() > 0 && op.getIteratorTypesArray()[0] == utils::IteratorType::parallel;
-  IRRewriter rewriter(b);
-  rewriter.setInsertionPoint(op);
-  FailureOr<linalg::LinalgLoops> loops = linalg::linalgOpToLoops(rewriter, op);
-  if (failed(loops))
-    return op.emitError() << "expects an operation that lowers to loops";
-  if (split && !loops->empty()) {
-    auto outer = dyn_cast<scf::ForOp>(loops->front());
-    if (!outer)
-      return op.emitError() << "expects a loop";
-    c.v.b.setInsertionPoint(outer);
-    auto [begin, end] = c.v.share(outer.getUpperBound(), c.thread, c.threads);
-    outer.setLowerBound(begin);
-    outer.setUpperBound(end);
-  } else {
-    // All of it, in place, under "thread 0".
-    Operation *first = loops->empty() ? op->getNextNode() : loops->front();
-    SmallVector<Operation *> body;
-    if (loops->empty()) {
-      for (Operation *it = op->getPrevNode(); it && !isa<arith::ConstantOp>(it); it = it->getPrevNode())
-        body.insert(body.begin(), it);
-      first = body.empty() ? op.getOperation() : body.front();
-    } else {
-      body.push_back(first);
-    }
-    b.setInsertionPoint(first);
-    Value isFirst = arith::CmpIOp::create(b, op.getLoc(), arith::CmpIPredicate::eq, c.thread, c.v.index(0));
-    auto guard = scf::IfOp::create(b, op.getLoc(), isFirst, false);
-    for (Operation *inner : body)
-      inner->moveBefore(guard.getThenRegion().front().getTerminator());
-  }
-  return success();
-}
 
 LogicalResult TernaryTile::tile(Operation *op) {
   auto func = getOperation();
@@ -88,12 +51,8 @@ LogicalResult TernaryTile::tile(Operation *op) {
     copy.erase();
     b.setInsertionPoint(op);
   }
-  if (auto linalgOp = dyn_cast<linalg::LinalgOp>(op)) {
-    if (failed(tileLinalg(linalgOp, c)))
-      return failure();
-    op->erase();
-    return success();
-  }
+  if (auto linalgOp = dyn_cast<linalg::LinalgOp>(op))
+    return setun::tileStructured(linalgOp, c);
   if (auto attention = dyn_cast<AttentionOp>(op); attention && !attention.getBlocked())
     return op->emitOpError() << "expects blocked keys (ternary-block-keys)";
   bool known = llvm::TypeSwitch<Operation *, bool>(op)
@@ -106,6 +65,8 @@ LogicalResult TernaryTile::tile(Operation *op) {
                    .Case([&](CacheUpdateOp op) { return setun::tileCacheUpdate(op, c), true; })
                    .Case([&](AttentionOp op) { return setun::tileAttention(op, c), true; })
                    .Case([&](AttentionFoldOp op) { return setun::tileAttentionFold(op, c), true; })
+                   .Case([&](BatchAttentionOp op) { return setun::tileBatchAttention(op, c), true; })
+                   .Case([&](SoftmaxOp op) { return setun::tileSoftmax(op, c), true; })
                    .Case([&](GatedOp op) { return setun::tileGated(op, c), true; })
                    .Case([&](HadamardOp op) { return setun::tileHadamard(op, c), true; })
                    .Case([&](HeadQuantizeOp op) { return setun::tileHeadQuantize(op, c), true; })

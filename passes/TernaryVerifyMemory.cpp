@@ -14,13 +14,11 @@ struct TernaryVerifyMemory : public setun::impl::TernaryVerifyMemoryBase<Ternary
     WalkResult result = getOperation().walk([](Operation *op) {
       auto check = [&](Type type) {
         auto memref = dyn_cast<MemRefType>(type);
-        if (!memref || !memref.getElementType().isInteger() || memref.getElementTypeBitWidth() % 8 == 0)
+        if (!memref || !memref.getElementType().isInteger() || memref.getElementType().isInteger(1) ||
+            memref.getElementTypeBitWidth() % 8 == 0)
           return WalkResult::advance();
-        auto diag = op->emitError() << "expects buffers of whole bytes, got " << memref;
-        if (memref.getElementType().isInteger(1))
-          diag << "; comparisons of whole tensors are not supported, and binary weights must be packed (ternary.pack)";
-        else
-          diag << "; ternary and binary weights must be packed (ternary.pack)";
+        op->emitError() << "expects buffers of whole bytes, got " << memref
+                        << "; ternary weights must be packed (ternary.pack)";
         return WalkResult::interrupt();
       };
       for (Type type : op->getResultTypes())

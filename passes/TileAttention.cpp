@@ -161,8 +161,11 @@ namespace {
 class AttentionTiler {
 public:
   AttentionTiler(AttentionOp op, TileContext &c)
-      : op(op), c(c), v(c.v), keys(c, op.getK(), /*blocked=*/true), values(c, op.getV(), /*blocked=*/false) {}
+      : op(op), c(c), v(c.v), keys(c, op.getK(), op.getBlocked()), values(c, op.getV(), /*blocked=*/false) {}
   void run();
+
+  /// Of one sample of a batch: the number of keys, and what is added to scores ([1 or H][T][keys], or null).
+  Value allKeys, mask;
 
 private:
   static constexpr int64_t kBlock = 64, kRange = AttentionOp::kRange; // as bitnet.attention says
@@ -175,6 +178,8 @@ private:
   /// All ranges and the result, or the sums of one range alone.
   void tile(Value kvHead, Value first, Value oneRange = {});
   void writeNewRow(Value kvHead);
+  void copyKeys(Value kvHead, Value block);
+  Value withMask(Value scores, Value kvHead, Value r, Value key);
   void block(Value kvHead, Value base);
   void scores(Value kvHead, Value base, Value vectors);
   void weigh(Value base, Value vectors);
@@ -182,6 +187,8 @@ private:
   void fold();
 
   Value scratch(ArrayRef<int64_t> shape, Type element) {
+    OpBuilder::InsertionGuard guard(v.b); // not once for each sample
+    v.b.setInsertionPointToStart(&op->getParentOfType<func::FuncOp>().getBody().front());
     return memref::AllocaOp::create(v.b, v.loc, MemRefType::get(shape, element), v.b.getI64IntegerAttr(64));
   }
   Value zero() { return v.index(0); }
@@ -196,7 +203,12 @@ private:
   /// Vectors of 16 queries.
   void overLanes(function_ref<void(Value r)> body) { v.loop(zero(), queries, kLanes, body); }
   Value rowOf(Value first, Value r) { return v.min(v.add(first, r), v.add(total, -1)); }
-  Value lengthOf(Value row) { return op.getCausal() ? v.add(v.add(pos, v.div(row, group)), 1) : v.add(pos, tokens); }
+  Value lengthOf(Value row) {
+    Value causal = v.add(v.add(pos, v.div(row, group)), 1);
+    if (allKeys)
+      return op.getCausal() ? v.min(causal, allKeys) : allKeys;
+    return op.getCausal() ? causal : v.add(pos, tokens);
+  }
   /// Rows of the block at `base` that query r sees, from 0 to 64.
   Value seen(Value r, Value base) {
     Value left = v.sub(v.loadScalar(length, {r}), base);
@@ -214,24 +226,65 @@ private:
   int64_t group = 0, size = 0, budget = 0, together = 0;
   bool widensFirst = false;
   Value pos, tokens, total; // total: queries of a key/value head
-  Value queries;            // of the tile at hand
+  Value queries, firstRow;  // of the tile at hand
   // Of the tile at hand: queries times scale, scores and then weights of a block, lengths; of a range and of all:
   // maxima, lanes of weights, sums; factors of old and new sums. Widened keys [i][row] and values [row][lane].
   Value query, score, length, top, nextTop, lanes, sums, allTop, allLanes, allSums, factor, newFactor, wideKeys,
       wideValues;
 };
 
+/// The 16 keys of a block that is not stored as such, element by element; those beyond the last are the last.
+void AttentionTiler::copyKeys(Value kvHead, Value block) {
+  Value last = v.add(allKeys ? allKeys : v.dim(op.getK(), 0), -1);
+  SmallVector<Value> rows;
+  for (int64_t lane = 0; lane < kLanes; ++lane)
+    rows.push_back(v.min(v.add(v.mul(block, kLanes), lane), last));
+  v.chunks(size, [&](Value i, int64_t lanes) {
+    SmallVector<Value> values;
+    for (Value row : rows)
+      values.push_back(keys.load(row, kvHead, i, lanes));
+    // Interleaving rows that stand 8 apart, four times, transposes 16 by 16 elements.
+    for (int round = 0; round < 4; ++round) {
+      SmallVector<Value> next;
+      for (int64_t row = 0; row < kLanes / 2; ++row)
+        for (int64_t half = 0; half < 2; ++half) {
+          SmallVector<int64_t> order;
+          for (int64_t lane = 0; lane < kLanes / 2; ++lane)
+            llvm::append_values(order, half * kLanes / 2 + lane, kLanes + half * kLanes / 2 + lane);
+          next.push_back(vector::ShuffleOp::create(v.b, v.loc, values[row], values[row + kLanes / 2], order));
+        }
+      values = std::move(next);
+    }
+    for (int64_t element = 0; element < lanes; ++element)
+      v.store(values[element], wideKeys, {v.add(i, element), zero()});
+  });
+}
+
+/// Scores of query r of the tile for 16 keys from `key` on, with their part of the mask.
+Value AttentionTiler::withMask(Value scores, Value kvHead, Value r, Value key) {
+  if (!mask)
+    return scores;
+  Value row = rowOf(firstRow, r), head = v.add(v.mul(kvHead, group), v.rem(row, group));
+  if (cast<MemRefType>(mask.getType()).getDimSize(0) == 1)
+    head = zero();
+  Value added = v.loadMasked(mask, {head, v.div(row, group), key}, v.prefixMask(v.sub(allKeys, key)));
+  return v.addf(scores, added);
+}
+
 /// score[r][j] for the keys base .. base + 16 * vectors.
 void AttentionTiler::scores(Value kvHead, Value base, Value vectors) {
   // A register that holds one element of a query for one vector of keys costs nothing where the CPU multiplies by an
   // element in memory.
-  int64_t number = widensFirst || (c.target.vectorBits >= 512 && together > 2) ? 1 : vectorsTogether(kBlock / kLanes);
+  bool copies = widensFirst || !op.getBlocked();
+  int64_t number = copies || (c.target.vectorBits >= 512 && together > 2) ? 1 : vectorsTogether(kBlock / kLanes);
   Value firstBlock = v.div(base, kLanes), last = v.add(v.add(firstBlock, vectors), -1);
   v.loop(zero(), vectors, number, [&](Value g) {
     SmallVector<Value> blocks; // beyond the last: the last once more
     for (int64_t n = 0; n < number; ++n)
       blocks.push_back(v.min(v.add(v.add(firstBlock, g), n), last));
-    if (widensFirst)
+    if (!op.getBlocked())
+      copyKeys(kvHead, blocks[0]);
+    else if (widensFirst)
       v.loop(zero(), v.index(size), 1,
              [&](Value i) { v.store(keys.loadBlock(blocks[0], kvHead, i), wideKeys, {i, zero()}); });
     overRuns([&](Value first) {
@@ -239,9 +292,9 @@ void AttentionTiler::scores(Value kvHead, Value base, Value vectors) {
       SmallVector<Value> acc = v.loop(zero(), v.index(size), 1, init, [&](Value i, ValueRange state) {
         SmallVector<Value> key, next;
         for (Value block : blocks)
-          key.push_back(widensFirst ? v.load(wideKeys, {i, zero()}) : keys.loadBlock(block, kvHead, i));
+          key.push_back(copies ? v.load(wideKeys, {i, zero()}) : keys.loadBlock(block, kvHead, i));
         // Rows of a head lie apart in memory, too far for the CPU to foresee the next block.
-        if (!widensFirst)
+        if (!copies)
           for (Value block : blocks)
             keys.prefetch({v.add(block, kBlock / kLanes), kvHead, i, zero()});
         for (int64_t r = 0; r < together; ++r) {
@@ -252,8 +305,10 @@ void AttentionTiler::scores(Value kvHead, Value base, Value vectors) {
         return next;
       });
       for (int64_t r = 0; r < together; ++r)
-        for (int64_t n = 0; n < number; ++n)
-          v.store(acc[r * number + n], score, {v.add(first, r), v.mul(v.add(g, n), kLanes)});
+        for (int64_t n = 0; n < number; ++n) {
+          Value query = v.add(first, r), at = v.mul(v.add(g, n), kLanes);
+          v.store(withMask(acc[r * number + n], kvHead, query, v.add(base, at)), score, {query, at});
+        }
     });
   });
 }
@@ -388,6 +443,7 @@ void AttentionTiler::writeNewRow(Value kvHead) {
 }
 
 void AttentionTiler::tile(Value kvHead, Value first, Value oneRange) {
+  firstRow = first;
   Value none = v.splat(0.0f), lowest = v.splat(std::numeric_limits<float>::lowest());
   Value scale = v.splat(op.getScale().convertToFloat());
   auto headOf = [&](Value row) { return v.add(v.mul(kvHead, group), v.rem(row, group)); };
@@ -511,8 +567,9 @@ void AttentionTiler::run() {
     *row = scratch({rows, kLanes}, f32);
   for (Value *row : {&sums, &allSums})
     *row = scratch({rows, stride}, f32);
-  if (isHalf) {
+  if (isHalf || !op.getBlocked())
     wideKeys = scratch({padded(), kLanes}, f32);
+  if (isHalf) {
     wideValues = scratch({kBlock, kLanes}, f32);
   }
 
@@ -562,5 +619,36 @@ void setun::tileAttentionFold(AttentionFoldOp op, TileContext &c) {
         v.store(v.mulf(v.addf(all[2 + i / kLanes], v.splat(0.0f)), inverse), op.getO(), {v.index(0), head, v.index(i)},
                 std::min(kLanes, size - i));
     });
+  });
+}
+
+/// Each sample as an attention of its own over views of the operands.
+void setun::tileBatchAttention(BatchAttentionOp op, TileContext &c) {
+  VectorBuilder &v = c.v;
+  OpBuilder &b = v.b;
+  Location loc = v.loc;
+  auto sampleOf = [&](Value memref, Value at) -> Value {
+    auto type = cast<MemRefType>(memref.getType());
+    SmallVector<OpFoldResult> offsets(type.getRank(), b.getIndexAttr(0)), sizes = memref::getMixedSizes(b, loc, memref);
+    SmallVector<OpFoldResult> strides(type.getRank(), b.getIndexAttr(1));
+    offsets[0] = at;
+    sizes[0] = b.getIndexAttr(1);
+    auto result =
+        memref::SubViewOp::inferRankReducedResultType(type.getShape().drop_front(), type, offsets, sizes, strides);
+    return memref::SubViewOp::create(b, loc, cast<MemRefType>(result), memref, offsets, sizes, strides);
+  };
+  v.loop(v.index(0), v.dim(op.getQ(), 0), 1, [&](Value sample) {
+    Value q = sampleOf(op.getQ(), sample), k = sampleOf(op.getK(), sample), values = sampleOf(op.getV(), sample),
+          o = sampleOf(op.getO(), sample);
+    Value start = arith::ConstantOp::create(b, loc, b.getI64IntegerAttr(0));
+    auto one = AttentionOp::create(b, loc, TypeRange(), q, start, Value(), Value(), k, values,
+                                   /*parts=*/Value(), o, op.getScaleAttr(), op.getCausalAttr(), /*blocked=*/UnitAttr());
+    AttentionTiler tiler(one, c);
+    tiler.allKeys = v.dim(k, 0);
+    if (op.getMask())
+      tiler.mask =
+          sampleOf(op.getMask(), cast<MemRefType>(op.getMask().getType()).getDimSize(0) == 1 ? v.index(0) : sample);
+    tiler.run();
+    one.erase();
   });
 }

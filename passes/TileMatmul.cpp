@@ -28,6 +28,7 @@
 //
 //===----------------------------------------------------------------------===//
 #include "lib/Target/Kernels.h"
+#include "passes/MathBuilder.h"
 #include "passes/VectorBuilder.h"
 
 using namespace mlir;
@@ -417,6 +418,8 @@ void MatmulTiler::epilogue(ArrayRef<Value> values, Value unit, Value token, int6
         value = gate(v, op.getEpilogue(), value, values[m * perToken + f + outputs]);
       else if (op.getBias() && op.getBiasPlace() == bitnet::BiasPlace::AfterScale)
         value = v.addf(value, load(op.getBias(), {first}));
+      if (std::optional<bitnet::Function> activation = op.getActivation())
+        value = emitFunction(v.b, v.loc, *activation, value);
       if (op.getResidual())
         value = v.addf(load(op.getResidual(), {t, first}), value);
       if (mask)

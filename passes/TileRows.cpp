@@ -1,6 +1,8 @@
 //===- TileRows.cpp - loops of normalisation, quantisation and other row operations ===//
 #include "passes/VectorBuilder.h"
 
+#include <limits>
+
 using namespace mlir;
 using namespace mlir::ternary;
 using namespace setun;
@@ -183,6 +185,69 @@ void setun::tileQuantize(QuantizeOp op, TileContext &c) {
     Value s = scaleOf(v.treeMax(absmax(row, t, v.splat(0.0f))));
     v.storeScalar(v.divf(v.f32(1.0f), s), op.getScale(), {t});
     writeCodes(row, t, s);
+  });
+}
+
+void setun::tileSoftmax(SoftmaxOp op, TileContext &c) {
+  VectorBuilder &v = c.v;
+  OpBuilder &b = v.b;
+  Location loc = v.loc;
+  // Rows, whatever the rank.
+  auto rowsOf = [&](Value memref) -> Value {
+    int64_t rank = cast<MemRefType>(memref.getType()).getRank();
+    if (rank == 1)
+      return memref::ExpandShapeOp::create(
+          b, loc, ArrayRef<int64_t>{1, cast<MemRefType>(memref.getType()).getDimSize(0)}, memref,
+          ArrayRef<ReassociationIndices>{{0, 1}},
+          ArrayRef<OpFoldResult>{b.getIndexAttr(1), memref::getMixedSize(b, loc, memref, 0)});
+    if (rank == 2)
+      return memref;
+    ReassociationIndices outer(llvm::to_vector<2>(llvm::seq<int64_t>(0, rank - 1)));
+    return memref::CollapseShapeOp::create(b, loc, memref, ArrayRef<ReassociationIndices>{outer, {rank - 1}});
+  };
+  Value x = rowsOf(op.getX()), y = rowsOf(op.getY()), size = v.dim(x, 1);
+  Value whole = v.mul(v.div(size, kLanes), kLanes), mask = v.prefixMask(v.sub(size, whole));
+  Value isRagged = arith::CmpIOp::create(b, loc, arith::CmpIPredicate::ne, whole, size);
+  Value lowest = v.splat(std::numeric_limits<float>::lowest());
+  // Over a row in chunks, of which the last, ragged one is behind a branch.
+  auto overRow = [&](Value init, function_ref<Value(Value at, Value mask, Value state)> body) {
+    Value state = v.loop(v.index(0), whole, kLanes, init,
+                         [&](Value at, ValueRange old) { return SmallVector<Value>{body(at, Value(), old[0])}; })[0];
+    auto rest = scf::IfOp::create(b, loc, TypeRange{state.getType()}, isRagged, /*withElseRegion=*/true);
+    OpBuilder::InsertionGuard guard(b);
+    b.setInsertionPointToStart(&rest.getThenRegion().front());
+    scf::YieldOp::create(b, loc, body(whole, mask, state));
+    b.setInsertionPointToStart(&rest.getElseRegion().front());
+    scf::YieldOp::create(b, loc, state);
+    return rest.getResult(0);
+  };
+  auto load = [&](Value memref, ValueRange at, Value mask) {
+    return mask ? v.loadMasked(memref, at, mask) : v.load(memref, at);
+  };
+  auto store = [&](Value value, Value memref, ValueRange at, Value mask) {
+    mask ? v.storeMasked(value, memref, at, mask) : v.store(value, memref, at);
+  };
+  auto [begin, end] = v.share(v.dim(x, 0), c.thread, c.threads);
+  v.loop(begin, end, 1, [&](Value row) {
+    Value most = overRow(lowest, [&](Value at, Value mask, Value state) {
+      Value value = load(x, {row, at}, mask);
+      if (mask)
+        value = arith::SelectOp::create(b, loc, mask, value, lowest);
+      return v.maxf(value, state);
+    });
+    Value top = v.broadcast(v.treeMax(most));
+    Value sums = overRow(v.splat(0.0f), [&](Value at, Value mask, Value state) {
+      Value p = v.exp(v.subf(load(x, {row, at}, mask), top));
+      if (mask)
+        p = arith::SelectOp::create(b, loc, mask, p, v.splat(0.0f));
+      store(p, y, {row, at}, mask);
+      return v.addf(state, p);
+    });
+    Value inverse = v.broadcast(v.divf(v.f32(1.0f), v.treeSum(sums)));
+    overRow(inverse, [&](Value at, Value mask, Value state) {
+      store(v.mulf(load(y, {row, at}, mask), state), y, {row, at}, mask);
+      return state;
+    });
   });
 }
 

@@ -117,6 +117,10 @@ void tileRotary(mlir::ternary::RotaryOp op, TileContext &c);
 void tileCacheUpdate(mlir::ternary::CacheUpdateOp op, TileContext &c);
 void tileAttention(mlir::ternary::AttentionOp op, TileContext &c);
 void tileAttentionFold(mlir::ternary::AttentionFoldOp op, TileContext &c);
+void tileBatchAttention(mlir::ternary::BatchAttentionOp op, TileContext &c);
+void tileSoftmax(mlir::ternary::SoftmaxOp op, TileContext &c);
+/// Erases the operation; reports what its body may not hold.
+mlir::LogicalResult tileStructured(mlir::linalg::LinalgOp op, TileContext &c);
 void tileGated(mlir::ternary::GatedOp op, TileContext &c);
 void tileHadamard(mlir::ternary::HadamardOp op, TileContext &c);
 void tileHeadQuantize(mlir::ternary::HeadQuantizeOp op, TileContext &c);

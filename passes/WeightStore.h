@@ -37,6 +37,8 @@ public:
 
   /// Offsets of what was packed already, by a key that says what it is and how it is laid out.
   llvm::StringMap<uint64_t> placed;
+  /// The one magnitude of the elements of a float matrix, by its name, and whether some are 0; 0 if they have several.
+  llvm::StringMap<std::pair<float, bool>> magnitudes;
   /// Bytes of each packed weight matrix, by key; what `inspect` reports.
   llvm::StringMap<uint64_t> sizes;
 };

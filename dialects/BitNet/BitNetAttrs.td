@@ -39,6 +39,19 @@ def BitNet_GateAct : BitNet_Enum<"GateAct", "activation of a gated unit", [
   I32EnumAttrCase<"Relu2", 0, "relu2">, I32EnumAttrCase<"Silu", 1, "silu">]>;
 def BitNet_GateActAttr : BitNet_EnumAttr<BitNet_GateAct, "gate_act">;
 
+def BitNet_Function : BitNet_Enum<"Function", "function of one number, as include/setun/Math.h computes it", [
+  I32EnumAttrCase<"Exp", 0, "exp">, I32EnumAttrCase<"Exp2", 1, "exp2">, I32EnumAttrCase<"Expm1", 2, "expm1">,
+  I32EnumAttrCase<"Log", 3, "log">, I32EnumAttrCase<"Log2", 4, "log2">, I32EnumAttrCase<"Log10", 5, "log10">,
+  I32EnumAttrCase<"Log1p", 6, "log1p">, I32EnumAttrCase<"Sin", 7, "sin">, I32EnumAttrCase<"Cos", 8, "cos">,
+  I32EnumAttrCase<"Tan", 9, "tan">, I32EnumAttrCase<"Atan", 10, "atan">, I32EnumAttrCase<"Sinh", 11, "sinh">,
+  I32EnumAttrCase<"Cosh", 12, "cosh">, I32EnumAttrCase<"Tanh", 13, "tanh">, I32EnumAttrCase<"Erf", 14, "erf">,
+  I32EnumAttrCase<"Rsqrt", 15, "rsqrt">, I32EnumAttrCase<"Floor", 16, "floor">, I32EnumAttrCase<"Ceil", 17, "ceil">,
+  I32EnumAttrCase<"Trunc", 18, "trunc">, I32EnumAttrCase<"Round", 19, "round">,
+  I32EnumAttrCase<"RoundEven", 20, "round_even">, I32EnumAttrCase<"Relu", 21, "relu">,
+  I32EnumAttrCase<"Sigmoid", 22, "sigmoid">, I32EnumAttrCase<"Silu", 23, "silu">, I32EnumAttrCase<"Gelu", 24, "gelu">,
+  I32EnumAttrCase<"GeluTanh", 25, "gelu_tanh">]>;
+def BitNet_FunctionAttr : BitNet_EnumAttr<BitNet_Function, "function">;
+
 def BitNet_ActQuantAttr : BitNet_Attr<"ActQuant", "act_quant"> {
   let summary = "absmax activation quantiser";
   let description = [{

@@ -20,7 +20,9 @@ def BitNet_Dialect : Dialect {
     * `sum16(v)`: lane `l` of 16 adds `v[l], v[l+16], v[l+32], ...` in this order, starting from +0; lanes are then
       added as `l` with `l+8`, then `l+4`, `l+2`, `l+1`. Missing elements of the last step count as +0.
     * `seq(v)`: `((+0 + v[0]) + v[1]) + ...`.
-    `exp` is the polynomial of `include/setun/Exp.h`. So results are the same bits on every target, thread count and
+    `exp` is the polynomial of `include/setun/Exp.h`; `bitnet.math` computes what `include/setun/Math.h` says. Upstream
+    structured operations reduce by lanes, as `sum16`, where the innermost loop reduces a tensor
+    (`dialects/BitNet/ReductionOrder.h`), else in the order of their loops, as `seq`. So results are the same bits on every target, thread count and
     batch.
 
     Attributes of functions and arguments that describe entry points (`bitnet.entry`, `bitnet.name`, `bitnet.dims`,

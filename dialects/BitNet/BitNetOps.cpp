@@ -369,3 +369,73 @@ LogicalResult HadamardOp::verify() {
                          << block;
   return success();
 }
+
+LogicalResult SoftmaxOp::verify() {
+  if (getX().getType().getRank() == 0) // C1
+    return emitOpError() << "expects a tensor of rank 1 or more, got " << getX().getType();
+  return success();
+}
+
+LogicalResult BatchAttentionOp::verify() {
+  auto q = cast<RankedTensorType>(getQ().getType());
+  auto k = cast<RankedTensorType>(getK().getType());
+  if (failed(expectRank(*this, "q", q, 4)) || failed(expectRank(*this, "k", k, 4)) ||
+      failed(expectStatic(*this, "q", q, 2)) || failed(expectStatic(*this, "k", k, 2))) // C1
+    return failure();
+  if (!compatible(q.getDimSize(0), k.getDimSize(0)) || q.getDimSize(3) != k.getDimSize(3)) // C1
+    return emitOpError() << "expects keys with the samples and the head size of " << q << ", got " << k;
+  if (q.getDimSize(2) % k.getDimSize(2)) // C2
+    return emitOpError() << "expects a number of query heads that is a multiple of " << k.getDimSize(2) << ", got "
+                         << q.getDimSize(2);
+  if (!getScale().isFinite()) // C3
+    return emitOpError() << "expects a finite scale";
+  if (!getMask())
+    return success();
+  auto mask = cast<RankedTensorType>(getMask().getType());
+  if (failed(expectRank(*this, "a mask", mask, 4))) // C4
+    return failure();
+  auto serves = [](int64_t size, int64_t all) { return size == 1 || compatible(size, all); };
+  if (!serves(mask.getDimSize(0), q.getDimSize(0)) || !serves(mask.getDimSize(1), q.getDimSize(2)) ||
+      !compatible(mask.getDimSize(2), q.getDimSize(1)) || !compatible(mask.getDimSize(3), k.getDimSize(1))) // C4
+    return emitOpError() << "expects a mask that fits queries " << q << " and keys " << k << ", got " << mask;
+  return success();
+}
+
+LogicalResult Conv2DOp::verify() {
+  auto x = cast<RankedTensorType>(getX().getType());
+  auto w = cast<RankedTensorType>(getW().getType());
+  auto y = cast<RankedTensorType>(getY().getType());
+  if (failed(expectRank(*this, "x", x, 4)) || failed(expectRank(*this, "y", y, 4)) ||
+      failed(expectRank(*this, "w", w, 2)) || failed(expectStatic(*this, "x", x, 1)) ||
+      failed(expectStatic(*this, "w", w))) // C1, C2
+    return failure();
+  auto expectNumbers = [&](StringRef what, ArrayRef<int64_t> values, size_t count, int64_t least) -> LogicalResult {
+    if (values.size() == count && llvm::all_of(values, [&](int64_t value) { return value >= least; }))
+      return success();
+    auto diag = emitOpError() << "expects " << count << " numbers of at least " << least << " as " << what << ", got [";
+    llvm::interleaveComma(values, diag);
+    return diag << "]";
+  };
+  if (failed(expectNumbers("kernel", getKernel(), 2, 1)) || failed(expectNumbers("strides", getStrides(), 2, 1)) ||
+      failed(expectNumbers("dilations", getDilations(), 2, 1)) ||
+      failed(expectNumbers("padding", getPadding(), 4, 0))) // C3
+    return failure();
+  int64_t channels = x.getDimSize(1), outputs = w.getDimSize(0), groups = getGroups();
+  if (groups < 1 || channels % groups || outputs % groups) // C4
+    return emitOpError() << "expects groups that divide " << channels << " and " << outputs << ", got " << groups;
+  int64_t columns = channels / groups * getKernel()[0] * getKernel()[1];
+  if (w.getDimSize(1) != columns) // C2
+    return emitOpError() << "expects weights with " << columns << " columns, got " << w;
+  if (!compatible(y.getDimSize(0), x.getDimSize(0)) || y.getDimSize(1) != outputs ||
+      y.getDimSize(2) != getOutputSize(0) || y.getDimSize(3) != getOutputSize(1) || getOutputSize(0) < 1 ||
+      getOutputSize(1) < 1) // C1
+    return emitOpError() << "expects a result of Bx" << outputs << "x" << getOutputSize(0) << "x" << getOutputSize(1)
+                         << ", got " << y;
+  if (getScales().getKind() == ScaleKind::Group) // C5
+    return emitOpError() << "expects scales per tensor or rows, got " << getScales();
+  auto scale = cast<RankedTensorType>(getScale().getType());
+  if (columns > (int64_t(1) << 31) / 128 - 1) // C5
+    return emitOpError() << "expects at most " << ((int64_t(1) << 31) / 128 - 1) << " columns, got " << columns;
+  return failure(failed(verifyScale(*this, scale, getScales(), outputs, columns)) ||
+                 failed(expectVector(*this, "bias", getBias(), outputs))); // C5
+}

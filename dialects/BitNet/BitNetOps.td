@@ -4,6 +4,7 @@
 
 include "dialects/BitNet/BitNetAttrs.td"
 include "mlir/IR/BuiltinAttributes.td"
+include "mlir/IR/OpBase.td"
 include "mlir/Interfaces/InferTypeOpInterface.td"
 include "mlir/Interfaces/SideEffectInterfaces.td"
 
@@ -428,6 +429,137 @@ def BitNet_HadamardOp : BitNet_Op<"hadamard", [AllTypesMatch<["x", "y"]>]> {
   let assemblyFormat = "$x attr-dict `:` type($x)";
   let hasVerifier = 1;
   let hasFolder = 1;
+}
+
+//===----------------------------------------------------------------------===//
+// Whole tensors
+//===----------------------------------------------------------------------===//
+
+/// Numbers, and tensors and vectors of them, element by element.
+def BitNet_Numbers : AnyTypeOf<[F32, VectorOfAnyRankOf<[F32]>, RankedTensorOf<[F32]>], "f32 or f32 elements">;
+
+def BitNet_MathOp : BitNet_Op<"math", !listconcat([SameOperandsAndResultType], ElementwiseMappable.traits)> {
+  let summary = "elementary function or activation, element by element";
+  let description = [{
+    The function of `include/setun/Math.h`: one stated sequence of operations, the same bits on every target.
+    `math.exp` and its like become this operation before anything could fold them by another library's function.
+
+    Example:
+
+    ```mlir
+    %y = bitnet.math <gelu> %x : tensor<?x1536xf32>
+    ```
+  }];
+  let arguments = (ins BitNet_FunctionAttr:$function, BitNet_Numbers:$x);
+  let results = (outs BitNet_Numbers:$y);
+  let assemblyFormat = "$function $x attr-dict `:` type($y)";
+}
+
+def BitNet_PowOp : BitNet_Op<"pow", !listconcat([SameOperandsAndResultType], ElementwiseMappable.traits)> {
+  let summary = "power, element by element";
+  let description = [{
+    `x^y` of `include/setun/Math.h`, rounded from double precision.
+
+    Example:
+
+    ```mlir
+    %y = bitnet.pow %x, %e : tensor<?x64xf32>
+    ```
+  }];
+  let arguments = (ins BitNet_Numbers:$x, BitNet_Numbers:$exponent);
+  let results = (outs BitNet_Numbers:$y);
+  let assemblyFormat = "$x `,` $exponent attr-dict `:` type($y)";
+}
+
+def BitNet_SoftmaxOp : BitNet_Op<"softmax", [AllTypesMatch<["x", "y"]>]> {
+  let summary = "softmax over the last axis";
+  let description = [{
+    For each row: `m` is the largest element (the lowest finite f32 if there is none larger, a NaN never is),
+    `p[i] = exp(x[i] - m)`, `y[i] = p[i] * (1 / sum16(p))`.
+
+    C1: the rank is at least 1.
+
+    Example:
+
+    ```mlir
+    %y = bitnet.softmax %x : tensor<?x6x?x?xf32>
+    ```
+  }];
+  let arguments = (ins BitNet_Activations:$x);
+  let results = (outs BitNet_Activations:$y);
+  let assemblyFormat = "$x attr-dict `:` type($x)";
+  let hasVerifier = 1;
+}
+
+def BitNet_BatchAttentionOp : BitNet_Op<"batch_attention", [AllTypesMatch<["q", "o"]>, AllTypesMatch<["k", "v"]>]> {
+  let summary = "grouped-query attention of a batch, without a cache";
+  let description = [{
+    For each sample `b`: `bitnet.attention` of queries `q[b]` over the rows of `k[b]` and `v[b]`, of which token `t`
+    attends the first `min(t+1, S)` if `causal`, else all S. With a mask, `mask[b][h][t][j]` is added to score `s_j`; a
+    first or second axis of size 1 serves all samples or heads.
+
+    C1: `q` is `BxTxHxD`, `k` and `v` are `BxSxHKVxD`, H, HKV and D static. C2: H is a multiple of HKV.
+    C3: `scale` is finite. C4: the mask has rank 4, axes B or 1, H or 1, T, S.
+
+    Example:
+
+    ```mlir
+    %o = bitnet.batch_attention %q, %k, %v {scale = 0.125 : f32}
+      : (tensor<?x197x6x64xf32>, tensor<?x197x6x64xf32>, tensor<?x197x6x64xf32>) -> tensor<?x197x6x64xf32>
+    ```
+  }];
+  let arguments = (ins BitNet_Activations:$q, BitNet_Activations:$k, BitNet_Activations:$v,
+                       Optional<BitNet_Activations>:$mask, F32Attr:$scale, UnitAttr:$causal);
+  let results = (outs BitNet_Activations:$o);
+  let assemblyFormat = [{
+    $q `,` $k `,` $v (`mask` `(` $mask^ `)`)? attr-dict `:` functional-type(operands, results)
+  }];
+  let hasVerifier = 1;
+}
+
+def BitNet_Conv2DOp : BitNet_Op<"conv2d"> {
+  let summary = "convolution with ternary or binary weights";
+  let description = [{
+    Codes of `x` as `bitnet.quantize` makes them of `x` as a `B x (C*H*W)` matrix, so `per_token` is one scale a sample.
+    For each output pixel, `acc[b][f][i][j] = sum w[f][c, u, v] * code[b][g*C/G + c][i*sh + u*dh - top][j*sw + v*dw -
+    left]` (exact, i32) over the `C/G` channels of the group `g = f / (F/G)` and the kernel, codes beyond the edges
+    counting 0. Then scales and bias as in `bitnet.linear`, with the rows of the weight as outputs.
+
+    C1: `x` is `BxCxHxW` with static C, H and W; `y` is `BxFxHOxWO` with the sizes that the window gives.
+    C2: `w` is `F x (C/G * kh * kw)`, columns in the order channel, row, column of the kernel. C3: `kernel`, `strides`
+    and `dilations` are two positive numbers, `padding` is four that are not negative (top, left, bottom, right).
+    C4: `groups` divides C and F. C5: scale, bias and number of columns as in `bitnet.linear`; no groups of columns.
+
+    Example:
+
+    ```mlir
+    %y = bitnet.conv2d %x, %w scale(%s) {activation = #bitnet.act_quant<per_token, bits = 8, eps = 1.0e-5>,
+         scales = #bitnet.scales<tensor>, kernel = array<i64: 3, 3>, padding = array<i64: 1, 1, 1, 1>}
+       : (tensor<?x16x28x28xf32>, tensor<32x144xi2>, tensor<1xf32>) -> tensor<?x32x28x28xf32>
+    ```
+  }];
+  let arguments = (ins BitNet_Activations:$x, BitNet_WeightBits:$w, RankedTensorOf<[F32]>:$scale,
+                       Optional<RankedTensorOf<[F32]>>:$bias, BitNet_ActQuantAttr:$activation,
+                       BitNet_ScalesAttr:$scales,
+                       DefaultValuedAttr<BitNet_DirectionAttr, "Direction::Multiply">:$direction,
+                       DenseI64ArrayAttr:$kernel, DefaultValuedAttr<DenseI64ArrayAttr, "{1, 1}">:$strides,
+                       DefaultValuedAttr<DenseI64ArrayAttr, "{0, 0, 0, 0}">:$padding,
+                       DefaultValuedAttr<DenseI64ArrayAttr, "{1, 1}">:$dilations,
+                       DefaultValuedAttr<I64Attr, "1">:$groups);
+  let results = (outs BitNet_Activations:$y);
+  let extraClassDeclaration = [{
+    /// Rows (0) or columns (1) of the output.
+    int64_t getOutputSize(int64_t axis) {
+      int64_t span = (getKernel()[axis] - 1) * getDilations()[axis] + 1;
+      int64_t size = ::llvm::cast<::mlir::ShapedType>(getX().getType()).getDimSize(2 + axis);
+      int64_t room = size + getPadding()[axis] + getPadding()[2 + axis] - span;
+      return room < 0 ? 0 : room / getStrides()[axis] + 1;
+    }
+  }];
+  let assemblyFormat = [{
+    $x `,` $w `scale` `(` $scale `)` (`bias` `(` $bias^ `)`)? attr-dict `:` functional-type(operands, results)
+  }];
+  let hasVerifier = 1;
 }
 
 #endif // SETUN_BITNET_OPS_TD

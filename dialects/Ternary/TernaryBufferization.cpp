@@ -73,8 +73,8 @@ template <typename... Ops> void attach(MLIRContext *context) {
 
 void ternary::registerBufferizableOpInterfaceExternalModels(DialectRegistry &registry) {
   registry.addExtension(+[](MLIRContext *context, TernaryDialect *) {
-    attach<QuantizeOp, MatmulOp, DenseOp, NormOp, RotaryOp, AttentionOp, GatedOp, EmbeddingOp, HadamardOp,
-           HeadQuantizeOp, HeadScanOp, HeadCandidatesOp, HeadRescoreOp, HeadSelectOp>(context);
+    attach<QuantizeOp, MatmulOp, DenseOp, NormOp, RotaryOp, AttentionOp, BatchAttentionOp, SoftmaxOp, GatedOp,
+           EmbeddingOp, HadamardOp, HeadQuantizeOp, HeadScanOp, HeadCandidatesOp, HeadRescoreOp, HeadSelectOp>(context);
     SectionOp::attachInterface<SectionModel>(*context);
     CacheUpdateOp::attachInterface<DpsModel<CacheUpdateOp, true>>(*context);
     AttentionFoldOp::attachInterface<DpsModel<AttentionFoldOp, true>>(*context);

@@ -46,6 +46,8 @@ SETUN_DPS_OP(RotaryOp, 1, false)
 SETUN_DPS_OP(CacheUpdateOp, 1, true)
 SETUN_DPS_OP(AttentionOp, (getNewK() ? 3 : 1) + (getParts() ? 1 : 0), getNewK() != nullptr)
 SETUN_DPS_OP(AttentionFoldOp, 1, true)
+SETUN_DPS_OP(BatchAttentionOp, 1, false)
+SETUN_DPS_OP(SoftmaxOp, 1, false)
 SETUN_DPS_OP(GatedOp, 1, false)
 SETUN_DPS_OP(EmbeddingOp, 1, false)
 SETUN_DPS_OP(HadamardOp, 1, false)
@@ -228,6 +230,8 @@ LogicalResult MatmulOp::verify() {
     return emitOpError() << "expects at most " << maxColumns << " columns, got " << layout.getCols();
   if (getAcc() && cast<ShapedType>(getAcc().getType()).getElementType().isF32() == coded) // C6
     return emitOpError() << "expects an accumulator of " << (coded ? "i32" : "f32") << ", got " << getAcc().getType();
+  if (getActivation() && (gated || !getY())) // C10
+    return emitOpError() << "expects an activation with y and without a gated layout";
   if (Value scale = getActScale()) { // C3
     ArrayRef<int64_t> shape = shapeOf(scale);
     if (shape.size() != 1 || (shape[0] != 1 && !compatible(shape[0], t)))
@@ -324,6 +328,31 @@ LogicalResult AttentionFoldOp::verify() {
     return emitOpError() << "expects static heads and head size, got " << getO().getType();
   return expectShape(*this, "parts", getParts(),
                      {ShapedType::kDynamic, heads[0], AttentionOp::kPartHeader + heads[1]}); // C1
+}
+
+LogicalResult BatchAttentionOp::verify() {
+  if (failed(expectRank(*this, "q", getQ(), 4)) || failed(expectRank(*this, "k", getK(), 4)) ||
+      failed(expectShape(*this, "o", getO(), shapeOf(getQ()))) ||
+      failed(expectShape(*this, "v", getV(), shapeOf(getK())))) // C1
+    return failure();
+  int64_t batch = shapeOf(getQ())[0], heads = shapeOf(getQ())[2], kvHeads = shapeOf(getK())[2];
+  for (Value value : {getQ(), getK()})
+    if (ShapedType::isDynamic(shapeOf(value)[2]) || ShapedType::isDynamic(shapeOf(value)[3])) // C1
+      return emitOpError() << "expects static heads and head size, got " << value.getType();
+  if (!compatible(shapeOf(getK())[0], batch) || shapeOf(getQ())[3] != shapeOf(getK())[3] || heads % kvHeads) // C1, C2
+    return emitOpError() << "expects keys that fit " << getQ().getType() << ", got " << getK().getType();
+  if (!getMask())
+    return success();
+  if (failed(expectRank(*this, "a mask", getMask(), 4))) // C3
+    return failure();
+  int64_t samples = shapeOf(getMask())[0] == 1 ? 1 : batch, sets = shapeOf(getMask())[1] == 1 ? 1 : heads;
+  return expectShape(*this, "a mask", getMask(), {samples, sets, shapeOf(getQ())[1], shapeOf(getK())[1]}); // C3
+}
+
+LogicalResult SoftmaxOp::verify() {
+  if (shapeOf(getX()).empty()) // C1
+    return emitOpError() << "expects a tensor of rank 1 or more, got " << getX().getType();
+  return expectShape(*this, "y", getY(), shapeOf(getX())); // C1
 }
 
 LogicalResult GatedOp::verify() {

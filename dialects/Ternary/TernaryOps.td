@@ -139,7 +139,7 @@ def Ternary_MatmulOp : Ternary_DpsOp<"matmul", [AttrSizedOperandSegments,
     `acc[t][n] = sum_k x[t][k] * w[n][k]` (exact i32 for i8 codes, `seq_k` in f32 otherwise), written to `acc` if given.
     If `y` is given: `v = f32(acc) * (act_scale[t] * row_scales[n])` (with groups `seq_g(f32(acc_g) * row_scales[n][g]) *
     act_scale[t]`), `v = v + bias[n]` (`before_scale`: added to `f32(acc)`), epilogue `relu2` or `silu` over the gate and
-    up halves of a gated layout, `v = residual[t][n] + v`.
+    up halves of a gated layout, or the `activation`, a function of `bitnet.math`; `v = residual[t][n] + v`.
 
     C1: `x` is `T x 4*ceil(K/4)` for codes, `TxK` for f32. C2: packed bytes match the layout, row scales are PxGxR.
     C3: codes come with sums (T, or with groups also `TxG`), f32 with neither sums nor act_scale. C4: at least one of `y` and `acc`.
@@ -147,6 +147,7 @@ def Ternary_MatmulOp : Ternary_DpsOp<"matmul", [AttrSizedOperandSegments,
     C6: `y` and residual are `T x output rows`, `acc` is `T x rows` or, with groups, `T x rows x G`.
     C7: bias is `rows` and is not combined with a gated layout; `before_scale` needs a bias and no groups.
     C8: the group is a positive multiple of 4. C9: K times the largest code product fits i32.
+    C10: an activation needs `y` and no gated layout.
 
     Example:
 
@@ -160,6 +161,7 @@ def Ternary_MatmulOp : Ternary_DpsOp<"matmul", [AttrSizedOperandSegments,
                        Optional<Ternary_F32>:$residual, Optional<Ternary_F32>:$y, Optional<Ternary_Acc>:$acc,
                        Ternary_LayoutAttr:$layout, OptionalAttr<I64Attr>:$group,
                        DefaultValuedAttr<Ternary_EpilogueAttr, "Epilogue::None">:$epilogue,
+                       OptionalAttr<BitNet_FunctionAttr>:$activation,
                        DefaultValuedAttr<BitNet_BiasPlaceAttr, "::mlir::bitnet::BiasPlace::AfterScale">:$bias_place,
                        OptionalAttr<Ternary_KernelAttr>:$kernel);
   let assemblyFormat = [{
@@ -324,6 +326,47 @@ def Ternary_AttentionFoldOp : Ternary_DpsOp<"attention_fold"> {
   }];
   let arguments = (ins Ternary_F32:$parts, I64:$pos, Ternary_F32:$o);
   let assemblyFormat = "$parts `,` $pos `outs` `(` $o `)` attr-dict `:` functional-type(operands, results)";
+  let hasVerifier = 1;
+}
+
+def Ternary_BatchAttentionOp : Ternary_DpsOp<"batch_attention"> {
+  let summary = "grouped-query attention of a batch, without a cache";
+  let description = [{
+    `bitnet.batch_attention`.
+
+    C1: `q` and `o` have the same shape `BxTxHxD`, `k` and `v` are `BxSxHKVxD`. C2: H is a multiple of HKV.
+    C3: a mask is `B or 1 x H or 1 x T x S`.
+
+    Example:
+
+    ```mlir
+    ternary.batch_attention %q, %k, %v outs(%o) {scale = 0.125 : f32}
+      : (memref<?x197x6x64xf32>, memref<?x197x6x64xf32>, memref<?x197x6x64xf32>, memref<?x197x6x64xf32>) -> ()
+    ```
+  }];
+  let arguments = (ins Ternary_F32:$q, Ternary_F32:$k, Ternary_F32:$v, Optional<Ternary_F32>:$mask, Ternary_F32:$o,
+                       F32Attr:$scale, UnitAttr:$causal);
+  let assemblyFormat = [{
+    $q `,` $k `,` $v (`mask` `(` $mask^ `)`)? `outs` `(` $o `)` attr-dict `:` functional-type(operands, results)
+  }];
+  let hasVerifier = 1;
+}
+
+def Ternary_SoftmaxOp : Ternary_DpsOp<"softmax"> {
+  let summary = "softmax over the last axis";
+  let description = [{
+    `bitnet.softmax`.
+
+    C1: `x` and `y` have the same shape, of rank 1 or more.
+
+    Example:
+
+    ```mlir
+    ternary.softmax %x outs(%y) : (memref<?x?xf32>, memref<?x?xf32>) -> ()
+    ```
+  }];
+  let arguments = (ins Ternary_F32:$x, Ternary_F32:$y);
+  let assemblyFormat = "$x `outs` `(` $y `)` attr-dict `:` functional-type(operands, results)";
   let hasVerifier = 1;
 }
 

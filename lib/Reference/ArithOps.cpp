@@ -5,7 +5,7 @@
 //===----------------------------------------------------------------------===//
 #include "lib/Reference/Interpreter.h"
 
-#include "setun/Exp.h"
+#include "lib/Reference/Formulas.h"
 
 #include "mlir/Dialect/Arith/IR/Arith.h"
 #include "mlir/Dialect/Math/IR/Math.h"
@@ -325,6 +325,37 @@ static void addCasts(EvaluatorTable &table) {
 // Floats
 //===----------------------------------------------------------------------===//
 
+template <typename OpTy> static void addFunction(EvaluatorTable &table, bitnet::Function function) {
+  addFloatUnary<OpTy>(table, [function](auto a) -> decltype(a) { return applyFunction(function, a); });
+}
+
+/// Functions of math are those of the bitnet dialect, in f32.
+static void addMathFunctions(EvaluatorTable &table) {
+  using F = bitnet::Function;
+  addFunction<math::ExpOp>(table, F::Exp);
+  addFunction<math::Exp2Op>(table, F::Exp2);
+  addFunction<math::ExpM1Op>(table, F::Expm1);
+  addFunction<math::LogOp>(table, F::Log);
+  addFunction<math::Log2Op>(table, F::Log2);
+  addFunction<math::Log10Op>(table, F::Log10);
+  addFunction<math::Log1pOp>(table, F::Log1p);
+  addFunction<math::SinOp>(table, F::Sin);
+  addFunction<math::CosOp>(table, F::Cos);
+  addFunction<math::TanOp>(table, F::Tan);
+  addFunction<math::AtanOp>(table, F::Atan);
+  addFunction<math::SinhOp>(table, F::Sinh);
+  addFunction<math::CoshOp>(table, F::Cosh);
+  addFunction<math::TanhOp>(table, F::Tanh);
+  addFunction<math::ErfOp>(table, F::Erf);
+  addFunction<math::RsqrtOp>(table, F::Rsqrt);
+  addFunction<math::FloorOp>(table, F::Floor);
+  addFunction<math::CeilOp>(table, F::Ceil);
+  addFunction<math::TruncOp>(table, F::Trunc);
+  addFunction<math::RoundOp>(table, F::Round);
+  addFunction<math::RoundEvenOp>(table, F::RoundEven);
+  addFloatBinary<math::PowFOp>(table, [](auto a, auto b) -> decltype(a) { return applyPow(a, b); });
+}
+
 static void addFloatEvaluators(EvaluatorTable &table) {
   addFloatBinary<arith::AddFOp>(table, [](auto a, auto b) { return a + b; });
   addFloatBinary<arith::SubFOp>(table, [](auto a, auto b) { return a - b; });
@@ -348,13 +379,7 @@ static void addFloatEvaluators(EvaluatorTable &table) {
   addFloatUnary<arith::NegFOp>(table, [](auto a) { return -a; });
   addFloatUnary<math::AbsFOp>(table, [](auto a) { return std::fabs(a); });
   addFloatUnary<math::SqrtOp>(table, [](auto a) { return std::sqrt(a); });
-  addFloatUnary<math::FloorOp>(table, [](auto a) { return std::floor(a); });
-  addFloatUnary<math::CeilOp>(table, [](auto a) { return std::ceil(a); });
-  addFloatUnary<math::TruncOp>(table, [](auto a) { return std::trunc(a); });
-  addFloatUnary<math::RoundOp>(table, [](auto a) { return std::round(a); });
-  addFloatUnary<math::RoundEvenOp>(table, [](auto a) { return std::nearbyint(a); });
-  // The exponential of the dialects; other transcendental functions have no stated rounding.
-  addFloatUnary<math::ExpOp>(table, [](auto a) -> decltype(a) { return exactExp(static_cast<float>(a)); });
+  addMathFunctions(table);
 }
 
 void reference::addArithEvaluators(EvaluatorTable &table) {

@@ -228,13 +228,11 @@ static LogicalResult evaluateCacheUpdate(CacheUpdateOp op, Frame &frame) {
 
 static LogicalResult evaluateAttention(AttentionOp op, Frame &frame) {
   const Tensor &q = frame.get(op.getQ()), &k = frame.get(op.getK()), &v = frame.get(op.getV());
-  AttentionShape shape = {q.dim(0),
-                          q.dim(1),
-                          k.dim(1),
-                          q.dim(2),
-                          frame.getInt(op.getPos()),
-                          op.getCausal(),
-                          op.getScale().convertToFloat()};
+  int64_t position = frame.getInt(op.getPos());
+  AttentionShape shape = {q.dim(0),       q.dim(1),
+                          k.dim(1),       q.dim(2),
+                          position,       position + q.dim(0),
+                          op.getCausal(), op.getScale().convertToFloat()};
   if (shape.position < 0 || shape.position + shape.tokens > std::min(k.dim(0), v.dim(0)))
     return op.emitOpError() << "expects keys and values of " << shape.position + shape.tokens << " tokens, got "
                             << std::min(k.dim(0), v.dim(0));
@@ -242,6 +240,86 @@ static LogicalResult evaluateAttention(AttentionOp op, Frame &frame) {
   auto keyIndex = [&](int64_t row, int64_t head, int64_t i) { return (row * k.dim(1) + head) * k.dim(2) + i; };
   attention(shape, q.data<float>(), k.toFloats().data(), keyIndex, v.toFloats().data(), o.mutableData<float>());
   frame.set(op.getO(), o);
+  return success();
+}
+
+static LogicalResult evaluateBatchAttention(BatchAttentionOp op, Frame &frame) {
+  Tensor o(Float32Type::get(op.getContext()), frame.get(op.getQ()).shape());
+  if (failed(attendBatch(op, op.getScale().convertToFloat(), op.getCausal(), frame.get(op.getQ()), frame.get(op.getK()),
+                         frame.get(op.getV()), op.getMask() ? &frame.get(op.getMask()) : nullptr, o)))
+    return failure();
+  frame.set(op.getO(), o);
+  return success();
+}
+
+static LogicalResult evaluateSoftmax(SoftmaxOp op, Frame &frame) {
+  const Tensor &x = frame.get(op.getX());
+  Tensor y(x.elementType(), x.shape());
+  softmaxRows(x, y);
+  frame.set(op.getY(), y);
+  return success();
+}
+
+static LogicalResult evaluateMath(MathOp op, Frame &frame) {
+  const Tensor &x = frame.get(op.getX());
+  Tensor y(x.elementType(), x.shape());
+  for (int64_t i = 0; i < x.size(); ++i)
+    y.mutableData<float>()[i] = applyFunction(op.getFunction(), x.data<float>()[i]);
+  frame.set(op.getY(), y);
+  return success();
+}
+
+static LogicalResult evaluatePow(PowOp op, Frame &frame) {
+  const Tensor &x = frame.get(op.getX()), &exponent = frame.get(op.getExponent());
+  if (x.shape() != exponent.shape())
+    return op.emitOpError() << "expects operands of one shape, got " << x.typeString() << " and "
+                            << exponent.typeString();
+  Tensor y(x.elementType(), x.shape());
+  for (int64_t i = 0; i < x.size(); ++i)
+    y.mutableData<float>()[i] = applyPow(x.data<float>()[i], exponent.data<float>()[i]);
+  frame.set(op.getY(), y);
+  return success();
+}
+
+/// Codes of the patch that output pixel (i, j) of sample b sees in the channels of a group, columns as in the weight.
+static void gatherPatch(Conv2DOp op, const Tensor &x, const std::vector<int8_t> &codes, int64_t b, int64_t group,
+                        int64_t i, int64_t j, int8_t *patch) {
+  int64_t channels = x.dim(1) / op.getGroups();
+  for (int64_t c = group * channels; c < (group + 1) * channels; ++c)
+    for (int64_t u = 0; u < op.getKernel()[0]; ++u)
+      for (int64_t v = 0; v < op.getKernel()[1]; ++v) {
+        int64_t row = i * op.getStrides()[0] + u * op.getDilations()[0] - op.getPadding()[0];
+        int64_t col = j * op.getStrides()[1] + v * op.getDilations()[1] - op.getPadding()[1];
+        bool inside = row >= 0 && row < x.dim(2) && col >= 0 && col < x.dim(3);
+        *patch++ = inside ? codes[((b * x.dim(1) + c) * x.dim(2) + row) * x.dim(3) + col] : 0;
+      }
+}
+
+static LogicalResult evaluateConv2D(Conv2DOp op, Frame &frame) {
+  const Tensor &x = frame.get(op.getX()), &w = frame.get(op.getW());
+  int64_t batch = x.dim(0), filters = w.dim(0), k = w.dim(1), groups = op.getGroups(), perGroup = filters / groups;
+  Quantized q = quantizeActivations(op.getActivation(), x.data<float>(), batch, x.dim(1) * x.dim(2) * x.dim(3));
+  std::vector<int8_t> weights = w.toCodes(), patch(k);
+  std::vector<float> scales = expandScales(op.getScales(), op.getDirection(), frame.get(op.getScale()), filters, 1);
+  std::vector<float> bias = floatsOf(op.getBias(), frame);
+  int64_t rows = op.getOutputSize(0), cols = op.getOutputSize(1);
+  Tensor y(x.elementType(), {batch, filters, rows, cols});
+  for (int64_t b = 0; b < batch; ++b)
+    for (int64_t group = 0; group < groups; ++group)
+      for (int64_t i = 0; i < rows; ++i)
+        for (int64_t j = 0; j < cols; ++j) {
+          gatherPatch(op, x, q.codes, b, group, i, j, patch.data());
+          std::vector<int32_t> acc =
+              matmulCodes(patch.data(), k, weights.data() + group * perGroup * k, 1, perGroup, k, 0);
+          for (int64_t f = 0; f < perGroup; ++f) {
+            int64_t filter = group * perGroup + f;
+            float value = static_cast<float>(acc[f]);
+            y.mutableData<float>()[((b * filters + filter) * rows + i) * cols + j] =
+                dequantizeOne(&value, &scales[filter], false, 1, &q.scale[q.scale.size() == 1 ? 0 : b],
+                              bias.empty() ? nullptr : &bias[filter], BiasPlace::AfterScale);
+          }
+        }
+  frame.set(op.getY(), y);
   return success();
 }
 
@@ -308,6 +386,11 @@ void reference::addBitNetEvaluators(EvaluatorTable &table) {
   table.add<RotaryOp>(evaluateRotary);
   table.add<CacheUpdateOp>(evaluateCacheUpdate);
   table.add<AttentionOp>(evaluateAttention);
+  table.add<BatchAttentionOp>(evaluateBatchAttention);
+  table.add<SoftmaxOp>(evaluateSoftmax);
+  table.add<MathOp>(evaluateMath);
+  table.add<PowOp>(evaluatePow);
+  table.add<Conv2DOp>(evaluateConv2D);
   table.add<GatedOp>(evaluateGated);
   table.add<EmbeddingOp>(evaluateEmbedding);
   table.add<DenseOp>(evaluateDense);

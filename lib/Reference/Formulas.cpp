@@ -1,6 +1,7 @@
 //===- Formulas.cpp - what the operations compute, on plain arrays ---------------===//
 #include "lib/Reference/Formulas.h"
 
+#include "dialects/BitNet/Functions.h"
 #include "lib/Weights/DType.h"
 #include "setun/Exp.h"
 
@@ -222,7 +223,8 @@ static float largest(float (&lanes)[kSumLanes]) {
 /// The sums of keys and values `range` to `range` + 256, below `length`, for one query that is scaled already.
 static Softmax attendRange(const AttentionShape &shape, const std::vector<float> &query, const float *k,
                            llvm::function_ref<int64_t(int64_t, int64_t, int64_t)> keyIndex, const float *v,
-                           int64_t kvHead, int64_t range, int64_t length) {
+                           int64_t kvHead, int64_t range, int64_t length,
+                           llvm::function_ref<float(int64_t row)> mask = nullptr) {
   int64_t size = shape.size;
   Softmax part(size);
   for (int64_t base = range; base < std::min(length, range + kAttentionRange); base += kAttentionBlock) {
@@ -230,8 +232,11 @@ static Softmax attendRange(const AttentionShape &shape, const std::vector<float>
     float scores[kAttentionBlock], lanes[kSumLanes];
     std::fill(std::begin(scores), std::end(scores), lowest);
     std::fill(std::begin(lanes), std::end(lanes), lowest);
-    for (int64_t j = 0; j < count; ++j)
+    for (int64_t j = 0; j < count; ++j) {
       scores[j] = seq(0, size, [&](int64_t i) { return query[i] * k[keyIndex(base + j, kvHead, i)]; });
+      if (mask)
+        scores[j] = scores[j] + mask(base + j);
+    }
     for (int64_t j = 0; j < kAttentionBlock; ++j)
       lanes[j % kSumLanes] = maximum(lanes[j % kSumLanes], scores[j]);
     for (float &lane : lanes) // drops a NaN
@@ -278,15 +283,18 @@ static std::vector<float> scaledQuery(const AttentionShape &shape, const float *
 }
 
 void reference::attention(const AttentionShape &shape, const float *q, const float *k,
-                          llvm::function_ref<int64_t(int64_t, int64_t, int64_t)> keyIndex, const float *v, float *o) {
+                          llvm::function_ref<int64_t(int64_t, int64_t, int64_t)> keyIndex, const float *v, float *o,
+                          llvm::function_ref<float(int64_t, int64_t, int64_t)> mask) {
   for (int64_t token = 0; token < shape.tokens; ++token)
     for (int64_t head = 0; head < shape.heads; ++head) {
       int64_t kvHead = head / (shape.heads / shape.kvHeads), place = (token * shape.heads + head) * shape.size;
       std::vector<float> query = scaledQuery(shape, q + place);
-      int64_t length = shape.position + (shape.causal ? token + 1 : shape.tokens);
+      int64_t length = shape.causal ? std::min(shape.position + token + 1, shape.keys) : shape.keys;
+      auto added = [&](int64_t row) { return mask(head, token, row); };
       Softmax total(shape.size);
       for (int64_t range = 0; range < length; range += kAttentionRange)
-        foldIn(total, attendRange(shape, query, k, keyIndex, v, kvHead, range, length));
+        foldIn(total, attendRange(shape, query, k, keyIndex, v, kvHead, range, length,
+                                  mask ? llvm::function_ref<float(int64_t)>(added) : nullptr));
       finishHead(total, o + place);
     }
 }
@@ -312,6 +320,27 @@ void reference::attentionFold(const float *parts, int64_t stride, int64_t ranges
     foldIn(total, std::move(part));
   }
   finishHead(total, o);
+}
+
+void reference::softmaxRow(int64_t size, const float *x, float *y) {
+  float top = lowest;
+  for (int64_t i = 0; i < size; ++i)
+    top = maximum(x[i], top);
+  for (int64_t i = 0; i < size; ++i)
+    y[i] = exactExp(x[i] - top);
+  float inverse = 1.0f / sum16(size, [&](int64_t i) { return y[i]; });
+  for (int64_t i = 0; i < size; ++i)
+    y[i] = y[i] * inverse;
+}
+
+float reference::applyFunction(Function function, float x) {
+  NumberArithmetic arithmetic;
+  return bitnet::applyFunction(arithmetic, function, x);
+}
+
+float reference::applyPow(float x, float exponent) {
+  NumberArithmetic arithmetic;
+  return Math<NumberArithmetic>(arithmetic).pow(x, exponent);
 }
 
 uint16_t reference::cacheF16(float x) { return floatToF16(minimum(maximum(x, -65504.0f), 65504.0f)); }

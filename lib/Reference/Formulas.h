@@ -79,15 +79,23 @@ float gate(mlir::bitnet::GateAct act, float gate, float up);
 /// y[T][H][D]; tables have D/2 columns and start at the row of the first token.
 void rotary(const float *x, const float *cos, const float *sin, int64_t t, int64_t heads, int64_t size, float *y);
 
-/// Sizes of an attention: tokens, query heads, key/value heads, head size, position of the first token.
+/// Sizes of an attention: tokens, query heads, key/value heads, head size, position of the first token, rows of keys.
 struct AttentionShape {
-  int64_t tokens, heads, kvHeads, size, position;
+  int64_t tokens, heads, kvHeads, size, position, keys;
   bool causal;
   float scale;
 };
-/// `keyIndex` gives the element of k that key (row, kv head, i) is.
+/// `keyIndex` gives the element of k that key (row, kv head, i) is; `mask`, if it is given, what is added to a score.
 void attention(const AttentionShape &shape, const float *q, const float *k,
-               llvm::function_ref<int64_t(int64_t row, int64_t head, int64_t i)> keyIndex, const float *v, float *o);
+               llvm::function_ref<int64_t(int64_t row, int64_t head, int64_t i)> keyIndex, const float *v, float *o,
+               llvm::function_ref<float(int64_t head, int64_t token, int64_t row)> mask = nullptr);
+
+/// One row of bitnet.softmax.
+void softmaxRow(int64_t size, const float *x, float *y);
+
+/// bitnet.math and bitnet.pow of a number.
+float applyFunction(mlir::bitnet::Function function, float x);
+float applyPow(float x, float exponent);
 
 /// The part of `ternary.attention` for one token, head and range (starting at key `range`): `part` is [32 + size].
 void attentionPart(const AttentionShape &shape, const float *q, const float *k,

@@ -40,6 +40,38 @@ void reference::writeCache(const Tensor &rows, int64_t pos, function_ref<int64_t
       }
 }
 
+void reference::softmaxRows(const Tensor &x, Tensor &y) {
+  int64_t size = x.dim(x.rank() - 1);
+  for (int64_t i = 0; size && i < x.size(); i += size)
+    softmaxRow(size, x.data<float>() + i, y.mutableData<float>() + i);
+}
+
+LogicalResult reference::attendBatch(Operation *op, float scale, bool causal, const Tensor &q, const Tensor &k,
+                                     const Tensor &v, const Tensor *mask, Tensor &o) {
+  if (k.dim(0) != q.dim(0) || v.shape() != k.shape())
+    return op->emitOpError() << "expects keys and values of one shape for " << q.dim(0) << " samples, got "
+                             << k.typeString() << " and " << v.typeString();
+  if (mask && ((mask->dim(0) != 1 && mask->dim(0) != q.dim(0)) || mask->dim(2) != q.dim(1) ||
+               (mask->dim(1) != 1 && mask->dim(1) != q.dim(2)) || mask->dim(3) != k.dim(1)))
+    return op->emitOpError() << "expects a mask that fits " << q.typeString() << " and " << k.typeString() << ", got "
+                             << mask->typeString();
+  AttentionShape shape = {q.dim(1), q.dim(2), k.dim(2), q.dim(3), 0, k.dim(1), causal, scale};
+  int64_t queries = q.dim(1) * q.dim(2) * q.dim(3), keys = k.dim(1) * k.dim(2) * k.dim(3);
+  auto keyIndex = [&](int64_t row, int64_t head, int64_t i) { return (row * k.dim(2) + head) * k.dim(3) + i; };
+  for (int64_t b = 0; b < q.dim(0); ++b) {
+    auto added = [&](int64_t head, int64_t token, int64_t row) {
+      Shape at = {mask->dim(0) == 1 ? 0 : b, mask->dim(1) == 1 ? 0 : head, token, row};
+      return mask->data<float>()[flatten(at, mask->shape())];
+    };
+    llvm::function_ref<float(int64_t, int64_t, int64_t)> bias = nullptr;
+    if (mask)
+      bias = added;
+    attention(shape, q.data<float>() + b * queries, k.data<float>() + b * keys, keyIndex, v.data<float>() + b * keys,
+              o.mutableData<float>() + b * queries, bias);
+  }
+  return success();
+}
+
 //===----------------------------------------------------------------------===//
 // Evaluation
 //===----------------------------------------------------------------------===//

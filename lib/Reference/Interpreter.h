@@ -127,6 +127,11 @@ Tensor makeFloats(mlir::MLIRContext *context, llvm::ArrayRef<float> values, llvm
 /// Writes `rows` [T][H][D] into a cache at row `pos`, each element where `index` says, in the cache's element type.
 void writeCache(const Tensor &rows, int64_t pos,
                 llvm::function_ref<int64_t(int64_t row, int64_t head, int64_t i)> index, Tensor &cache);
+/// Softmax over the last axis.
+void softmaxRows(const Tensor &x, Tensor &y);
+/// Attention of each sample of a batch, as bitnet.batch_attention; `mask` may be null. Reports sizes that do not fit.
+mlir::LogicalResult attendBatch(mlir::Operation *op, float scale, bool causal, const Tensor &q, const Tensor &k,
+                                const Tensor &v, const Tensor *mask, Tensor &o);
 
 } // namespace setun::reference
 

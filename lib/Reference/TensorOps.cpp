@@ -1,6 +1,8 @@
 //===- TensorOps.cpp - evaluators of func, tensor and linalg ---------------------===//
 #include "lib/Reference/Interpreter.h"
 
+#include "dialects/BitNet/ReductionOrder.h"
+
 #include "mlir/Dialect/Linalg/IR/Linalg.h"
 #include "mlir/Dialect/Tensor/IR/Tensor.h"
 
@@ -244,6 +246,27 @@ static LogicalResult evaluateCollapseShape(tensor::CollapseShapeOp op, Frame &fr
   return success();
 }
 
+static LogicalResult evaluatePad(tensor::PadOp op, Frame &frame) {
+  const Tensor &source = frame.get(op.getSource());
+  Shape low = mixed(op.getMixedLowPad(), frame), high = mixed(op.getMixedHighPad(), frame), shape;
+  mlir::Value padding = op.getConstantPaddingValue();
+  if (!padding)
+    return op.emitOpError() << "expects one value as padding";
+  if (!frame.has(padding) && failed(frame.run.evaluate(padding.getDefiningOp(), frame)))
+    return failure();
+  for (int64_t axis = 0; axis < source.rank(); ++axis)
+    shape.push_back(low[axis] + source.dim(axis) + high[axis]);
+  if (failed(checkShape(op, low)) || failed(checkShape(op, high)))
+    return failure();
+  Tensor result(source.elementType(), shape);
+  for (int64_t i = 0; i < result.size(); ++i)
+    result.copyElement(i, frame.get(padding), 0);
+  forEachInSlice(low, source.shape(), Shape(source.rank(), 1), shape,
+                 [&](int64_t inside, int64_t outside) { result.copyElement(outside, source, inside); });
+  frame.set(op.getResult(), result);
+  return success();
+}
+
 static LogicalResult evaluateConcat(tensor::ConcatOp op, Frame &frame) {
   int64_t axis = op.getDim();
   Shape shape(frame.get(op.getInputs()[0]).shape());
@@ -295,18 +318,43 @@ static int64_t evaluateExpr(AffineExpr expr, ArrayRef<int64_t> index) {
   }
 }
 
-/// Runs the body for every point of the iteration space, the last loop fastest, reductions included.
-static LogicalResult evaluateStructured(linalg::LinalgOp op, Frame &frame) {
-  if (!op.hasPureTensorSemantics())
-    return op.emitOpError() << "is interpreted on tensors only";
-  SmallVector<AffineMap> maps = op.getIndexingMapsArray();
-  std::vector<Tensor> operands;
-  for (OpOperand &operand : op->getOpOperands()) {
-    const Tensor &value = frame.get(operand.get());
-    operands.push_back(op.isDpsInit(&operand) ? value.clone() : value);
+namespace {
+/// A structured operation at work: its operands, and its body at one point of the iteration space after another.
+class Structured {
+public:
+  Structured(linalg::LinalgOp op, Frame &frame) : op(op), frame(frame), maps(op.getIndexingMapsArray()) {
+    for (OpOperand &operand : op->getOpOperands()) {
+      const Tensor &value = frame.get(operand.get());
+      operands.push_back(op.isDpsInit(&operand) ? value.clone() : value);
+    }
+    positions.resize(operands.size());
   }
-  // Loop ranges from the operands' shapes, all of which must agree.
-  Shape ranges(op.getNumLoops(), -1);
+
+  LogicalResult run();
+
+private:
+  LogicalResult findRanges();
+  /// Sets the body's arguments for a point.
+  LogicalResult bind(ArrayRef<int64_t> index);
+  LogicalResult runInOrder();
+  LogicalResult runByLanes(Operation *combiner);
+  /// combiner(a, b).
+  LogicalResult combine(Operation *combiner, const Tensor &a, const Tensor &b, Tensor &result);
+  /// Calls `body` for each point of the iteration space, the last loop fastest.
+  LogicalResult forEachPoint(function_ref<LogicalResult(ArrayRef<int64_t> index)> body);
+
+  linalg::LinalgOp op;
+  Frame &frame;
+  SmallVector<AffineMap> maps;
+  std::vector<Tensor> operands;
+  std::vector<int64_t> positions; // of the operands' elements at the point at hand
+  Shape ranges;
+};
+} // namespace
+
+/// Loop ranges from the operands' shapes, all of which must agree.
+LogicalResult Structured::findRanges() {
+  ranges.assign(op.getNumLoops(), -1);
   for (auto [map, operand] : llvm::zip(maps, operands))
     for (auto [axis, expr] : llvm::enumerate(map.getResults()))
       if (auto dim = dyn_cast<AffineDimExpr>(expr)) {
@@ -318,37 +366,112 @@ static LogicalResult evaluateStructured(linalg::LinalgOp op, Frame &frame) {
       }
   if (llvm::is_contained(ranges, -1))
     return op.emitOpError() << "has a loop whose range no operand gives";
+  return success();
+}
+
+LogicalResult Structured::bind(ArrayRef<int64_t> index) {
   Block &body = *op.getBlock();
-  int64_t firstInit = op.getNumDpsInputs();
-  Shape saved = frame.iteration, index(ranges.size(), 0), element;
-  std::vector<int64_t> positions(operands.size());
-  if (!llvm::is_contained(ranges, 0)) {
-    do {
-      frame.iteration = index;
-      for (auto [i, operand] : llvm::enumerate(operands)) {
-        element.clear();
-        for (AffineExpr expr : maps[i].getResults())
-          element.push_back(evaluateExpr(expr, index));
-        if (failed(checkIndex(op, element, operand.shape())))
-          return failure();
-        positions[i] = flatten(element, operand.shape());
-        if (i < body.getNumArguments()) {
-          Tensor value(operand.elementType(), {});
-          value.copyElement(0, operand, positions[i]);
-          frame.set(body.getArgument(i), std::move(value));
-        }
-      }
-      SmallVector<Tensor> yielded;
-      if (failed(frame.evaluate(body, yielded)))
-        return failure();
-      for (auto [i, value] : llvm::enumerate(yielded))
-        operands[firstInit + i].copyElement(positions[firstInit + i], value, 0);
-    } while (advance(index, ranges));
+  Shape element;
+  frame.iteration.assign(index.begin(), index.end());
+  for (auto [i, operand] : llvm::enumerate(operands)) {
+    element.clear();
+    for (AffineExpr expr : maps[i].getResults())
+      element.push_back(evaluateExpr(expr, index));
+    if (failed(checkIndex(op, element, operand.shape())))
+      return failure();
+    positions[i] = flatten(element, operand.shape());
+    if (i < body.getNumArguments()) {
+      Tensor value(operand.elementType(), {});
+      value.copyElement(0, operand, positions[i]);
+      frame.set(body.getArgument(i), std::move(value));
+    }
   }
+  return success();
+}
+
+LogicalResult Structured::forEachPoint(function_ref<LogicalResult(ArrayRef<int64_t>)> body) {
+  if (llvm::is_contained(ranges, 0))
+    return success();
+  Shape index(ranges.size(), 0);
+  do
+    if (failed(body(index)))
+      return failure();
+  while (advance(index, ranges));
+  return success();
+}
+
+LogicalResult Structured::runInOrder() {
+  int64_t firstInit = op.getNumDpsInputs();
+  return forEachPoint([&](ArrayRef<int64_t> index) -> LogicalResult {
+    SmallVector<Tensor> yielded;
+    if (failed(bind(index)) || failed(frame.evaluate(*op.getBlock(), yielded)))
+      return failure();
+    for (auto [i, value] : llvm::enumerate(yielded))
+      operands[firstInit + i].copyElement(positions[firstInit + i], value, 0);
+    return success();
+  });
+}
+
+LogicalResult Structured::combine(Operation *combiner, const Tensor &a, const Tensor &b, Tensor &result) {
+  frame.set(combiner->getOperand(0), a);
+  frame.set(combiner->getOperand(1), b);
+  if (failed(frame.run.evaluate(combiner, frame)))
+    return failure();
+  result = frame.get(combiner->getResult(0));
+  return success();
+}
+
+LogicalResult Structured::runByLanes(Operation *combiner) {
+  constexpr int64_t lanes = 16;
+  Block &body = *op.getBlock();
+  Tensor neutral = *Tensor::fromAttribute(*arith::getNeutralElement(combiner));
+  llvm::DenseMap<int64_t, std::vector<Tensor>> gathered; // by position of the output
+  LogicalResult status = forEachPoint([&](ArrayRef<int64_t> index) -> LogicalResult {
+    if (failed(bind(index)))
+      return failure();
+    std::vector<Tensor> &own = gathered.try_emplace(positions.back(), lanes, neutral).first->second;
+    Tensor &lane = own[index.back() % lanes];
+    frame.set(body.getArguments().back(), lane);
+    SmallVector<Tensor> yielded;
+    if (failed(frame.evaluate(body, yielded)))
+      return failure();
+    lane = yielded[0];
+    return success();
+  });
+  if (failed(status))
+    return failure();
+  Tensor &output = operands.back();
+  for (auto &[position, own] : gathered) {
+    for (int64_t distance = lanes / 2; distance > 0; distance /= 2)
+      for (int64_t lane = 0; lane < distance; ++lane)
+        if (failed(combine(combiner, own[lane], own[lane + distance], own[lane])))
+          return failure();
+    Tensor old(output.elementType(), {}), result;
+    old.copyElement(0, output, position);
+    if (failed(combine(combiner, old, own[0], result)))
+      return failure();
+    output.copyElement(position, result, 0);
+  }
+  return success();
+}
+
+LogicalResult Structured::run() {
+  if (failed(findRanges()))
+    return failure();
+  Shape saved = frame.iteration;
+  Operation *combiner = bitnet::laneCombiner(op);
+  if (failed(combiner ? runByLanes(combiner) : runInOrder()))
+    return failure();
   frame.iteration = saved;
   for (auto [i, result] : llvm::enumerate(op->getResults()))
-    frame.set(result, operands[firstInit + i]);
+    frame.set(result, operands[op.getNumDpsInputs() + i]);
   return success();
+}
+
+static LogicalResult evaluateStructured(linalg::LinalgOp op, Frame &frame) {
+  if (!op.hasPureTensorSemantics())
+    return op.emitOpError() << "is interpreted on tensors only";
+  return Structured(op, frame).run();
 }
 
 void reference::addTensorEvaluators(EvaluatorTable &table) {
@@ -368,6 +491,7 @@ void reference::addTensorEvaluators(EvaluatorTable &table) {
   table.add<tensor::InsertSliceOp>(evaluateInsertSlice);
   table.add<tensor::ExpandShapeOp>(evaluateExpandShape);
   table.add<tensor::CollapseShapeOp>(evaluateCollapseShape);
+  table.add<tensor::PadOp>(evaluatePad);
   table.add<tensor::ConcatOp>(evaluateConcat);
   table.addStructured(
       [](Operation *op, Frame &frame) { return evaluateStructured(cast<linalg::LinalgOp>(op), frame); });

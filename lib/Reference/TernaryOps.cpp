@@ -175,6 +175,8 @@ static LogicalResult evaluateMatmul(MatmulOp op, Frame &frame) {
         if (op.getEpilogue() != Epilogue::None)
           value = gate(op.getEpilogue() == Epilogue::Silu ? bitnet::GateAct::Silu : bitnet::GateAct::Relu2, value,
                        scaled(row, outputs + col));
+        if (std::optional<bitnet::Function> activation = op.getActivation())
+          value = applyFunction(*activation, value);
         if (!residual.empty())
           value = residual[row * outputs + col] + value;
         y.mutableData<float>()[row * outputs + col] = value;
@@ -257,13 +259,11 @@ static LogicalResult evaluateCacheUpdate(CacheUpdateOp op, Frame &frame) {
 
 static LogicalResult evaluateAttention(AttentionOp op, Frame &frame) {
   const Tensor &q = frame.get(op.getQ()), &k = frame.get(op.getK()), &v = frame.get(op.getV());
-  AttentionShape shape = {q.dim(0),
-                          q.dim(1),
-                          k.dim(1),
-                          q.dim(2),
-                          frame.getInt(op.getPos()),
-                          op.getCausal(),
-                          op.getScale().convertToFloat()};
+  int64_t position = frame.getInt(op.getPos());
+  AttentionShape shape = {q.dim(0),       q.dim(1),
+                          k.dim(1),       q.dim(2),
+                          position,       position + q.dim(0),
+                          op.getCausal(), op.getScale().convertToFloat()};
   if (shape.position < 0 || shape.position + shape.tokens > std::min(k.dim(0), v.dim(0)))
     return op.emitOpError() << "expects keys and values of " << shape.position + shape.tokens << " tokens, got "
                             << std::min(k.dim(0), v.dim(0));
@@ -305,6 +305,25 @@ static LogicalResult evaluateAttentionFold(AttentionFoldOp op, Frame &frame) {
     attentionFold(parts.data<float>() + head * width, heads * width, ranges, size,
                   o.mutableData<float>() + head * size);
   return setResults(op, {o}, frame);
+}
+
+static LogicalResult evaluateBatchAttention(BatchAttentionOp op, Frame &frame) {
+  const Tensor &q = frame.get(op.getQ());
+  Tensor o = likeInit(op.getO(), frame);
+  if (failed(expectShape(op, "o", o, q.shape())) ||
+      failed(attendBatch(op, op.getScale().convertToFloat(), op.getCausal(), q, frame.get(op.getK()),
+                         frame.get(op.getV()), op.getMask() ? &frame.get(op.getMask()) : nullptr, o)))
+    return failure();
+  return setResults(op, {o}, frame);
+}
+
+static LogicalResult evaluateSoftmax(SoftmaxOp op, Frame &frame) {
+  const Tensor &x = frame.get(op.getX());
+  Tensor y = likeInit(op.getY(), frame);
+  if (failed(expectShape(op, "y", y, x.shape())))
+    return failure();
+  softmaxRows(x, y);
+  return setResults(op, {y}, frame);
 }
 
 static LogicalResult evaluateGated(GatedOp op, Frame &frame) {
@@ -444,6 +463,8 @@ void reference::addTernaryEvaluators(EvaluatorTable &table) {
   table.add<CacheUpdateOp>(evaluateCacheUpdate);
   table.add<AttentionOp>(evaluateAttention);
   table.add<AttentionFoldOp>(evaluateAttentionFold);
+  table.add<BatchAttentionOp>(evaluateBatchAttention);
+  table.add<SoftmaxOp>(evaluateSoftmax);
   table.add<GatedOp>(evaluateGated);
   table.add<EmbeddingOp>(evaluateEmbedding);
   table.add<HadamardOp>(evaluateHadamard);

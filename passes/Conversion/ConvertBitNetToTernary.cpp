@@ -137,9 +137,10 @@ ternary::MatmulOp Converter::packedMatmul(bitnet::MatmulOp op, bitnet::Dequantiz
     acc = emptyLike(b, loc, cast<RankedTensorType>(op.getAcc().getType()), op.getX());
     types.push_back(acc.getType());
   }
-  return ternary::MatmulOp::create(
-      b, loc, types, x, packed, rowScales, actScale, op.getSums(), bias, Value(), y, acc, layout, op.getGroupAttr(),
-      ternary::EpilogueAttr::get(b.getContext(), ternary::Epilogue::None), biasPlace, ternary::KernelAttr());
+  return ternary::MatmulOp::create(b, loc, types, x, packed, rowScales, actScale, op.getSums(), bias, Value(), y, acc,
+                                   layout, op.getGroupAttr(),
+                                   ternary::EpilogueAttr::get(b.getContext(), ternary::Epilogue::None),
+                                   bitnet::FunctionAttr(), biasPlace, ternary::KernelAttr());
 }
 
 void Converter::matmul(bitnet::MatmulOp op) {
@@ -264,6 +265,15 @@ LogicalResult Converter::convert(Operation *op) {
             b, loc, TypeRange{op.getType()}, op.getQ(), op.getPos(), Value(), Value(), op.getK(), op.getV(), Value(),
             emptyFor(op.getO(), op.getQ()), op.getScaleAttr(), op.getCausalAttr(), UnitAttr()));
       })
+      .Case([&](bitnet::BatchAttentionOp op) {
+        op->replaceAllUsesWith(ternary::BatchAttentionOp::create(
+            b, loc, TypeRange{op.getType()}, op.getQ(), op.getK(), op.getV(), op.getMask(),
+            emptyFor(op.getO(), op.getQ()), op.getScaleAttr(), op.getCausalAttr()));
+      })
+      .Case([&](bitnet::SoftmaxOp op) {
+        op->replaceAllUsesWith(
+            ternary::SoftmaxOp::create(b, loc, TypeRange{op.getType()}, op.getX(), emptyFor(op.getY(), op.getX())));
+      })
       .Case([&](bitnet::GatedOp op) {
         op->replaceAllUsesWith(ternary::GatedOp::create(b, loc, TypeRange{op.getType()}, op.getGate(), op.getUp(),
                                                         emptyFor(op.getY(), op.getGate()), op.getActAttr()));
@@ -298,7 +308,7 @@ struct ConvertBitNetToTernary : public setun::impl::ConvertBitNetToTernaryBase<C
     bool ok = true;
     getOperation().walk([&](Operation *op) {
       if (isa_and_nonnull<bitnet::BitNetDialect>(op->getDialect()) &&
-          !isa<bitnet::WeightOp, bitnet::QuantizeWeightOp>(op))
+          !isa<bitnet::WeightOp, bitnet::QuantizeWeightOp, bitnet::MathOp, bitnet::PowOp>(op))
         ops.push_back(op);
     });
     Converter converter{OpBuilder(&getContext()), getOperation(), head};

@@ -42,6 +42,7 @@ static SmallVector<std::string> emulatedFeatures(const CpuPipelineOptions &optio
 bool setun::isHead(StringRef head) { return head == "certified" || head == "exact" || head == "int8"; }
 
 void setun::buildQuantizeHeadPipeline(OpPassManager &pm) {
+  pm.nest<func::FuncOp>().addPass(createBitNetConvertMath()); // before anything folds
   pm.addPass(createInlinerPass());
   pm.addPass(createSymbolDCEPass());
   pm.addPass(createBitNetQuantizeHead());
@@ -51,10 +52,12 @@ void setun::buildBitnetToTernaryPipeline(OpPassManager &pm, const CpuPipelineOpt
   if (options.head == "int8") {
     buildQuantizeHeadPipeline(pm);
   } else {
+    pm.nest<func::FuncOp>().addPass(createBitNetConvertMath()); // before anything folds
     pm.addPass(createInlinerPass());
     pm.addPass(createSymbolDCEPass());
   }
   OpPassManager &func = pm.nest<func::FuncOp>();
+  func.addPass(options.store ? createBitNetRaiseLinear(options.store) : createBitNetRaiseLinear());
   func.addPass(createBitNetDecomposeLinear());
   func.addPass(createCSEPass()); // one quantisation for all that read it
   ConvertBitNetToTernaryOptions convert;
@@ -86,10 +89,10 @@ void setun::buildBitnetToTernaryPipeline(OpPassManager &pm, const CpuPipelineOpt
 
 void setun::buildTernaryToLlvmPipeline(OpPassManager &pm, const CpuPipelineOptions &options) {
   // Packing, then buffers.
+  pm.nest<func::FuncOp>().addPass(createTernaryFuseStructured());
+  pm.addPass(createCSEPass());
   pm.addPass(options.store ? createTernaryPackWeights(options.store) : createTernaryPackWeights());
   pm.addPass(createTernaryMarkEntries());
-  pm.nest<func::FuncOp>().addPass(createConvertElementwiseToLinalgPass());
-  pm.addPass(createConvertTensorToLinalgPass());
   pm.addPass(bufferization::createEmptyTensorEliminationPass());
   bufferization::OneShotBufferizePassOptions bufferize;
   bufferize.bufferizeFunctionBoundaries = true;

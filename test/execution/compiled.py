@@ -89,7 +89,7 @@ class Source:
     ) -> None:
         """Adds an entry.
 
-        inputs, outputs: name to type; T and C are symbols, as in TxNxf32. A name with @ is a state, i64 the position.
+        inputs, outputs: name to type; capitals are symbols, as in TxNxf32. A name with @ is a state, i64 the position.
         An output is the value of its name; `name=value` is another value's.
         """
 
@@ -97,7 +97,7 @@ class Source:
             name = name.split("=")[0]
             if shape == "i64":
                 return "i64 {bitnet.position}"
-            symbols = [f'"{axis}"' for axis in shape.split("x") if axis in ("T", "C")]
+            symbols = [f'"{axis}"' for axis in shape.split("x") if axis.isupper()]
             dims = f", bitnet.dims = [{', '.join(symbols)}]" if symbols else ""
             kind = "state" if name.startswith("@") else "name"
             return f'{tensor(shape)} {{bitnet.{kind} = "{name.removeprefix("@")}"{dims}}}'
@@ -106,7 +106,7 @@ class Source:
             return "%" + name.split("=")[-1].removeprefix("@")
 
         def tensor(shape: str) -> str:
-            return "tensor<" + "x".join("?" if axis in ("T", "C") else axis for axis in shape.split("x")) + ">"
+            return "tensor<" + "x".join("?" if axis.isupper() else axis for axis in shape.split("x")) + ">"
 
         arguments = ", ".join(f"{value(name)}: {typed(name, shape)}" for name, shape in inputs.items())
         results = ", ".join(typed(name, shape) for name, shape in outputs.items())

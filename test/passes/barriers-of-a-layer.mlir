@@ -1,4 +1,4 @@
-// RUN: setun-opt %s --pass-pipeline='builtin.module(bitnet-to-ternary-pipeline,ternary-pack-weights,ternary-mark-entries,func.func(convert-elementwise-to-linalg),one-shot-bufferize{bufferize-function-boundaries function-boundary-type-conversion=identity-layout-map},canonicalize,cse,ternary-lower-entries,canonicalize,cse)' | grep -oE 'ternary\.[a-z_]+ |scf.if|llvm.call|return' | FileCheck %s
+// RUN: setun-opt %s --pass-pipeline='builtin.module(bitnet-to-ternary-pipeline,func.func(ternary-fuse-structured),cse,ternary-pack-weights,ternary-mark-entries,one-shot-bufferize{bufferize-function-boundaries function-boundary-type-conversion=identity-layout-map},canonicalize,cse,ternary-lower-entries,canonicalize,cse)' | grep -oE 'ternary\.[a-z_]+ |scf.if|llvm.call|return' | FileCheck %s
 
 // The barriers of one decoder layer. Those under `scf.if` are for several tokens. With one token there are five:
 // after q, k and v (attention writes the new rows of the cache); after the ranges of attention, which every thread puts together for itself; after the output, the gate and up, the

@@ -70,3 +70,20 @@ func.func @groups(%x: tensor<?x10xf32>, %w: tensor<4x10xi2>, %s: tensor<4x3xf32>
     scales = #bitnet.scales<group = 4>} : (tensor<?x10xf32>, tensor<4x10xi2>, tensor<4x3xf32>) -> tensor<?x4xf32>
   return %y : tensor<?x4xf32>
 }
+
+// -----
+
+// A convolution: codes of whole samples, patches of them, for each group of channels a product with its rows.
+// CHECK-LABEL: func.func @conv2d
+// CHECK: %[[Q:.*]], %[[S:.*]], %{{.*}} = bitnet.quantize {{.*}} tensor<?x144xf32> -> tensor<?x144xi8>
+// CHECK: tensor.pad {{.*}} low[0, 0, 1, 1] high[0, 0, 1, 1]
+// CHECK: linalg.broadcast ins(%[[S]]
+// CHECK-COUNT-2: bitnet.matmul {{.*}} : (tensor<?x18xi8>, tensor<3x18xi2>, tensor<?xi32>) -> tensor<?x3xi32>
+// CHECK: tensor.concat dim(3)
+// CHECK: linalg.transpose {{.*}} permutation = [0, 3, 1, 2]
+func.func @conv2d(%x: tensor<?x4x6x6xf32>, %w: tensor<6x18xi2>, %s: tensor<1xf32>) -> tensor<?x6x6x6xf32> {
+  %y = bitnet.conv2d %x, %w scale(%s) {activation = #bitnet.act_quant<per_token, bits = 8, eps = 1.0e-5>,
+    scales = #bitnet.scales<tensor>, kernel = array<i64: 3, 3>, padding = array<i64: 1, 1, 1, 1>, groups = 2 : i64}
+    : (tensor<?x4x6x6xf32>, tensor<6x18xi2>, tensor<1xf32>) -> tensor<?x6x6x6xf32>
+  return %y : tensor<?x6x6x6xf32>
+}

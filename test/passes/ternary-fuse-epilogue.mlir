@@ -64,3 +64,24 @@ func.func @accumulators_read_before(%x: tensor<?x4xi8>, %p: tensor<64xi8>, %ws: 
   %z = arith.addf %r, %y#0 : tensor<?x2xf32>
   return %z : tensor<?x2xf32>
 }
+
+// -----
+
+// An activation, then the residual, both behind a reshape.
+// CHECK-LABEL: func.func @activation
+// CHECK-SAME: %[[R:[a-z0-9]*]]: tensor<?x3x2xf32>
+// CHECK: %[[FLAT:.*]] = tensor.collapse_shape %[[R]]
+// CHECK: %[[Y:.*]] = ternary.matmul {{.*}} residual(%[[FLAT]]) {{.*}} {activation = #bitnet.function<gelu>
+// CHECK-NOT: bitnet.math
+// CHECK: %[[Z:.*]] = tensor.expand_shape %[[Y]]
+// CHECK-NOT: arith.addf
+// CHECK: return %[[Z]]
+func.func @activation(%r: tensor<?x3x2xf32>, %x: tensor<?x4xi8>, %p: tensor<64xi8>, %ws: tensor<1x1x64xf32>, %c: tensor<?xi32>,
+                      %a: tensor<?xf32>, %e: tensor<?x2xf32>, %n: index) -> tensor<?x3x2xf32> {
+  %y = ternary.matmul %x, %p, %ws act_scale(%a) sums(%c) outs(%e) {layout = #ternary.layout<r16k4f4, rows = 2, cols = 4>}
+    : (tensor<?x4xi8>, tensor<64xi8>, tensor<1x1x64xf32>, tensor<?xf32>, tensor<?xi32>, tensor<?x2xf32>) -> tensor<?x2xf32>
+  %s = tensor.expand_shape %y [[0, 1], [2]] output_shape [%n, 3, 2] : tensor<?x2xf32> into tensor<?x3x2xf32>
+  %g = bitnet.math <gelu> %s : tensor<?x3x2xf32>
+  %z = arith.addf %r, %g : tensor<?x3x2xf32>
+  return %z : tensor<?x3x2xf32>
+}

@@ -127,13 +127,18 @@ func.func @staged(%x: memref<?x8xi8>, %p: memref<128xi8>, %s: memref<1x1x64xf32>
 
 // -----
 
-// Linalg: the outermost loop is shared if it is parallel; otherwise the first thread does all.
+// Structured operations: parallel loops without gaps become one, pieces of which are shared; whole vectors, then numbers.
 // CHECK-LABEL: func.func @parallel
-// CHECK-SAME: %{{[a-z0-9]*}}: memref<?x3xf32>, %[[T:[a-z0-9]*]]: index, %[[N:[a-z0-9]*]]: index)
+// CHECK-SAME: %[[X:[a-z0-9]*]]: memref<?x3xf32>, %[[T:[a-z0-9]*]]: index, %[[N:[a-z0-9]*]]: index)
+// CHECK: %[[FLAT:.*]] = memref.collapse_shape %[[X]]
 // CHECK: arith.ceildivui %{{.*}}, %[[N]]
-// CHECK-NOT: scf.if
 // CHECK: scf.for
 // CHECK: scf.for
+// CHECK: vector.load %[[FLAT]]
+// CHECK: arith.addf {{.*}} vector<16xf32>
+// CHECK: vector.store
+// CHECK: scf.for
+// CHECK: memref.load %[[FLAT]]
 #id = affine_map<(i, j) -> (i, j)>
 func.func @parallel(%x: memref<?x3xf32>, %thread: index, %threads: index) attributes {ternary.kernel} {
   linalg.generic {indexing_maps = [#id], iterator_types = ["parallel", "parallel"]} outs(%x : memref<?x3xf32>) {
@@ -143,17 +148,53 @@ func.func @parallel(%x: memref<?x3xf32>, %thread: index, %threads: index) attrib
   }
   return
 }
+// A sum by lanes, and what was there before.
 // CHECK-LABEL: func.func @reduction
-// CHECK-SAME: %[[T:[a-z0-9]*]]: index, %{{[a-z0-9]*}}: index)
-// CHECK: %[[FIRST:.*]] = arith.cmpi eq, %[[T]], %{{.*}}
-// CHECK: scf.if %[[FIRST]]
-// CHECK-NEXT: scf.for
+// CHECK: %[[SUM:.*]] = scf.for {{.*}} iter_args(%[[OLD:.*]] = %{{.*}}) -> (vector<16xf32>)
+// CHECK: arith.addf %[[OLD]], %{{.*}} : vector<16xf32>
+// CHECK: vector.store %[[SUM]]
+// CHECK: scf.for
+// CHECK: arith.addf {{.*}} : f32
+// CHECK: arith.addf {{.*}} : vector<8xf32>
+// CHECK: arith.addf {{.*}} : vector<1xf32>
+// CHECK: %[[TOTAL:.*]] = arith.addf %{{.*}}, %{{.*}} : f32
+// CHECK: memref.store %[[TOTAL]]
 #first = affine_map<(i) -> (i)>
 #none = affine_map<(i) -> ()>
 func.func @reduction(%x: memref<?xf32>, %y: memref<f32>, %thread: index, %threads: index) attributes {ternary.kernel} {
   linalg.generic {indexing_maps = [#first, #none], iterator_types = ["reduction"]} ins(%x : memref<?xf32>) outs(%y : memref<f32>) {
   ^bb0(%i: f32, %o: f32):
     %a = arith.addf %o, %i : f32
+    linalg.yield %a : f32
+  }
+  return
+}
+// A product: a panel of columns together, tiles of registers.
+// CHECK-LABEL: func.func @product
+// CHECK: memref.alloca() {alignment = 64 : i64} : memref<128x16xf32>
+// CHECK: scf.for {{.*}} -> (vector<16xf32>, vector<16xf32>)
+// CHECK-COUNT-2: arith.addf {{.*}} : vector<16xf32>
+#mk = affine_map<(m, n, k) -> (m, k)>
+#nk = affine_map<(m, n, k) -> (n, k)>
+#mn = affine_map<(m, n, k) -> (m, n)>
+func.func @product(%x: memref<?x8xf32>, %w: memref<?x8xf32>, %y: memref<?x?xf32>, %thread: index, %threads: index) attributes {ternary.kernel} {
+  linalg.generic {indexing_maps = [#mk, #nk, #mn], iterator_types = ["parallel", "parallel", "reduction"]}
+    ins(%x, %w : memref<?x8xf32>, memref<?x8xf32>) outs(%y : memref<?x?xf32>) {
+  ^bb0(%a: f32, %b: f32, %o: f32):
+    %p = arith.mulf %a, %b : f32
+    %s = arith.addf %o, %p : f32
+    linalg.yield %s : f32
+  }
+  return
+}
+
+// -----
+
+func.func @not_element_by_element(%x: memref<?xf32>, %thread: index, %threads: index) attributes {ternary.kernel} {
+  linalg.generic {indexing_maps = [affine_map<(i) -> (i)>], iterator_types = ["parallel"]} outs(%x : memref<?xf32>) {
+  ^bb0(%o: f32):
+    // expected-error@+1 {{is not supported element by element}}
+    %a = arith.remf %o, %o : f32
     linalg.yield %a : f32
   }
   return

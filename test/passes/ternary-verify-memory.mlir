@@ -8,15 +8,22 @@ func.func @whole_bytes(%x: memref<4xi8>, %f: memref<4xbf16>) {
 // -----
 
 func.func @result() {
-  // expected-error@+1 {{expects buffers of whole bytes, got 'memref<4x4xi2>'; ternary and binary weights must be packed (ternary.pack)}}
+  // expected-error@+1 {{expects buffers of whole bytes, got 'memref<4x4xi2>'; ternary weights must be packed (ternary.pack)}}
   %y = memref.alloc() : memref<4x4xi2>
   return
 }
 
 // -----
 
-// expected-error@+1 {{expects buffers of whole bytes, got 'memref<4xi1>'}}
-func.func @argument(%x: memref<4xi1>) {
+// Truth values are bytes.
+func.func @truth(%x: memref<4xi1>) {
+  return
+}
+
+// -----
+
+// expected-error@+1 {{expects buffers of whole bytes, got 'memref<4xi4>'}}
+func.func @argument(%x: memref<4xi4>) {
   return
 }
 

@@ -1,5 +1,5 @@
 // What cannot be interpreted is a diagnostic at the operation's place.
-// RUN: not setun-opt --interpret %s --entry unsupported 2>&1 | FileCheck %s --check-prefix=TANH
+// RUN: not setun-opt --interpret %s --entry unsupported 2>&1 | FileCheck %s --check-prefix=CBRT
 // RUN: not setun-opt --interpret %s --entry section 2>&1 | FileCheck %s --check-prefix=SECTION
 // RUN: not setun-opt --interpret %s --entry weight 2>&1 | FileCheck %s --check-prefix=WEIGHT
 // RUN: not setun-opt --interpret %s --entry memref 2>&1 | FileCheck %s --check-prefix=MEMREF
@@ -15,10 +15,10 @@
 // RUN: not setun-opt --interpret %s --entry branches 2>&1 | FileCheck %s --check-prefix=BRANCHES
 // RUN: not setun-opt --interpret %s --entry masters 2>&1 | FileCheck %s --check-prefix=MASTERS
 
-// TANH: errors.mlir:[[#@LINE+3]]:8: error: 'math.tanh' op is not supported by the reference interpreter
+// CBRT: errors.mlir:[[#@LINE+3]]:8: error: 'math.cbrt' op is not supported by the reference interpreter
 func.func @unsupported() -> f32 {
   %a = arith.constant 1.0 : f32
-  %b = math.tanh %a : f32
+  %b = math.cbrt %a : f32
   return %b : f32
 }
 

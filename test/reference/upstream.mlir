@@ -118,12 +118,12 @@ func.func @tensors() -> (tensor<2x2xf32>, tensor<2xf32>, tensor<3x3xf32>, tensor
     index, tensor<2xi64>, tensor<2x2xi64>, tensor<2x5xi64>
 }
 
-// Structured operations run their body point by point, the last loop fastest.
+// Structured operations run their body point by point, the last loop fastest; a tensor is summed up by lanes.
 #row = affine_map<(i, j) -> (i)>
 #all = affine_map<(i, j) -> (i, j)>
 #flipped = affine_map<(i, j) -> (j, i)>
 // CHECK-LABEL: @structured
-// CHECK-NEXT: tensor<2xf32> = [0, 7]
+// CHECK-NEXT: tensor<2xf32> = [1, 7]
 // CHECK-NEXT: tensor<3x2xf32> = {{\[\[}}16777216, 2], [2, 4], [-16777214, 7]]
 // CHECK-NEXT: tensor<2x2xf32> = {{\[\[}}3, 3], [7, 7]]
 // CHECK-NEXT: tensor<2x2xf32> = {{\[\[}}1.5, 1.5], [1.5, 1.5]]

@@ -350,17 +350,14 @@ def _splat(f: Function, x: Value, number: float) -> Value:
     return f.filled(number, x.sizes, x.element)
 
 
-def sigmoid(f: Function, x: Value, hint: str = "") -> Value:
-    """`1 / (1 + exp(-x))`."""
-    one = _splat(f, x, 1.0)
-    return f.apply(
-        "arith.divf", one, f.apply("arith.addf", one, f.apply("math.exp", f.apply("arith.negf", x))), hint=hint
-    )
+def activation(f: Function, x: Value, name: str, hint: str = "") -> Value:
+    """A function of `bitnet.math`, which a matrix product before it takes up."""
+    return f.apply(f"bitnet.math <{name}>", x, hint=hint or name)
 
 
 @lowers(aten.sigmoid.default)
 def _sigmoid(f: Function, node: fx.Node) -> Value:
-    return sigmoid(f, _float(f, node), node.name)
+    return activation(f, _float(f, node), "sigmoid", node.name)
 
 
 @lowers(aten.log_sigmoid.default)
@@ -374,6 +371,8 @@ def _log_sigmoid(f: Function, node: fx.Node) -> Value:
 @lowers(aten.relu.default)
 def _relu(f: Function, node: fx.Node) -> Value:
     (x,) = elementwise_operands(f, node, node.args[0])
+    if x.element == "f32":
+        return activation(f, x, "relu", node.name)
     return _extreme(f, x, _splat(f, x, 0), True, node.name)
 
 
@@ -414,23 +413,13 @@ def _elu(f: Function, node: fx.Node) -> Value:
 
 @lowers(aten.gelu.default)
 def _gelu(f: Function, node: fx.Node) -> Value:
-    x = _float(f, node)
-    one, half = _splat(f, x, 1.0), _splat(f, x, 0.5)
-    if argument(node, "approximate", "none") == "tanh":
-        # 0.5 * x * (1 + tanh(sqrt(2 / pi) * (x + 0.044715 * x^3)))
-        cube = f.apply("arith.mulf", f.apply("arith.mulf", x, x), x)
-        inner = f.apply("arith.addf", x, f.apply("arith.mulf", _splat(f, x, 0.044715), cube))
-        bend = f.apply("math.tanh", f.apply("arith.mulf", _splat(f, x, math.sqrt(2.0 / math.pi)), inner))
-    else:
-        bend = f.apply("math.erf", f.apply("arith.mulf", x, _splat(f, x, math.sqrt(0.5))))
-    return f.apply("arith.mulf", f.apply("arith.mulf", x, half), f.apply("arith.addf", one, bend), hint=node.name)
+    name = "gelu_tanh" if argument(node, "approximate", "none") == "tanh" else "gelu"
+    return activation(f, _float(f, node), name, node.name)
 
 
 @lowers(aten.silu.default)
 def _silu(f: Function, node: fx.Node) -> Value:
-    x = _float(f, node)
-    below = f.apply("arith.addf", _splat(f, x, 1.0), f.apply("math.exp", f.apply("arith.negf", x)))
-    return f.apply("arith.divf", x, below, hint=node.name)
+    return activation(f, _float(f, node), "silu", node.name)
 
 
 @lowers(aten.mish.default)
@@ -467,7 +456,8 @@ def _glu(f: Function, node: fx.Node) -> Value:
     x, sizes = f.value(node.args[0]), sizes_of(node)
     axis = int(argument(node, "dim", -1)) % x.rank
     half = f.size(sizes[axis])
-    return f.apply("arith.mulf", f.slice(x, {}, sizes), sigmoid(f, f.slice(x, {axis: half}, sizes)), hint=node.name)
+    gate = activation(f, f.slice(x, {axis: half}, sizes), "sigmoid")
+    return f.apply("arith.mulf", f.slice(x, {}, sizes), gate, hint=node.name)
 
 
 # Conversions, and what changes nothing.

@@ -15,7 +15,7 @@ from torch import fx
 
 from setun.aten.reductions import softmax
 from setun.aten.registry import argument, lowers, operand, pair, result_element
-from setun.writer import Function, Unsupported, Value, expression, sizes_of, tensor_type
+from setun.writer import Function, Unsupported, Value, expression, float_literal, sizes_of, tensor_type
 
 aten = torch.ops.aten
 
@@ -201,15 +201,60 @@ def _attention(f: Function, node: fx.Node) -> Value:
         raise Unsupported("dropout (call module.eval() first)")
     scale = argument(node, "scale")
     scale = 1.0 / math.sqrt(int(q.sizes[-1])) if scale is None else scale
-    if argument(node, "enable_gqa", False) and q.sizes[-3] != k.sizes[-3]:
+    grouped = argument(node, "enable_gqa", False)
+    result_element(node)
+    if _has_operation(q, k, v, grouped):
+        return _batch_attention(f, node, q, k, v, scale)
+    if grouped and q.sizes[-3] != k.sizes[-3]:
         k, v = (_repeat_heads(f, x, q.sizes[-3], node.name) for x in (k, v))
     order = [*range(k.rank - 2), k.rank - 1, k.rank - 2]
     scores = matmul(f, q, f.transpose(k, order, node.name), f"{node.name}.scores")
     scores = f.apply("arith.mulf", scores, f.filled(scale, scores.sizes, "f32"))
-    scores = _masked(f, node, scores)
-    weights = softmax(f, scores, scores.rank - 1, f"{node.name}.weights")
-    result_element(node)
+    weights = softmax(f, _masked(f, node, scores), scores.rank - 1, f"{node.name}.weights")
     return matmul(f, weights, v, node.name)
+
+
+def _has_operation(q: Value, k: Value, v: Value, grouped: bool) -> bool:
+    """Whether `bitnet.batch_attention` computes it: heads and widths known, and nothing repeated but heads."""
+    if not q.rank == k.rank == v.rank or q.rank not in (3, 4) or k.sizes != v.sizes or q.sizes[-1] != k.sizes[-1]:
+        return False
+    heads = [x.sizes[-3] if x.rank == 4 else sympy.Integer(1) for x in (q, k)]
+    known = all(size.is_Integer for size in (*heads, q.sizes[-1]))
+    return known and q.sizes[0] == k.sizes[0] and (heads[0] == heads[1] or (grouped and heads[0] % heads[1] == 0))
+
+
+def _batch_attention(f: Function, node: fx.Node, q: Value, k: Value, v: Value, scale: float) -> Value:
+    """Attention of `[B, H, T, D]` as the operation on `[B, T, H, D]`; without the axis of heads, of one head."""
+    order = [0, 2, 1, 3]
+
+    def by_tokens(x: Value) -> Value:
+        if x.rank == 3:
+            return f.reshape(x, [*x.sizes[:2], 1, x.sizes[2]], node.name)
+        return f.transpose(x, order, node.name)
+
+    operands = [by_tokens(x) for x in (q, k, v)]
+    text = f"bitnet.batch_attention {', '.join(x.name for x in operands)}"
+    if argument(node, "attn_mask") is not None:
+        operands.append(_added(f, node, q, k))
+        text += f" mask({operands[-1].name})"
+    causal = "causal, " if argument(node, "is_causal", False) else ""
+    types = ", ".join(x.type for x in operands)
+    text += f" {{{causal}scale = {float_literal(scale)} : f32}} : ({types}) -> {operands[0].type}"
+    y = f.op(node.name, text, "f32", operands[0].sizes)
+    return f.reshape(y, q.sizes, node.name) if q.rank == 3 else f.transpose(y, order, node.name)
+
+
+def _added(f: Function, node: fx.Node, q: Value, k: Value) -> Value:
+    """The mask as what is added to scores: `[B or 1, H or 1, T, S]`."""
+    mask = f.value(argument(node, "attn_mask"))
+    if mask.element == "i1":
+        zero, never = (f.filled(number, mask.sizes, "f32") for number in (0.0, -math.inf))
+        mask = f.select(mask, zero, never)
+    mask = f.cast(mask, "f32")
+    leading = [sympy.Integer(1)] * (q.rank - mask.rank) + list(mask.sizes[:-2])
+    mask = f.broadcast(mask, [*mask.sizes[:-2], q.sizes[-2], k.sizes[-2]], node.name)
+    leading = leading if q.rank == 4 else [leading[0], sympy.Integer(1)]
+    return f.reshape(mask, [*leading, q.sizes[-2], k.sizes[-2]], node.name)
 
 
 def _masked(f: Function, node: fx.Node, scores: Value) -> Value:

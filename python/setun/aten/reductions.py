@@ -188,6 +188,8 @@ def _exponentials(f: Function, x: Value, axes: Sequence[int]) -> tuple[Value, Va
 
 def softmax(f: Function, x: Value, axis: int, hint: str = "") -> Value:
     """`exp(x - max) / sum(exp(x - max))` along an axis."""
+    if axis == x.rank - 1 and x.element == "f32":
+        return f.apply("bitnet.softmax", x, hint=hint)
     _, powers, summed = _exponentials(f, x, [axis])
     return f.apply("arith.divf", powers, summed, hint=hint)
 

@@ -740,3 +740,154 @@ func.func @largest_c2(%y: tensor<1x10xf32>, %k: tensor<1xi64>) {
   %ids, %logits = bitnet.largest %y, %k : (tensor<1x10xf32>, tensor<1xi64>) -> (tensor<65xi64>, tensor<65xf32>)
   return
 }
+
+// -----
+
+func.func @softmax_c1(%x: tensor<f32>) {
+  // expected-error @below {{expects a tensor of rank 1 or more, got 'tensor<f32>'}}
+  %y = bitnet.softmax %x : tensor<f32>
+  return
+}
+
+// -----
+
+func.func @batch_attention_c1(%q: tensor<5x4x8xf32>, %k: tensor<5x2x8xf32>) {
+  // expected-error @below {{expects q of rank 4}}
+  %o = bitnet.batch_attention %q, %k, %k {scale = 0.5 : f32}
+    : (tensor<5x4x8xf32>, tensor<5x2x8xf32>, tensor<5x2x8xf32>) -> tensor<5x4x8xf32>
+  return
+}
+
+// -----
+
+func.func @batch_attention_c1_static(%q: tensor<?x5x?x8xf32>, %k: tensor<?x5x2x8xf32>) {
+  // expected-error @below {{expects static inner dimensions of q}}
+  %o = bitnet.batch_attention %q, %k, %k {scale = 0.5 : f32}
+    : (tensor<?x5x?x8xf32>, tensor<?x5x2x8xf32>, tensor<?x5x2x8xf32>) -> tensor<?x5x?x8xf32>
+  return
+}
+
+// -----
+
+func.func @batch_attention_c1_samples(%q: tensor<2x5x4x8xf32>, %k: tensor<3x5x2x8xf32>) {
+  // expected-error @below {{expects keys with the samples and the head size of}}
+  %o = bitnet.batch_attention %q, %k, %k {scale = 0.5 : f32}
+    : (tensor<2x5x4x8xf32>, tensor<3x5x2x8xf32>, tensor<3x5x2x8xf32>) -> tensor<2x5x4x8xf32>
+  return
+}
+
+// -----
+
+func.func @batch_attention_c2(%q: tensor<?x5x3x8xf32>, %k: tensor<?x5x2x8xf32>) {
+  // expected-error @below {{expects a number of query heads that is a multiple of 2, got 3}}
+  %o = bitnet.batch_attention %q, %k, %k {scale = 0.5 : f32}
+    : (tensor<?x5x3x8xf32>, tensor<?x5x2x8xf32>, tensor<?x5x2x8xf32>) -> tensor<?x5x3x8xf32>
+  return
+}
+
+// -----
+
+func.func @batch_attention_c3(%q: tensor<?x5x4x8xf32>, %k: tensor<?x5x2x8xf32>) {
+  // expected-error @below {{expects a finite scale}}
+  %o = bitnet.batch_attention %q, %k, %k {scale = 0x7F800000 : f32}
+    : (tensor<?x5x4x8xf32>, tensor<?x5x2x8xf32>, tensor<?x5x2x8xf32>) -> tensor<?x5x4x8xf32>
+  return
+}
+
+// -----
+
+func.func @batch_attention_c4(%q: tensor<?x5x4x8xf32>, %k: tensor<?x5x2x8xf32>, %m: tensor<5x5xf32>) {
+  // expected-error @below {{expects a mask of rank 4}}
+  %o = bitnet.batch_attention %q, %k, %k mask(%m) {scale = 0.5 : f32}
+    : (tensor<?x5x4x8xf32>, tensor<?x5x2x8xf32>, tensor<?x5x2x8xf32>, tensor<5x5xf32>) -> tensor<?x5x4x8xf32>
+  return
+}
+
+// -----
+
+func.func @batch_attention_c4_heads(%q: tensor<?x5x4x8xf32>, %k: tensor<?x5x2x8xf32>, %m: tensor<1x2x5x5xf32>) {
+  // expected-error @below {{expects a mask that fits queries}}
+  %o = bitnet.batch_attention %q, %k, %k mask(%m) {scale = 0.5 : f32}
+    : (tensor<?x5x4x8xf32>, tensor<?x5x2x8xf32>, tensor<?x5x2x8xf32>, tensor<1x2x5x5xf32>) -> tensor<?x5x4x8xf32>
+  return
+}
+
+// -----
+
+func.func @conv2d_c1(%x: tensor<?x4x?x9xf32>, %w: tensor<6x36xi2>, %s: tensor<1xf32>) {
+  // expected-error @below {{expects static inner dimensions of x}}
+  %y = bitnet.conv2d %x, %w scale(%s) {activation = #bitnet.act_quant<per_token, bits = 8, eps = 1.0e-5>,
+    scales = #bitnet.scales<tensor>, kernel = array<i64: 3, 3>}
+    : (tensor<?x4x?x9xf32>, tensor<6x36xi2>, tensor<1xf32>) -> tensor<?x6x7x7xf32>
+  return
+}
+
+// -----
+
+func.func @conv2d_c1_size(%x: tensor<?x4x9x9xf32>, %w: tensor<6x36xi2>, %s: tensor<1xf32>) {
+  // expected-error @below {{expects a result of Bx6x7x7, got}}
+  %y = bitnet.conv2d %x, %w scale(%s) {activation = #bitnet.act_quant<per_token, bits = 8, eps = 1.0e-5>,
+    scales = #bitnet.scales<tensor>, kernel = array<i64: 3, 3>}
+    : (tensor<?x4x9x9xf32>, tensor<6x36xi2>, tensor<1xf32>) -> tensor<?x6x8x7xf32>
+  return
+}
+
+// -----
+
+func.func @conv2d_c2(%x: tensor<?x4x9x9xf32>, %w: tensor<6x32xi2>, %s: tensor<1xf32>) {
+  // expected-error @below {{expects weights with 36 columns, got}}
+  %y = bitnet.conv2d %x, %w scale(%s) {activation = #bitnet.act_quant<per_token, bits = 8, eps = 1.0e-5>,
+    scales = #bitnet.scales<tensor>, kernel = array<i64: 3, 3>}
+    : (tensor<?x4x9x9xf32>, tensor<6x32xi2>, tensor<1xf32>) -> tensor<?x6x7x7xf32>
+  return
+}
+
+// -----
+
+func.func @conv2d_c3(%x: tensor<?x4x9x9xf32>, %w: tensor<6x36xi2>, %s: tensor<1xf32>) {
+  // expected-error @below {{expects 2 numbers of at least 1 as kernel, got [3, 0]}}
+  %y = bitnet.conv2d %x, %w scale(%s) {activation = #bitnet.act_quant<per_token, bits = 8, eps = 1.0e-5>,
+    scales = #bitnet.scales<tensor>, kernel = array<i64: 3, 0>}
+    : (tensor<?x4x9x9xf32>, tensor<6x36xi2>, tensor<1xf32>) -> tensor<?x6x7x7xf32>
+  return
+}
+
+// -----
+
+func.func @conv2d_c3_padding(%x: tensor<?x4x9x9xf32>, %w: tensor<6x36xi2>, %s: tensor<1xf32>) {
+  // expected-error @below {{expects 4 numbers of at least 0 as padding, got [1, 1]}}
+  %y = bitnet.conv2d %x, %w scale(%s) {activation = #bitnet.act_quant<per_token, bits = 8, eps = 1.0e-5>,
+    scales = #bitnet.scales<tensor>, kernel = array<i64: 3, 3>, padding = array<i64: 1, 1>}
+    : (tensor<?x4x9x9xf32>, tensor<6x36xi2>, tensor<1xf32>) -> tensor<?x6x7x7xf32>
+  return
+}
+
+// -----
+
+func.func @conv2d_c4(%x: tensor<?x4x9x9xf32>, %w: tensor<6x36xi2>, %s: tensor<1xf32>) {
+  // expected-error @below {{expects groups that divide 4 and 6, got 3}}
+  %y = bitnet.conv2d %x, %w scale(%s) {activation = #bitnet.act_quant<per_token, bits = 8, eps = 1.0e-5>,
+    scales = #bitnet.scales<tensor>, kernel = array<i64: 3, 3>, groups = 3 : i64}
+    : (tensor<?x4x9x9xf32>, tensor<6x36xi2>, tensor<1xf32>) -> tensor<?x6x7x7xf32>
+  return
+}
+
+// -----
+
+func.func @conv2d_c5(%x: tensor<?x4x9x9xf32>, %w: tensor<6x36xi2>, %s: tensor<6x9xf32>) {
+  // expected-error @below {{expects scales per tensor or rows, got}}
+  %y = bitnet.conv2d %x, %w scale(%s) {activation = #bitnet.act_quant<per_token, bits = 8, eps = 1.0e-5>,
+    scales = #bitnet.scales<group = 4>, kernel = array<i64: 3, 3>}
+    : (tensor<?x4x9x9xf32>, tensor<6x36xi2>, tensor<6x9xf32>) -> tensor<?x6x7x7xf32>
+  return
+}
+
+// -----
+
+func.func @conv2d_c5_scale(%x: tensor<?x4x9x9xf32>, %w: tensor<6x36xi2>, %s: tensor<6xf32>) {
+  // expected-error @below {{expects a scale of shape [1]}}
+  %y = bitnet.conv2d %x, %w scale(%s) {activation = #bitnet.act_quant<per_token, bits = 8, eps = 1.0e-5>,
+    scales = #bitnet.scales<tensor>, kernel = array<i64: 3, 3>}
+    : (tensor<?x4x9x9xf32>, tensor<6x36xi2>, tensor<6xf32>) -> tensor<?x6x7x7xf32>
+  return
+}

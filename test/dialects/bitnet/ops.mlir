@@ -153,3 +153,37 @@ func.func @top_k(%x: tensor<1x8xf32>, %w: tensor<10x8xbf16>, %k: tensor<1xi64>) 
   %ids, %logits = bitnet.top_k %x, %w, %k : (tensor<1x8xf32>, tensor<10x8xbf16>, tensor<1xi64>) -> (tensor<5xi64>, tensor<5xf32>)
   return %ids : tensor<5xi64>
 }
+
+// CHECK-LABEL: func @whole_tensors
+func.func @whole_tensors(%x: tensor<?x?x8xf32>, %v: vector<16xf32>, %n: f32) {
+  // CHECK: bitnet.math <gelu> %{{.*}} : tensor<?x?x8xf32>
+  %0 = bitnet.math <gelu> %x : tensor<?x?x8xf32>
+  // CHECK: bitnet.math <round_even> %{{.*}} : vector<16xf32>
+  %1 = bitnet.math <round_even> %v : vector<16xf32>
+  // CHECK: bitnet.pow %{{.*}}, %{{.*}} : f32
+  %2 = bitnet.pow %n, %n : f32
+  // CHECK: bitnet.softmax %{{.*}} : tensor<?x?x8xf32>
+  %3 = bitnet.softmax %x : tensor<?x?x8xf32>
+  return
+}
+
+// CHECK-LABEL: func @batch_attention
+func.func @batch_attention(%q: tensor<?x?x4x8xf32>, %k: tensor<?x?x2x8xf32>, %m: tensor<1x4x?x?xf32>) {
+  // CHECK: bitnet.batch_attention %{{.*}}, %{{.*}}, %{{.*}} {causal, scale = 5.000000e-01 : f32}
+  %0 = bitnet.batch_attention %q, %k, %k {causal, scale = 0.5 : f32}
+    : (tensor<?x?x4x8xf32>, tensor<?x?x2x8xf32>, tensor<?x?x2x8xf32>) -> tensor<?x?x4x8xf32>
+  // CHECK: bitnet.batch_attention %{{.*}}, %{{.*}}, %{{.*}} mask(%{{.*}}) {scale = 5.000000e-01 : f32}
+  %1 = bitnet.batch_attention %q, %k, %k mask(%m) {scale = 0.5 : f32}
+    : (tensor<?x?x4x8xf32>, tensor<?x?x2x8xf32>, tensor<?x?x2x8xf32>, tensor<1x4x?x?xf32>) -> tensor<?x?x4x8xf32>
+  return
+}
+
+// CHECK-LABEL: func @conv2d
+func.func @conv2d(%x: tensor<?x4x9x9xf32>, %w: tensor<6x18xi2>, %s: tensor<1xf32>, %b: tensor<6xf32>) {
+  // CHECK: bitnet.conv2d %{{.*}}, %{{.*}} scale(%{{.*}}) bias(%{{.*}}) {activation = #bitnet.act_quant<per_token, bits = 8, eps = {{.*}}>, groups = 2 : i64, kernel = array<i64: 3, 3>, padding = array<i64: 1, 1, 1, 1>, scales = #bitnet.scales<tensor>, strides = array<i64: 2, 2>}
+  %0 = bitnet.conv2d %x, %w scale(%s) bias(%b) {activation = #bitnet.act_quant<per_token, bits = 8, eps = 1.0e-5>,
+    scales = #bitnet.scales<tensor>, kernel = array<i64: 3, 3>, strides = array<i64: 2, 2>,
+    padding = array<i64: 1, 1, 1, 1>, groups = 2 : i64}
+    : (tensor<?x4x9x9xf32>, tensor<6x18xi2>, tensor<1xf32>, tensor<6xf32>) -> tensor<?x6x5x5xf32>
+  return
+}

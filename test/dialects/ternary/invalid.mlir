@@ -1281,3 +1281,55 @@ func.func @pack_c2_bytes(%w: tensor<16x4xi2>) {
   %p = ternary.pack %w {layout = #ternary.layout<r16k4i8, rows = 16, cols = 4>} : (tensor<16x4xi2>) -> tensor<64xi8>
   return
 }
+
+// -----
+
+func.func @softmax_c1(%x: memref<?x7xf32>, %y: memref<?x8xf32>) {
+  // expected-error @below {{expects y of shape [?, 7], got 'memref<?x8xf32>'}}
+  ternary.softmax %x outs(%y) : (memref<?x7xf32>, memref<?x8xf32>) -> ()
+  return
+}
+
+// -----
+
+func.func @softmax_c1_rank(%x: memref<f32>) {
+  // expected-error @below {{expects a tensor of rank 1 or more, got 'memref<f32>'}}
+  ternary.softmax %x outs(%x) : (memref<f32>, memref<f32>) -> ()
+  return
+}
+
+// -----
+
+func.func @batch_attention_c1(%q: memref<?x5x4x8xf32>, %k: memref<?x5x2x8xf32>, %o: memref<?x5x4x7xf32>) {
+  // expected-error @below {{expects o of shape}}
+  ternary.batch_attention %q, %k, %k outs(%o) {scale = 0.5 : f32}
+    : (memref<?x5x4x8xf32>, memref<?x5x2x8xf32>, memref<?x5x2x8xf32>, memref<?x5x4x7xf32>) -> ()
+  return
+}
+
+// -----
+
+func.func @batch_attention_c2(%q: memref<?x5x3x8xf32>, %k: memref<?x5x2x8xf32>, %o: memref<?x5x3x8xf32>) {
+  // expected-error @below {{expects keys that fit}}
+  ternary.batch_attention %q, %k, %k outs(%o) {scale = 0.5 : f32}
+    : (memref<?x5x3x8xf32>, memref<?x5x2x8xf32>, memref<?x5x2x8xf32>, memref<?x5x3x8xf32>) -> ()
+  return
+}
+
+// -----
+
+func.func @batch_attention_c3(%q: memref<?x5x4x8xf32>, %k: memref<?x5x2x8xf32>, %o: memref<?x5x4x8xf32>, %m: memref<1x3x5x5xf32>) {
+  // expected-error @below {{expects a mask of shape}}
+  ternary.batch_attention %q, %k, %k mask(%m) outs(%o) {scale = 0.5 : f32}
+    : (memref<?x5x4x8xf32>, memref<?x5x2x8xf32>, memref<?x5x2x8xf32>, memref<1x3x5x5xf32>, memref<?x5x4x8xf32>) -> ()
+  return
+}
+
+// -----
+
+func.func @matmul_c10(%x: memref<?x4xi8>, %p: memref<64xi8>, %ws: memref<1x1x64xf32>, %c: memref<?xi32>, %acc: memref<?x2xi32>) {
+  // expected-error @below {{expects an activation with y and without a gated layout}}
+  ternary.matmul %x, %p, %ws sums(%c) acc_outs(%acc) {layout = #ternary.layout<r16k4f4, rows = 2, cols = 4>, activation = #bitnet.function<gelu>}
+    : (memref<?x4xi8>, memref<64xi8>, memref<1x1x64xf32>, memref<?xi32>, memref<?x2xi32>) -> ()
+  return
+}

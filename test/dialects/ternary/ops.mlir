@@ -209,3 +209,28 @@ func.func @head_select_panels(%exact: tensor<1x64xf32>, %k: tensor<1xi64>, %m: t
     : (tensor<1x64xf32>, tensor<1xi64>, tensor<2xf32>, tensor<8xi64>, tensor<8xf32>) -> (tensor<8xi64>, tensor<8xf32>)
   return
 }
+
+// CHECK-LABEL: func.func @whole_tensors
+func.func @whole_tensors(%x: memref<?x6x?xf32>, %y: memref<?x6x?xf32>, %t: tensor<?x7xf32>) -> tensor<?x7xf32> {
+  // CHECK: ternary.softmax %{{.*}} outs(%{{.*}}) : (memref<?x6x?xf32>, memref<?x6x?xf32>) -> ()
+  ternary.softmax %x outs(%y) : (memref<?x6x?xf32>, memref<?x6x?xf32>) -> ()
+  // CHECK: ternary.softmax %{{.*}} outs(%{{.*}}) : (tensor<?x7xf32>, tensor<?x7xf32>) -> tensor<?x7xf32>
+  %0 = ternary.softmax %t outs(%t) : (tensor<?x7xf32>, tensor<?x7xf32>) -> tensor<?x7xf32>
+  return %0 : tensor<?x7xf32>
+}
+
+// CHECK-LABEL: func.func @batch_attention
+func.func @batch_attention(%q: memref<?x9x4x8xf32>, %k: memref<?x9x2x8xf32>, %m: memref<1x1x9x9xf32>, %o: memref<?x9x4x8xf32>) {
+  // CHECK: ternary.batch_attention %{{.*}}, %{{.*}}, %{{.*}} mask(%{{.*}}) outs(%{{.*}}) {causal, scale = 1.000000e+00 : f32}
+  ternary.batch_attention %q, %k, %k mask(%m) outs(%o) {causal, scale = 1.0 : f32}
+    : (memref<?x9x4x8xf32>, memref<?x9x2x8xf32>, memref<?x9x2x8xf32>, memref<1x1x9x9xf32>, memref<?x9x4x8xf32>) -> ()
+  return
+}
+
+// CHECK-LABEL: func.func @matmul_activation
+func.func @matmul_activation(%x: memref<?x4xi8>, %p: memref<64xi8>, %ws: memref<1x1x64xf32>, %c: memref<?xi32>, %a: memref<?xf32>, %y: memref<?x2xf32>) {
+  // CHECK: ternary.matmul {{.*}} {activation = #bitnet.function<gelu>, layout = #ternary.layout<r16k4f4, rows = 2, cols = 4>}
+  ternary.matmul %x, %p, %ws act_scale(%a) sums(%c) outs(%y) {layout = #ternary.layout<r16k4f4, rows = 2, cols = 4>, activation = #bitnet.function<gelu>}
+    : (memref<?x4xi8>, memref<64xi8>, memref<1x1x64xf32>, memref<?xf32>, memref<?xi32>, memref<?x2xf32>) -> ()
+  return
+}
