@@ -14,8 +14,8 @@ os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["TORCHDYNAMO_DISABLE"] = "1"
 
 ROOT = Path(__file__).resolve().parents[2]
-sys.path.insert(0, str(ROOT / "examples" / "shakespeare"))
-sys.path.insert(0, str(ROOT / "test" / "execution"))
+for _folder in ("examples/shakespeare", "examples/digits", "examples/text", "test/execution"):
+    sys.path.insert(0, str(ROOT / _folder))
 
 
 @pytest.fixture(scope="session")

@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from published import Spec
 from torch import Tensor, nn
+
+from published import Spec
 
 
 @dataclass(frozen=True)
