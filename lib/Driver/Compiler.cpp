@@ -29,6 +29,7 @@
 #include "mlir/Parser/Parser.h"
 #include "mlir/Pass/PassManager.h"
 #include "llvm/ADT/ScopeExit.h"
+#include "llvm/ADT/SetVector.h"
 #include "llvm/ADT/StringExtras.h"
 #include "llvm/Config/llvm-config.h"
 #include "llvm/Support/FileSystem.h"
@@ -586,6 +587,15 @@ void Compilation::printKernels() {
 // Output
 //===----------------------------------------------------------------------===//
 
+/// What passes had to say about the module, one line each; several targets say the same.
+static std::string notesOf(ArrayRef<Diagnostic> diagnostics) {
+  llvm::SetVector<std::string> lines;
+  for (const Diagnostic &diagnostic : diagnostics)
+    if (diagnostic.severity == Severity::Remark)
+      lines.insert(diagnostic.location.empty() ? diagnostic.message : diagnostic.location + ": " + diagnostic.message);
+  return llvm::join(lines, "\n");
+}
+
 bool Compilation::finishPackage() {
   auto stage = stages.start("write");
   manifest.layers = layers.layers();
@@ -614,6 +624,8 @@ bool Compilation::finishPackage() {
   }
   if (options.runThreads)
     manifest.provenance["compiler.run-threads"] = std::to_string(options.runThreads);
+  if (std::string notes = notesOf(result.diagnostics); !notes.empty())
+    manifest.provenance["compiler.notes"] = std::move(notes);
   for (const std::string &path : options.weightFiles) {
     auto described = describeWeightFile(path);
     if (!described)

@@ -99,13 +99,12 @@ class Compiled:
     Args:
         package: opened.
         threads: that compute a call; 0: one for each CPU, where that is faster.
-        notes: what the compiler said.
 
     Raises:
         SetunError: the package was not made from a module by `setun.compile`.
     """
 
-    def __init__(self, package: Package, threads: int = 0, notes: Sequence[str] = ()) -> None:
+    def __init__(self, package: Package, threads: int = 0) -> None:
         files = package.files()
         if FILE not in files:
             raise SetunError(
@@ -116,7 +115,6 @@ class Compiled:
         self.signature = Signature.from_json(files[FILE])
         self._inputs = package.entry(ENTRY)["inputs"]
         self._outputs = package.entry(ENTRY)["outputs"]
-        self._notes = tuple(notes)
         self._sessions = _Sessions(package, threads, self.signature.stateful)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
@@ -163,8 +161,7 @@ class Compiled:
 
     def report(self) -> Report:
         """The layers with their source lines, formats and kernels, and what the compiler had to say."""
-        places = self.signature.places
-        return report_of(self.package.description, self.package.target(), places, self._notes)
+        return report_of(self.package.description, self.package.target(), self.signature.places)
 
     def __repr__(self) -> str:
         return f"<setun.Compiled {self.package.provenance().get('source', '')}: {', '.join(self.signature.arguments)}>"
@@ -220,8 +217,8 @@ def compile(
     traced, signature = _traced(module, example_args, example_kwargs, dynamic_shapes)
     folder = Path(tempfile.mkdtemp(prefix="setun-"))
     try:
-        notes = _build(traced, signature, folder, target, head)
-        result = Compiled(open_package(folder / PACKAGE_FILE), threads, notes)
+        _build(traced, signature, folder, target, head)
+        result = Compiled(open_package(folder / PACKAGE_FILE), threads)
     except CompileError:
         raise
     except BaseException:
@@ -239,8 +236,8 @@ def _write(traced: Traced, folder: Path) -> tuple[Path, list[Path]]:
     return made.mlir, made.weights
 
 
-def _build(traced: Traced, signature: Signature, folder: Path, target: str, head: str) -> list[str]:
-    """Compiles into `folder`, and returns the notes. After a failure the folder holds what shows it again."""
+def _build(traced: Traced, signature: Signature, folder: Path, target: str, head: str) -> None:
+    """Compiles into `folder`. After a failure the folder holds what shows it again."""
     try:
         from setun import _compiler
     except ImportError as error:
@@ -267,7 +264,6 @@ def _build(traced: Traced, signature: Signature, folder: Path, target: str, head
         flags = [f"--target={target}", *(flag for path in weights for flag in ("--weights", str(path)))]
         command = shlex.join(["setun-compile", str(mlir), "-o", str(output), *flags])
         raise CompileError(result.diagnostics, command)
-    return [f"{item.location}: {item.message}" if item.location else item.message for item in result.diagnostics]
 
 
 def export(

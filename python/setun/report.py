@@ -81,9 +81,7 @@ def _source(name: str, places: Mapping[str, Sequence[Any]]) -> str:
     return f"{path} ({file}:{line})" if path else f"{file}:{line}"
 
 
-def report_of(
-    description: Mapping[str, Any], target: str, places: Mapping[str, Sequence[Any]], notes: Sequence[str]
-) -> Report:
+def report_of(description: Mapping[str, Any], target: str, places: Mapping[str, Sequence[Any]]) -> Report:
     """The report of a package.
 
     Args:
@@ -103,4 +101,5 @@ def report_of(
         for layer in description["layers"]
     ]
     names = tuple(section["name"] for section in description["targets"])
+    notes = description["provenance"].get("compiler.notes", "").splitlines()
     return Report(tuple(layers), tuple(notes), description["bytes"], names)

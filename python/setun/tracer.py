@@ -20,6 +20,7 @@ import torch
 from torch import Tensor, fx, nn
 
 from setun.aten import REGISTRY
+from setun.aten.registry import computed
 from setun.diagnostics import SetunError
 from setun.exporting import IGNORED, Argument, Call, Stage, export_call, export_method, state_buffers
 from setun.folding import Folder
@@ -100,6 +101,7 @@ class _Writer:
             if lower is None:
                 raise Unsupported("")
             value = lower(f, node)
+            _check_element(node, value)
         except Unsupported as error:
             path, file, line = location(node, f.source)
             reason = f" with {error}" if str(error) else ""
@@ -109,6 +111,12 @@ class _Writer:
             f.results[node] = value
         elif value is not None:
             f.env[node] = value
+
+
+def _check_element(node: fx.Node, value: Any) -> None:
+    """Refuses what would be computed in another precision than the module computes it in."""
+    if isinstance(value, Value) and isinstance(node.meta.get("val"), Tensor) and value.element != element_of(node):
+        computed(element_of(node))
 
 
 def _stand_in(node: fx.Node) -> Value | list[Value] | None:
