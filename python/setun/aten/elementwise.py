@@ -74,8 +74,13 @@ def _div_mode(f: Function, node: fx.Node) -> Value:
 @lowers(aten.remainder.Tensor, aten.remainder.Scalar, aten.fmod.Tensor, aten.fmod.Scalar)
 def _remainder(f: Function, node: fx.Node) -> Value:
     a, b = elementwise_operands(f, node, *node.args[:2], element=result_element(node))
-    rest = f.apply("arith.remf" if a.element in FLOATS else "arith.remsi", a, b, hint=node.name)
-    if node.target in (aten.fmod.Tensor, aten.fmod.Scalar):
+    towards_zero = node.target in (aten.fmod.Tensor, aten.fmod.Scalar)
+    if a.element in FLOATS:
+        # a - b * round(a / b), each step rounded
+        whole = f.apply("math.trunc" if towards_zero else "math.floor", f.apply("arith.divf", a, b))
+        return f.apply("arith.subf", a, f.apply("arith.mulf", whole, b), hint=node.name)
+    rest = f.apply("arith.remsi", a, b, hint=node.name)
+    if towards_zero:
         return rest
     # The remainder has the sign of the divisor.
     zero = f.filled(0, a.sizes, a.element)
