@@ -29,7 +29,6 @@
 #include "mlir/Parser/Parser.h"
 #include "mlir/Pass/PassManager.h"
 #include "llvm/ADT/ScopeExit.h"
-#include "llvm/ADT/SetVector.h"
 #include "llvm/ADT/StringExtras.h"
 #include "llvm/Config/llvm-config.h"
 #include "llvm/Support/FileSystem.h"
@@ -588,11 +587,14 @@ void Compilation::printKernels() {
 //===----------------------------------------------------------------------===//
 
 /// What passes had to say about the module, one line each; several targets say the same.
-static std::string notesOf(ArrayRef<Diagnostic> diagnostics) {
-  llvm::SetVector<std::string> lines;
-  for (const Diagnostic &diagnostic : diagnostics)
-    if (diagnostic.severity == Severity::Remark)
-      lines.insert(diagnostic.location.empty() ? diagnostic.message : diagnostic.location + ": " + diagnostic.message);
+static std::string notesOf(ArrayRef<setun::Diagnostic> diagnostics) {
+  std::vector<std::string> lines;
+  for (const setun::Diagnostic &diagnostic : diagnostics) {
+    std::string place = diagnostic.location.empty() ? std::string() : diagnostic.location + ": ";
+    std::string line = place + diagnostic.message;
+    if (diagnostic.severity == Severity::Remark && !llvm::is_contained(lines, line))
+      lines.push_back(std::move(line));
+  }
   return llvm::join(lines, "\n");
 }
 

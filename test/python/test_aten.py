@@ -97,6 +97,26 @@ CASES: dict[str, tuple[Any, ...]] = {
     ),
     "silu": (lambda a: F.silu(a) + torch.sigmoid(a) + F.glu(a.repeat(1, 2)), (X,)),
     "leaky": (lambda a: F.leaky_relu(a) + F.hardswish(a) + F.hardsigmoid(a) + F.relu6(a), (X,)),
+    "functions": (
+        lambda a: tuple(
+            getattr(torch, name)(a)
+            for name in ("sin", "cos", "tan", "tanh", "sinh", "cosh", "erf", "expm1", "atan", "trunc")
+        ),
+        (X,),
+    ),
+    "logarithms": (lambda a: (a.log(), a.log2(), a.log10(), a.log1p(), a.rsqrt()), (X.abs() + 0.1,)),
+    "powers": (lambda a: (a.abs() ** 1.7, 2.0**a, a.abs() ** a, a.abs() ** -0.5, (a.abs() + 1) ** -1), (X,)),
+    "activations": (
+        lambda a: (
+            *(activation(a) for activation in (F.gelu, F.elu, F.softplus, F.mish, F.logsigmoid, F.selu)),
+            F.celu(a, 0.5),
+            F.gelu(a, approximate="tanh"),
+            F.prelu(a, torch.tensor([0.2])),
+        ),
+        (X,),
+    ),
+    "logarithms of sums": (lambda a: (a.log_softmax(0), a.logsumexp(1)), (X,)),
+    "recurrent cell": (nn.GRUCell(5, 5), (X, numbers(3, 5))),
     "roots": (lambda a: torch.exp(a) + torch.sqrt(a.abs()) + a.abs() ** 0.5 + torch.floor(a) + torch.ceil(a), (X,)),
     "conversions": (lambda a: (a * 3).to(torch.int64) + (a > 0).long() + a.bool().int(), (X,)),
     "permute": (lambda a: a.permute(2, 0, 1).transpose(0, 1).reshape(-1, 2).t(), (B,)),
