@@ -17,4 +17,4 @@ def test_block(program: str) -> None:
 
 
 def test_there_are_programs() -> None:
-    assert len(BLOCKS) == 2
+    assert len(BLOCKS) == 3
