@@ -261,7 +261,7 @@ def TernarySelectKernels : Pass<"ternary-select-kernels", "::mlir::func::FuncOp"
                  Option<"threads", "threads", "unsigned", "0",
                         "cores that will run the code at once, for the cost model (default: 0, a few)">,
                  Option<"format", "format", "std::string", "\"auto\"",
-                        "layout of ternary weights: auto, r16k4f4 or r16k4t5 (default: auto)">,
+                        "layout of ternary weights: auto, r16k4f4, r16k4t5 or r16k4s4 (default: auto)">,
                  Option<"row", "row", "std::string", "\"\"", "row to use wherever it is exact (default: the best)">,
                  ListOption<"kernels", "kernels", "std::string",
                             "instead of the cost model's choice, for matrices of a shape: "

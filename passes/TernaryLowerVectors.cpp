@@ -1,7 +1,8 @@
 //===- TernaryLowerVectors.cpp - unpack and dot into target instructions ---------===//
 //
-// One lowering of ternary.dot, dot_pairs and add_pairs for each row of lib/Target/Kernels.def. All are exact: u is at
-// most max_code, s is any int8, and 16-bit partial sums are used only where their bound is proved from max_code.
+// One lowering of ternary.dot, dot_pairs, multiply_add, matrix_dot and add_pairs for each row of
+// lib/Target/Kernels.def. All are exact: u is at most max_code, s is any int8, and 16-bit partial sums are used only
+// where their bound is proved from max_code.
 //
 //===----------------------------------------------------------------------===//
 #include "lib/Target/Kernels.h"
@@ -80,6 +81,56 @@ Value dotMadd(OpBuilder &b, Location loc, DotOp op, int64_t width) {
   });
 }
 
+/// sdot, or usdot where codes need all eight bits: four products a lane, added to i32.
+Value dotNeon(OpBuilder &b, Location loc, DotOp op, bool hasMixed) {
+  const bool fits = op.getSignedCodes() || op.getMaxCode() <= 127;
+  return inPieces(b, loc, op, 16, 4, [&](int64_t bytes, Value acc, Value u, Value s) {
+    auto dot = [&](StringRef name, Value codes) {
+      acc = call(b, loc, ("llvm.aarch64.neon." + name + ".v4i32.v16i8").str(), vec(b, 4, 32), {acc, codes, s});
+    };
+    if (fits || hasMixed) {
+      dot(fits ? "sdot" : "usdot", u);
+      return acc;
+    }
+    // u = (u - 128) + 64 + 64.
+    VectorType type = vec(b, bytes, 8);
+    dot("sdot", arith::XOrIOp::create(b, loc, u, splat(b, loc, type, -128)));
+    dot("sdot", splat(b, loc, type, 64));
+    dot("sdot", splat(b, loc, type, 64));
+    return acc;
+  });
+}
+
+/// The products of 16 bytes each as two halves of 16-bit lanes.
+std::pair<Value, Value> productsNeon(OpBuilder &b, Location loc, Value u, Value s) {
+  auto half = [&](int64_t from) {
+    return call(b, loc, "llvm.aarch64.neon.smull.v8i16", vec(b, 8, 16),
+                {part(b, loc, u, from, 8), part(b, loc, s, from, 8)});
+  };
+  return {half(0), half(8)};
+}
+Value pairwise(OpBuilder &b, Location loc, std::pair<Value, Value> halves) {
+  auto type = cast<VectorType>(halves.first.getType());
+  std::string name = type.getElementTypeBitWidth() == 16 ? "v8i16" : "v4i32";
+  return call(b, loc, "llvm.aarch64.neon.addp." + name, type, {halves.first, halves.second});
+}
+/// Neighbours of 8 16-bit lanes added, as 32-bit lanes.
+Value widenNeon(OpBuilder &b, Location loc, Value sums) {
+  return call(b, loc, "llvm.aarch64.neon.saddlp.v4i32.v8i16", vec(b, 4, 32), {sums});
+}
+
+/// smull, pairs of products added in 16 bits, then in 32. Codes are at most 127.
+Value dotProductsNeon(OpBuilder &b, Location loc, DotOp op) {
+  return inPieces(b, loc, op, 16, 4, [&](int64_t, Value acc, Value u, Value s) -> Value {
+    return arith::AddIOp::create(b, loc, acc, widenNeon(b, loc, pairwise(b, loc, productsNeon(b, loc, u, s))));
+  });
+}
+Value pairsNeon(OpBuilder &b, Location loc, DotPairsOp op) {
+  return inPieces(b, loc, op, 16, 2, [&](int64_t, Value acc, Value u, Value s) -> Value {
+    return arith::AddIOp::create(b, loc, acc, pairwise(b, loc, productsNeon(b, loc, u, s)));
+  });
+}
+
 /// Plain vector arithmetic: even and odd bytes as 16-bit lanes, two products a lane, then the two halves of 32 bits.
 Value dotGeneric(OpBuilder &b, Location loc, DotOp op) {
   auto lanes = cast<VectorType>(op.getAcc().getType());
@@ -100,7 +151,7 @@ Value dotGeneric(OpBuilder &b, Location loc, DotOp op) {
   return arith::AddIOp::create(b, loc, op.getAcc(), arith::AddIOp::create(b, loc, low, high));
 }
 
-/// The same for any unsigned bytes: single products fit 16 bits.
+/// The same for any bytes: single products fit 16 bits.
 Value dotEmulated(OpBuilder &b, Location loc, DotOp op) {
   auto lanes = cast<VectorType>(op.getAcc().getType());
   VectorType words = vec(b, 2 * lanes.getNumElements(), 16);
@@ -109,8 +160,9 @@ Value dotEmulated(OpBuilder &b, Location loc, DotOp op) {
   Value eight = splat(b, loc, words, 8), sixteen = splat(b, loc, lanes, 16), sum = op.getAcc();
   for (bool high : {false, true}) {
     Value x = high ? s : Value(arith::ShLIOp::create(b, loc, s, eight));
-    Value y = high ? Value(arith::ShRUIOp::create(b, loc, u, eight))
-                   : Value(arith::AndIOp::create(b, loc, u, splat(b, loc, words, 0xff)));
+    Value y = high ? u : Value(arith::ShLIOp::create(b, loc, u, eight));
+    y = op.getSignedCodes() ? Value(arith::ShRSIOp::create(b, loc, y, eight))
+                            : Value(arith::ShRUIOp::create(b, loc, y, eight));
     Value products = arith::MulIOp::create(b, loc, y, arith::ShRSIOp::create(b, loc, x, eight));
     Value both = vector::BitCastOp::create(b, loc, lanes, products);
     Value even = arith::ShRSIOp::create(b, loc, arith::ShLIOp::create(b, loc, both, sixteen), sixteen);
@@ -135,7 +187,22 @@ struct LowerDot : public OpRewritePattern<DotOp> {
 
   LogicalResult matchAndRewrite(DotOp op, PatternRewriter &rewriter) const override {
     Location loc = op.getLoc();
-    if (target.row->method == setun::DotMethod::FourWay) {
+    if (op.getType().isScalable()) {
+      if (!target.has("sve") || (!op.getSignedCodes() && op.getMaxCode() > 127))
+        return op.emitOpError() << "expects codes that fit signed bytes, on a kernel row with vectors of any length";
+      rewriter.replaceOp(
+          op, call(rewriter, loc, "llvm.aarch64.sve.sdot.nxv4i32", op.getType(), {op.getAcc(), op.getU(), op.getS()}));
+      return success();
+    }
+    if (target.row->hasSignedDots() && target.has("dotprod")) {
+      rewriter.replaceOp(op, dotNeon(rewriter, loc, op, target.has("i8mm")));
+      return success();
+    }
+    if (target.has("sve") && !op.getSignedCodes() && op.getMaxCode() <= 127) {
+      rewriter.replaceOp(op, dotProductsNeon(rewriter, loc, op));
+      return success();
+    }
+    if (target.row->method == setun::DotMethod::FourWay || op.getSignedCodes()) {
       bool has = target.has("avx512vnni") || target.has("avxvnni");
       rewriter.replaceOp(op, has ? dotVnni(rewriter, loc, op, 8 * target.row->bytes) : dotEmulated(rewriter, loc, op));
       return success();
@@ -144,7 +211,9 @@ struct LowerDot : public OpRewritePattern<DotOp> {
       return op.emitOpError() << "expects a max_code of at most 127 on kernel row " << target.row->name
                               << ", whose partial sums have 16 bits, got " << op.getMaxCode();
     int64_t width = target.pairsWidth();
-    rewriter.replaceOp(op, width ? dotMadd(rewriter, loc, op, width) : dotGeneric(rewriter, loc, op));
+    rewriter.replaceOp(op, width                ? dotMadd(rewriter, loc, op, width)
+                           : target.has("neon") ? dotProductsNeon(rewriter, loc, op)
+                                                : dotGeneric(rewriter, loc, op));
     return success();
   }
 
@@ -178,7 +247,60 @@ struct LowerDotPairs : public OpRewritePattern<DotPairsOp> {
   LogicalResult matchAndRewrite(DotPairsOp op, PatternRewriter &rewriter) const override {
     Location loc = op.getLoc();
     int64_t width = target.pairsWidth();
-    rewriter.replaceOp(op, width ? pairsMadd(rewriter, loc, op, width) : pairsGeneric(rewriter, loc, op));
+    rewriter.replaceOp(op, width                ? pairsMadd(rewriter, loc, op, width)
+                           : target.has("neon") ? pairsNeon(rewriter, loc, op)
+                                                : pairsGeneric(rewriter, loc, op));
+    return success();
+  }
+
+  const Target &target;
+};
+
+/// Products in 16-bit lanes; LLVM makes them smlal where there is one.
+struct LowerMultiplyAdd : public OpRewritePattern<MultiplyAddOp> {
+  using OpRewritePattern::OpRewritePattern;
+
+  LogicalResult matchAndRewrite(MultiplyAddOp op, PatternRewriter &rewriter) const override {
+    Location loc = op.getLoc();
+    rewriter.replaceOp(op, inPieces(rewriter, loc, op, 8, 1, [&](int64_t, Value acc, Value u, Value s) -> Value {
+                         auto widen = [&](Value bytes, bool isSigned) {
+                           return isSigned ? Value(arith::ExtSIOp::create(rewriter, loc, acc.getType(), bytes))
+                                           : Value(arith::ExtUIOp::create(rewriter, loc, acc.getType(), bytes));
+                         };
+                         Value products =
+                             arith::MulIOp::create(rewriter, loc, widen(u, op.getMaxCode() <= 127), widen(s, true));
+                         return arith::AddIOp::create(rewriter, loc, acc, products);
+                       }));
+    return success();
+  }
+};
+
+struct LowerMatrixDot : public OpRewritePattern<MatrixDotOp> {
+  LowerMatrixDot(MLIRContext *context, const Target &target) : OpRewritePattern(context), target(target) {}
+
+  LogicalResult matchAndRewrite(MatrixDotOp op, PatternRewriter &rewriter) const override {
+    Location loc = op.getLoc();
+    VectorType lanes = op.getType();
+    if (target.has("i8mm")) {
+      const bool fits = op.getSignedCodes() || op.getMaxCode() <= 127;
+      StringRef name = fits ? "llvm.aarch64.neon.smmla.v4i32.v16i8" : "llvm.aarch64.neon.usmmla.v4i32.v16i8";
+      rewriter.replaceOp(op, call(rewriter, loc, name, lanes, {op.getAcc(), op.getU(), op.getS()}));
+      return success();
+    }
+    // Two dots of half the columns, each with every row beside every token.
+    Value sum = op.getAcc();
+    for (int64_t half : {0, 4}) {
+      SmallVector<int64_t> rows, tokens;
+      for (int64_t lane = 0; lane < 4; ++lane)
+        for (int64_t k = 0; k < 4; ++k) {
+          rows.push_back(lane / 2 * 8 + half + k);
+          tokens.push_back(lane % 2 * 8 + half + k);
+        }
+      Value u = vector::ShuffleOp::create(rewriter, loc, op.getU(), op.getU(), rows);
+      Value s = vector::ShuffleOp::create(rewriter, loc, op.getS(), op.getS(), tokens);
+      sum = DotOp::create(rewriter, loc, lanes, sum, u, s, op.getMaxCode(), op.getSignedCodes());
+    }
+    rewriter.replaceOp(op, sum);
     return success();
   }
 
@@ -191,10 +313,34 @@ struct LowerAddPairs : public OpRewritePattern<AddPairsOp> {
   LogicalResult matchAndRewrite(AddPairsOp op, PatternRewriter &rewriter) const override {
     Location loc = op.getLoc();
     auto lanes = cast<VectorType>(op.getAcc().getType());
-    int64_t count = lanes.getNumElements();
+    int64_t count = lanes.getNumElements(), perLane = op.getPairs().getType().getNumElements() / count;
     int64_t most = target.pairsWidth() / 32;
     Value sums;
-    if (most == 0) {
+    if (perLane == 4) {
+      // Neighbours twice: first as 32-bit lanes, then those.
+      auto pairs = vec(rewriter, 2 * count, 32), quads = vec(rewriter, count, 64);
+      Value zero = splat(rewriter, loc, pairs, 0);
+      Value twice = AddPairsOp::create(rewriter, loc, pairs, zero, op.getPairs());
+      if (target.has("neon")) {
+        sums = splat(rewriter, loc, lanes, 0);
+        for (int64_t at = 0; at < count; at += 4)
+          sums = vector::InsertStridedSliceOp::create(
+              rewriter, loc,
+              pairwise(rewriter, loc,
+                       {part(rewriter, loc, twice, 2 * at, 4), part(rewriter, loc, twice, 2 * at + 4, 4)}),
+              sums, ArrayRef<int64_t>{at}, ArrayRef<int64_t>{1});
+      } else {
+        Value both = vector::BitCastOp::create(rewriter, loc, quads, twice);
+        Value high = arith::ShRUIOp::create(rewriter, loc, both, splat(rewriter, loc, quads, 32));
+        sums = arith::TruncIOp::create(rewriter, loc, lanes, arith::AddIOp::create(rewriter, loc, both, high));
+      }
+    } else if (target.has("neon")) {
+      sums = splat(rewriter, loc, lanes, 0);
+      for (int64_t at = 0; at < count; at += 4)
+        sums = vector::InsertStridedSliceOp::create(
+            rewriter, loc, widenNeon(rewriter, loc, part(rewriter, loc, op.getPairs(), 2 * at, 8)), sums,
+            ArrayRef<int64_t>{at}, ArrayRef<int64_t>{1});
+    } else if (most == 0) {
       Value both = vector::BitCastOp::create(rewriter, loc, lanes, op.getPairs());
       Value half = splat(rewriter, loc, lanes, 16);
       Value low = arith::ShRSIOp::create(rewriter, loc, arith::ShLIOp::create(rewriter, loc, both, half), half);
@@ -322,12 +468,14 @@ struct TernaryLowerVectors : public setun::impl::TernaryLowerVectorsBase<Ternary
     RewritePatternSet patterns(&getContext());
     patterns.add<LowerUnpack, LowerTritsBelow, LowerTopTrit>(&getContext());
     patterns.add<LowerTritsToFields>(&getContext(), target.has("avx512vbmi"));
-    patterns.add<LowerDot, LowerDotPairs, LowerAddPairs>(&getContext(), target);
+    patterns.add<LowerMultiplyAdd>(&getContext());
+    patterns.add<LowerDot, LowerDotPairs, LowerMatrixDot, LowerAddPairs>(&getContext(), target);
     if (failed(applyPatternsGreedily(func, std::move(patterns))))
       return signalPassFailure();
     bool left = false;
     func.walk([&](Operation *op) {
-      left |= isa<DotOp, DotPairsOp, AddPairsOp, UnpackOp, TritsBelowOp, TopTritOp, TritsToFieldsOp>(op);
+      left |= isa<DotOp, DotPairsOp, MultiplyAddOp, MatrixDotOp, AddPairsOp, UnpackOp, TritsBelowOp, TopTritOp,
+                  TritsToFieldsOp>(op);
     });
     if (left)
       signalPassFailure();

@@ -38,6 +38,8 @@ Packing packingOf(WeightKind kind) {
     return Packing::R16K4T5;
   case WeightKind::Bytes:
     return Packing::R16K4I8;
+  case WeightKind::TernarySigned:
+    return Packing::R16K4S4;
   }
   llvm_unreachable("all kinds are handled");
 }
@@ -88,11 +90,9 @@ struct TernarySelectKernels : public setun::impl::TernarySelectKernelsBase<Terna
       query.features.insert(feature);
     query.cpu = cpu;
     query.threads = threads;
-    std::optional<WeightKind> ternary;
-    if (format == "r16k4f4" || format == "r16k4t5") {
-      ternary = format == "r16k4t5" ? WeightKind::TernaryBase3 : WeightKind::Ternary;
-    } else if (format != "auto") {
-      getOperation().emitError() << "expects a format of auto, r16k4f4 or r16k4t5, got " << format;
+    std::optional<WeightKind> ternary = setun::findTernaryLayout(format);
+    if (!ternary && format != "auto") {
+      getOperation().emitError() << "expects a format of auto, " << setun::ternaryLayoutNames() << ", got " << format;
       return signalPassFailure();
     }
     if (!row.empty()) {

@@ -255,12 +255,16 @@ void HeadTiler::scan(HeadScanOp op) {
   /// Sums of stored codes (code + 8) and q over a group, for the two fields. `group` counts over all panels.
   auto dots = [&](Value group, Value column) -> std::pair<Value, Value> {
     if (row->method == DotMethod::FourWay) {
+      // Where dots take signed bytes alone, the fields apart.
+      const bool whole = !row->hasSignedDots() || row->hasMatrixDots();
       Value low = v.splatI32(0), all = v.splatI32(0);
       for (int64_t step = 0; step < 4; ++step) {
         Value packed = load(group, step), x = fourOf(op.getQ(), v.add(column, 4 * step));
         low = DotOp::create(b, loc, v.i32Lanes(), low, unpack(packed, 0, true), x, int64_t(15));
-        all = DotOp::create(b, loc, v.i32Lanes(), all, unpack(packed, 1, true), x, int64_t(255));
+        all = DotOp::create(b, loc, v.i32Lanes(), all, unpack(packed, 1, whole), x, int64_t(whole ? 255 : 15));
       }
+      if (!whole)
+        return {low, all};
       return {low, shiftDown(arith::SubIOp::create(b, loc, all, low), 4)};
     }
     // Four steps of 2 * 15 * 128 stay within 16 bits.

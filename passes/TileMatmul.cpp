@@ -19,9 +19,15 @@
 // All of these divide exactly. Sums are exact in i32 for the K that Kernels.def allows; a division by a power of 3 is
 // then a multiplication by its inverse modulo 2^32.
 //
-// A row with two-way dots isolates the fields, and takes bytes of 8-bit codes in halves. That costs as much as the dots
-// of two tokens, so for many tokens the operands of a piece of a panel are unpacked once, into the first cache
-// ("staged").
+// Where dots take signed bytes alone, the whole byte is lowered until it is one, and the sum of the activations times
+// that is added to its dot.
+//
+// A row with matrix dots takes two steps of K and two tokens at a time: words of both steps are interleaved, which
+// makes 2 rows x 8 columns of 16 bytes.
+//
+// A row with two-way dots or single products isolates the fields, and takes bytes of 8-bit codes in halves. That costs
+// as much as the dots of two tokens, so for many tokens the operands of a piece of a panel are unpacked once, into the
+// first cache ("staged").
 //
 // Staged operands of four-way dots are what tiles take: 16 steps of a field are 16 rows of 64 bytes. A row that has
 // tiles multiplies them by tiles of codes, as they lie.
@@ -51,34 +57,73 @@ public:
   void run();
 
 private:
-  /// An unsigned operand of the dots and the largest value that it takes.
+  /// An operand of the dots and the largest magnitude that it has.
   struct Operand {
     Value bytes;
     int64_t maxCode;
+    bool isSigned = false;
   };
 
   // Packed bytes.
   Value packedAt(Value panel, Value step, int64_t offset, int64_t bytes);
+  /// A vector of bytes of a step as the row's dots take them: with a signed top field only where they are signed.
+  Value asStored(Value packed);
   SmallVector<Operand> operandsOf(Value packed);
+  /// The operand that is all of a byte, as the row's dots take it.
+  Operand wholeByte(Value packed, int64_t maxCode);
   /// The fields of packed bytes, one by one.
   SmallVector<Value> isolate(Value packed);
-  /// Dots of the fields from those of the operands.
-  SmallVector<Value> solve(ArrayRef<Value> dots);
+  /// Dots of the fields from those of the operands. `sum` is the token's sum of activations, where the row lowers
+  /// bytes.
+  SmallVector<Value> solve(ArrayRef<Value> dots, Value sum);
+  bool lowersBytes() const { return fourWay && row->byteOffset(kind) != 0; }
+  /// The sum of a token's activations, of a group's if there is one.
+  Value sumOf(Value token, Value group = Value()) {
+    SmallVector<Value> at = {token};
+    if (group)
+      at.push_back(group);
+    return v.broadcast(v.loadScalar(op.getSums(), at));
+  }
   Value exactDivide(Value value, int64_t power);
 
   // Dots: i32 lanes [token][field], and the sum of the activations after the fields if `withSums`; of a part, those of
   // the operands.
-  SmallVector<Value> dots(Value panel, Value token, int64_t tokens, Value from, Value to, bool withSums);
+  SmallVector<Value> dots(Value panel, Value token, int64_t tokens, Value from, Value to, bool withSums,
+                          Value group = Value());
   SmallVector<Value> dotsOfPart(Value panel, Value token, int64_t tokens, Value from, Value to, bool withSums,
                                 int64_t offset, int64_t bytes);
   /// One step: `state` plus the dots of `operands` with the activations of `tokens` tokens.
-  SmallVector<Value> addDots(ArrayRef<Operand> operands, Value token, int64_t tokens, Value step, ValueRange state,
-                             int64_t bytes);
+  SmallVector<Value> addDots(ArrayRef<Operand> operands, Value token, int64_t tokens, Value step, ValueRange state);
+  /// The same by vectors whose length is known at run time: sums come back by way of memory.
+  SmallVector<Value> scalableDots(Value panel, Value token, int64_t tokens, Value from, Value to, bool withSums);
+  /// Bytes from `offset` on that `parts` vectors hold, of a step of 64; sums go to `scalableSums`.
+  void scalableDotsOfParts(Value panel, Value token, int64_t tokens, Value from, Value to, bool withSums, Value offset,
+                           Value vectorBytes, int64_t parts);
+  /// The same by matrix dots.
+  SmallVector<Value> matrixDotsOfPart(Value panel, Value token, int64_t tokens, Value from, Value to, bool withSums,
+                                      int64_t offset);
+  /// Two steps: `state` plus the matrix dots of `operands`, those of the first two rows and those of the last two, with
+  /// the activations of pairs of tokens. Lanes [pair][operand][rows].
+  SmallVector<Value> addMatrixDots(ArrayRef<Operand> low, ArrayRef<Operand> high, ValueRange pairs, ValueRange state);
+  /// Activations of two tokens in two steps, or in one and zeros.
+  Value pairOfTokens(Value first, Value second, Value step, bool both);
+  /// Packed bytes of two steps, 2 rows x 8 columns in each; columns past the first step are 0 if there is no second.
+  std::pair<Value, Value> twoSteps(Value panel, Value step, int64_t offset, bool both);
+  /// Lanes [pair][operand][rows] of matrix dots as [token][operand], and back.
+  SmallVector<Value> byToken(ArrayRef<Value> lanes, int64_t tokens, int64_t operands);
+  SmallVector<Value> byPair(ArrayRef<Value> lanes, int64_t tokens, int64_t operands);
+  /// Runs `body` for every second step, and for the last one alone where their number is odd.
+  SmallVector<Value>
+  loopOverPairs(Value from, Value to, ValueRange init,
+                llvm::function_ref<SmallVector<Value>(Value step, bool both, ValueRange state)> body);
   SmallVector<Value> floatDots(Value panel, Value token, int64_t tokens, Value from, Value to, int64_t lastColumns,
                                ValueRange init);
-  Value activations(Value token, Value step, int64_t bytes);
-  Operand ones(int64_t bytes);
+  Value activations(Value token, Value step, VectorType bytes);
+  Operand ones(VectorType bytes) { return {splatBytes(bytes, 1), 1}; }
   Value correct(Value dot, Value sum);
+  Value splatBytes(VectorType type, int64_t value) {
+    return arith::ConstantOp::create(b, loc, DenseElementsAttr::get(type, static_cast<int8_t>(value)));
+  }
   Value zeros(int64_t lanes, unsigned bits) {
     return arith::ConstantOp::create(b, loc, b.getZeroAttr(VectorType::get({lanes}, b.getIntegerType(bits))));
   }
@@ -104,11 +149,20 @@ private:
 
   /// Fields whose accumulators, with their operands, the activations and a product, the registers hold.
   int64_t fieldsAtOnce(int64_t tokens) const {
-    return std::clamp<int64_t>((row->registers() - 2) / (tokens + 1), 1, operandCount);
+    if (row->hasMatrixDots()) // two vectors of operands for each field
+      return std::clamp<int64_t>((row->registers() - 4) / (tokens + 2), 1, operandCount);
+    return std::clamp<int64_t>((row->registers() - 2) / (tokens * row->accumulatorsPerField() + 1), 1, operandCount);
   }
+  /// Several tokens that share the operands, as matrix dots where the row has them.
+  bool usesMatrixDots(int64_t tokens) const { return tokens > 1 && row->hasMatrixDots(); }
+  /// Runs `body` for tiles of tokens from `from` to `to`: whole ones, and what is left by smaller ones.
+  void forTokens(Value from, Value to, int64_t tile, llvm::function_ref<void(Value token, int64_t tokens)> body);
+  int64_t narrowSteps() const { return row->maxNarrowSteps(maxCode); }
   void tokenTile(Value unit, Value token, int64_t tokens);
   void directTokens(Value unit, Value tokens);
   void stagedTokens(Value unit, Value tokens, Value operands, Value sums);
+  /// Where the activations of two tokens in two steps are on stage.
+  SmallVector<Value> stagedPair(Value token, Value step) { return {v.div(token, 2), v.mul(step, 8)}; }
   /// Dots of a staged piece by vectors, and by tiles.
   void stagedVectors(Value block, Value count, Value panel, Value first, Value size, Value operands, Value sums);
   void stagedTiles(Value block, Value count, Value panel, Value first, Value size, Value operands, Value sums);
@@ -127,7 +181,10 @@ private:
   int64_t operandCount, maxCode; // of the dots; the code of isolated operands
   /// Of a piece of a panel whose operands are unpacked once.
   int64_t maxStagedTokens, maxStagedSteps;
-  Value waiting; // [panel of the unit][token][field][16] of f32, where a unit has several panels
+  Value scalableSums;                  // [token][operand and sum][16] of i32, where vectors are scalable
+  Value stagedPairs;                   // [pair of tokens][step][8] of i8, what matrix dots take of a block of tokens
+  SmallVector<Operand> stagedOperands; // what the bytes on stage are
+  Value waiting;                       // [panel of the unit][token][field][16] of f32, where a unit has several panels
 };
 
 //===----------------------------------------------------------------------===//
@@ -136,7 +193,24 @@ private:
 
 Value MatmulTiler::packedAt(Value panel, Value step, int64_t offset, int64_t bytes) {
   Value at = v.add(v.mul(v.add(v.mul(panel, layout.getSteps()), step), 64), offset);
-  return vector::LoadOp::create(b, loc, VectorType::get({bytes}, b.getI8Type()), op.getPacked(), ValueRange{at});
+  auto type = VectorType::get({bytes}, b.getI8Type());
+  return asStored(vector::LoadOp::create(b, loc, type, op.getPacked(), ValueRange{at}));
+}
+
+Value MatmulTiler::asStored(Value packed) {
+  if (!layout.hasSignedTop() || (coded && row->hasSignedDots()))
+    return packed;
+  auto type = cast<VectorType>(packed.getType());
+  return arith::AddIOp::create(b, loc, packed, splatBytes(type, packing::kSignedOffset));
+}
+
+MatmulTiler::Operand MatmulTiler::wholeByte(Value packed, int64_t maxCode) {
+  int64_t offset = row->byteOffset(kind);
+  if (!offset)
+    return {packed, maxCode};
+  if (!layout.hasSignedTop())
+    packed = arith::SubIOp::create(b, loc, packed, splatBytes(cast<VectorType>(packed.getType()), offset));
+  return {packed, std::max(offset, maxCode - offset), /*isSigned=*/true};
 }
 
 SmallVector<MatmulTiler::Operand> MatmulTiler::operandsOf(Value packed) {
@@ -147,11 +221,15 @@ SmallVector<MatmulTiler::Operand> MatmulTiler::operandsOf(Value packed) {
     return operands;
   }
   if (layout.isBytes())
-    return {{packed, maxCode}};
+    return {wholeByte(packed, maxCode)};
   if (!layout.isBase3()) {
     int64_t bits = 8 / fields;
     for (int64_t f = 0; f < fields; ++f) {
       int64_t mask = (1 << bits * (f + 1)) - 1;
+      if (f == fields - 1) {
+        operands.push_back(wholeByte(packed, layout.isBinary() ? 255 : 170));
+        break;
+      }
       operands.push_back({UnpackOp::create(b, loc, packed.getType(), packed, f, bits, /*cumulative=*/true),
                           layout.isBinary() ? mask : mask / 3 * 2}); // code 3 does not occur
     }
@@ -168,7 +246,7 @@ SmallVector<MatmulTiler::Operand> MatmulTiler::operandsOf(Value packed) {
     return operands;
   }
   Value rest = packed;
-  operands.push_back({packed, 242});
+  operands.push_back(wholeByte(packed, 242));
   for (int64_t divisor = 81; divisor >= 3; divisor /= 3) {
     rest = TritsBelowOp::create(b, loc, rest.getType(), rest, divisor);
     operands.insert(operands.begin(), {rest, divisor - 1});
@@ -202,18 +280,23 @@ Value MatmulTiler::exactDivide(Value value, int64_t power) {
   return power ? Value(arith::MulIOp::create(b, loc, value, v.splatI32(static_cast<int32_t>(inverse)))) : value;
 }
 
-SmallVector<Value> MatmulTiler::solve(ArrayRef<Value> d) {
+SmallVector<Value> MatmulTiler::solve(ArrayRef<Value> operandDots, Value sum) {
   auto sub = [&](Value x, Value y) -> Value { return arith::SubIOp::create(b, loc, x, y); };
   auto shift = [&](Value x, int64_t bits) -> Value {
     return arith::ShRSIOp::create(b, loc, x, v.splatI32(static_cast<int32_t>(bits)));
   };
-  SmallVector<Value> dots(d.begin(), d.end());
+  SmallVector<Value> d(operandDots), dots(operandDots);
   if (layout.isBytes() && !fourWay) {
     Value high = arith::ShLIOp::create(b, loc, d[1], v.splatI32(4));
     return {arith::AddIOp::create(b, loc, d[0], high)};
   }
-  if (!fourWay || layout.isBytes())
+  if (!fourWay)
     return dots;
+  if (lowersBytes()) // the whole byte is the last operand
+    d.back() = arith::AddIOp::create(
+        b, loc, d.back(), arith::MulIOp::create(b, loc, sum, v.splatI32(static_cast<int32_t>(row->byteOffset(kind)))));
+  if (layout.isBytes())
+    return d;
   if (!layout.isBase3()) {
     for (int64_t f = fields - 1; f > 0; --f)
       dots[f] = shift(sub(d[f], d[f - 1]), 8 / fields * f);
@@ -237,43 +320,121 @@ SmallVector<Value> MatmulTiler::solve(ArrayRef<Value> d) {
 // Dots
 //===----------------------------------------------------------------------===//
 
-Value MatmulTiler::activations(Value token, Value step, int64_t bytes) {
+Value MatmulTiler::activations(Value token, Value step, VectorType bytes) {
   Value four =
       vector::LoadOp::create(b, loc, VectorType::get({4}, b.getI8Type()), op.getX(), ValueRange{token, v.mul(step, 4)});
   Value word = vector::BitCastOp::create(b, loc, VectorType::get({1}, b.getI32Type()), four);
-  Value all = vector::BroadcastOp::create(b, loc, VectorType::get({bytes / 4}, b.getI32Type()),
-                                          vector::ExtractOp::create(b, loc, word, ArrayRef<int64_t>{0}));
-  return vector::BitCastOp::create(b, loc, VectorType::get({bytes}, b.getI8Type()), all);
-}
-
-MatmulTiler::Operand MatmulTiler::ones(int64_t bytes) {
-  auto type = VectorType::get({bytes}, b.getI8Type());
-  return {arith::ConstantOp::create(b, loc, DenseElementsAttr::get(type, static_cast<int8_t>(1))), 1};
+  auto words = VectorType::get({bytes.getNumElements() / 4}, b.getI32Type(), bytes.getScalableDims());
+  Value all = vector::BroadcastOp::create(b, loc, words, vector::ExtractOp::create(b, loc, word, ArrayRef<int64_t>{0}));
+  return vector::BitCastOp::create(b, loc, bytes, all);
 }
 
 SmallVector<Value> MatmulTiler::addDots(ArrayRef<Operand> operands, Value token, int64_t tokens, Value step,
-                                        ValueRange state, int64_t bytes) {
+                                        ValueRange state) {
+  auto bytes = cast<VectorType>(operands.front().bytes.getType());
   SmallVector<Value> next;
-  int64_t steps = KernelRow::maxPairSteps(maxCode);
   for (int64_t m = 0; m < tokens; ++m) {
     Value x = activations(v.add(token, m), step, bytes);
     for (const Operand &operand : operands) {
       Value acc = state[next.size()];
-      next.push_back(
-          fourWay ? Value(DotOp::create(b, loc, acc.getType(), acc, operand.bytes, x, operand.maxCode))
-                  : Value(DotPairsOp::create(b, loc, acc.getType(), acc, operand.bytes, x, operand.maxCode, steps)));
+      Type type = acc.getType();
+      switch (row->method) {
+      case DotMethod::FourWay:
+        next.push_back(DotOp::create(b, loc, type, acc, operand.bytes, x, operand.maxCode, operand.isSigned));
+        break;
+      case DotMethod::Pairs:
+        next.push_back(DotPairsOp::create(b, loc, type, acc, operand.bytes, x, operand.maxCode, narrowSteps()));
+        break;
+      case DotMethod::Products:
+        next.push_back(MultiplyAddOp::create(b, loc, type, acc, operand.bytes, x, operand.maxCode, narrowSteps()));
+        break;
+      }
     }
   }
   return next;
 }
 
-SmallVector<Value> MatmulTiler::dots(Value panel, Value token, int64_t tokens, Value from, Value to, bool withSums) {
+Value MatmulTiler::pairOfTokens(Value first, Value second, Value step, bool both) {
+  // Eight bytes of a token; of a last step alone four, and zeros.
+  auto codes = [&](Value token) -> Value {
+    int64_t bytes = both ? 8 : 4;
+    Value some = vector::LoadOp::create(b, loc, VectorType::get({bytes}, b.getI8Type()), op.getX(),
+                                        ValueRange{token, v.mul(step, 4)});
+    some = vector::BitCastOp::create(b, loc, VectorType::get({1}, b.getIntegerType(8 * bytes)), some);
+    some = vector::ExtractOp::create(b, loc, some, ArrayRef<int64_t>{0});
+    return both ? some : Value(arith::ExtUIOp::create(b, loc, b.getI64Type(), some));
+  };
+  auto words = VectorType::get({2}, b.getI64Type());
+  Value x = vector::FromElementsOp::create(b, loc, words, ValueRange{codes(first), codes(second)});
+  return vector::BitCastOp::create(b, loc, VectorType::get({16}, b.getI8Type()), x);
+}
+
+SmallVector<Value> MatmulTiler::addMatrixDots(ArrayRef<Operand> low, ArrayRef<Operand> high, ValueRange pairs,
+                                              ValueRange state) {
+  SmallVector<Value> next;
+  for (Value x : pairs)
+    for (auto [first, second] : llvm::zip_equal(low, high))
+      for (const Operand &operand : {first, second}) {
+        Value acc = state[next.size()];
+        next.push_back(
+            MatrixDotOp::create(b, loc, acc.getType(), acc, operand.bytes, x, operand.maxCode, operand.isSigned));
+      }
+  return next;
+}
+
+std::pair<Value, Value> MatmulTiler::twoSteps(Value panel, Value step, int64_t offset, bool both) {
+  auto words = VectorType::get({4}, b.getI32Type()), bytes = VectorType::get({16}, b.getI8Type());
+  Value first = vector::BitCastOp::create(b, loc, words, packedAt(panel, step, offset, 16));
+  Value second = both ? Value(vector::BitCastOp::create(b, loc, words, packedAt(panel, v.add(step, 1), offset, 16)))
+                      : zeros(4, 32);
+  auto rows = [&](ArrayRef<int64_t> order) -> Value {
+    return vector::BitCastOp::create(b, loc, bytes, vector::ShuffleOp::create(b, loc, first, second, order));
+  };
+  return {rows({0, 4, 1, 5}), rows({2, 6, 3, 7})};
+}
+
+SmallVector<Value> MatmulTiler::byToken(ArrayRef<Value> lanes, int64_t tokens, int64_t operands) {
+  SmallVector<Value> result;
+  for (int64_t m = 0; m < tokens; ++m)
+    for (int64_t i = 0; i < operands; ++i) {
+      int64_t at = (m / 2 * operands + i) * 2, odd = m % 2;
+      result.push_back(vector::ShuffleOp::create(b, loc, lanes[at], lanes[at + 1],
+                                                 ArrayRef<int64_t>{odd, odd + 2, odd + 4, odd + 6}));
+    }
+  return result;
+}
+
+SmallVector<Value> MatmulTiler::byPair(ArrayRef<Value> lanes, int64_t tokens, int64_t operands) {
+  SmallVector<Value> result;
+  for (int64_t m = 0; m < tokens; m += 2)
+    for (int64_t i = 0; i < operands; ++i)
+      for (int64_t half : {0, 2})
+        result.push_back(vector::ShuffleOp::create(b, loc, lanes[m * operands + i],
+                                                   lanes[std::min(m + 1, tokens - 1) * operands + i],
+                                                   ArrayRef<int64_t>{half, half + 4, half + 1, half + 5}));
+  return result;
+}
+
+SmallVector<Value>
+MatmulTiler::loopOverPairs(Value from, Value to, ValueRange init,
+                           llvm::function_ref<SmallVector<Value>(Value step, bool both, ValueRange state)> body) {
+  Value whole = v.add(from, v.mul(v.div(v.sub(to, from), 2), 2));
+  SmallVector<Value> state =
+      v.loop(from, whole, 2, init, [&](Value step, ValueRange state) { return body(step, true, state); });
+  return v.loop(whole, to, 1, state, [&](Value step, ValueRange state) { return body(step, false, state); });
+}
+
+SmallVector<Value> MatmulTiler::dots(Value panel, Value token, int64_t tokens, Value from, Value to, bool withSums,
+                                     Value group) {
   // A vector holds the whole step where one token uses it once, from memory; several tokens use a narrower part, whose
   // accumulators all stay in registers, and pass over the panel (which is in cache by then) once for each part.
-  int64_t bytes = tokens == 1 && row->bytes >= 32 ? 64 : row->bytes;
+  int64_t bytes = tokens == 1 ? row->bytesAlone(kind) : row->bytes;
   SmallVector<SmallVector<Value>> parts;
-  for (int64_t offset = 0; offset < 64; offset += bytes)
-    parts.push_back(dotsOfPart(panel, token, tokens, from, to, withSums, offset, bytes));
+  if (row->isScalable())
+    parts.push_back(scalableDots(panel, token, tokens, from, to, withSums));
+  for (int64_t offset = 0; offset < 64 && !row->isScalable(); offset += bytes)
+    parts.push_back(usesMatrixDots(tokens) ? matrixDotsOfPart(panel, token, tokens, from, to, withSums, offset)
+                                           : dotsOfPart(panel, token, tokens, from, to, withSums, offset, bytes));
   SmallVector<Value> acc;
   for (size_t i = 0; i < parts.front().size(); ++i) {
     Value all = parts.size() == 1 ? parts[0][i] : v.splatI32(0);
@@ -286,28 +447,118 @@ SmallVector<Value> MatmulTiler::dots(Value panel, Value token, int64_t tokens, V
   int64_t perToken = operandCount + (withSums ? 1 : 0);
   SmallVector<Value> dots;
   for (int64_t m = 0; m < tokens; ++m) {
-    llvm::append_range(dots, solve(ArrayRef<Value>(acc).slice(m * perToken, operandCount)));
+    Value sum;
+    if (lowersBytes())
+      sum = withSums ? acc[m * perToken + operandCount] : sumOf(v.add(token, m), group);
+    llvm::append_range(dots, solve(ArrayRef<Value>(acc).slice(m * perToken, operandCount), sum));
     if (withSums)
       dots.push_back(acc[m * perToken + operandCount]);
   }
   return dots;
 }
 
+SmallVector<Value> MatmulTiler::scalableDots(Value panel, Value token, int64_t tokens, Value from, Value to,
+                                             bool withSums) {
+  Value bytes = v.mul(vector::VectorScaleOp::create(b, loc, b.getIndexType()), 16);
+  auto some = [&](Value offset, int64_t parts) {
+    scalableDotsOfParts(panel, token, tokens, from, to, withSums, offset, bytes, parts);
+  };
+  auto atLeast = [&](int64_t size) -> Value {
+    return arith::CmpIOp::create(b, loc, arith::CmpIPredicate::uge, bytes, v.index(size));
+  };
+  if (tokens > 1 || row->bytesAlone(kind) < 64) {
+    auto passes = scf::ForOp::create(b, loc, v.index(0), v.index(64), bytes);
+    OpBuilder::InsertionGuard guard(b);
+    b.setInsertionPointToStart(passes.getBody());
+    some(passes.getInductionVar(), 1);
+  } else {
+    // One token takes the whole step at a time, from memory, in as many vectors as it needs.
+    Value zero = v.index(0);
+    v.choose(
+        atLeast(64), [&] { some(zero, 1); },
+        [&] { v.choose(atLeast(32), [&] { some(zero, 2); }, [&] { some(zero, 4); }); });
+  }
+  SmallVector<Value> sums;
+  for (int64_t m = 0; m < tokens; ++m)
+    for (int64_t f = 0; f < operandCount + (withSums ? 1 : 0); ++f)
+      sums.push_back(v.load(scalableSums, {v.index(m), v.index(f), v.index(0)}));
+  return sums;
+}
+
+void MatmulTiler::scalableDotsOfParts(Value panel, Value token, int64_t tokens, Value from, Value to, bool withSums,
+                                      Value offset, Value vectorBytes, int64_t parts) {
+  auto scalable = [&](int64_t lanes, unsigned bits) {
+    return VectorType::get({lanes}, b.getIntegerType(bits), {true});
+  };
+  auto splat = [&](VectorType type, int64_t value) -> Value {
+    return arith::ConstantOp::create(
+        b, loc, DenseElementsAttr::get(type, b.getIntegerAttr(type.getElementType(), value).getValue()));
+  };
+  VectorType bytes = scalable(16, 8), lanes = scalable(4, 32);
+  const int64_t count = operandCount + (withSums ? 1 : 0);
+  // Vectors may be longer than what is left of the step.
+  SmallVector<Value> offsets, byteMasks, laneMasks;
+  for (int64_t p = 0; p < parts; ++p) {
+    offsets.push_back(v.add(offset, v.mul(vectorBytes, p)));
+    Value left = v.sub(v.index(64), offsets.back());
+    byteMasks.push_back(vector::CreateMaskOp::create(b, loc, scalable(16, 1), left));
+    laneMasks.push_back(vector::CreateMaskOp::create(b, loc, scalable(4, 1), v.div(left, 4)));
+  }
+  SmallVector<Value> init(parts * tokens * count, splat(lanes, 0));
+  SmallVector<Value> sums = v.loop(from, to, 1, init, [&](Value step, ValueRange state) {
+    SmallVector<Value> next;
+    for (int64_t p = 0; p < parts; ++p) {
+      Value at = v.add(v.mul(v.add(v.mul(panel, layout.getSteps()), step), 64), offsets[p]);
+      Value packed = asStored(
+          vector::MaskedLoadOp::create(b, loc, bytes, op.getPacked(), ValueRange{at}, byteMasks[p], splat(bytes, 0)));
+      SmallVector<Operand> operands = operandsOf(packed);
+      if (withSums)
+        operands.push_back(ones(bytes));
+      llvm::append_range(next, addDots(operands, token, tokens, step, state.slice(p * tokens * count, tokens * count)));
+    }
+    return next;
+  });
+  for (int64_t i = 0; i < parts * tokens * count; ++i) {
+    int64_t p = i / (tokens * count), m = i / count % tokens, f = i % count;
+    v.storeMasked(sums[i], scalableSums, {v.index(m), v.index(f), v.div(offsets[p], 4)}, laneMasks[p]);
+  }
+}
+
+SmallVector<Value> MatmulTiler::matrixDotsOfPart(Value panel, Value token, int64_t tokens, Value from, Value to,
+                                                 bool withSums, int64_t offset) {
+  int64_t operands = operandCount + (withSums ? 1 : 0);
+  SmallVector<Value> init((tokens + 1) / 2 * operands * 2, zeros(4, 32));
+  SmallVector<Value> lanes = loopOverPairs(from, to, init, [&](Value step, bool both, ValueRange state) {
+    auto [packedLow, packedHigh] = twoSteps(panel, step, offset, both);
+    SmallVector<Operand> low = operandsOf(packedLow), high = operandsOf(packedHigh);
+    if (withSums) {
+      low.push_back(ones(cast<VectorType>(packedLow.getType())));
+      high.push_back(low.back());
+    }
+    SmallVector<Value> pairs;
+    for (int64_t m = 0; m < tokens; m += 2) // an odd token is paired with itself
+      pairs.push_back(pairOfTokens(v.add(token, m), v.add(token, std::min(m + 1, tokens - 1)), step, both));
+    return addMatrixDots(low, high, pairs, state);
+  });
+  return byToken(lanes, tokens, operands);
+}
+
 SmallVector<Value> MatmulTiler::dotsOfPart(Value panel, Value token, int64_t tokens, Value from, Value to,
                                            bool withSums, int64_t offset, int64_t bytes) {
   int64_t count = tokens * (operandCount + (withSums ? 1 : 0));
   auto oneStep = [&](Value step, ValueRange state) {
-    SmallVector<Operand> operands = operandsOf(packedAt(panel, step, offset, bytes));
+    Value packed = packedAt(panel, step, offset, bytes);
+    SmallVector<Operand> operands = operandsOf(packed);
     if (withSums)
-      operands.push_back(ones(bytes));
-    return addDots(operands, token, tokens, step, state, bytes);
+      operands.push_back(ones(cast<VectorType>(packed.getType())));
+    return addDots(operands, token, tokens, step, state);
   };
   SmallVector<Value> init(count, zeros(bytes / 4, 32));
   if (fourWay)
     return v.loop(from, to, 1, init, oneStep);
-  int64_t steps = KernelRow::maxPairSteps(maxCode);
+  int64_t steps = narrowSteps();
   return v.loop(from, to, steps, init, [&](Value first, ValueRange sums) {
-    SmallVector<Value> zero(count, zeros(bytes / 2, 16));
+    SmallVector<Value> zero(count, zeros(bytes / row->productsPerLane(), 16));
     SmallVector<Value> pairs = v.loop(first, v.min(v.add(first, steps), to), 1, zero, oneStep);
     SmallVector<Value> next;
     for (auto [sum, pair] : llvm::zip(sums, pairs))
@@ -461,7 +712,7 @@ void MatmulTiler::finish(Value unit, Value token, int64_t tokens, PanelDots dots
     SmallVector<Value> acc = dotsOf(panel, index), scaled;
     if (coded)
       for (int64_t m = 0; m < tokens; ++m) {
-        Value sum = v.broadcast(v.loadScalar(op.getSums(), {v.add(token, m)}));
+        Value sum = sumOf(v.add(token, m));
         for (int64_t f = 0; f < fields; ++f)
           acc[m * fields + f] = correct(acc[m * fields + f], sum);
       }
@@ -497,10 +748,9 @@ void MatmulTiler::finishGroups(Value unit, Value token, int64_t tokens) {
       SmallVector<Value> acc;
       if (coded) {
         const int64_t perToken = fields + (sumsGiven ? 0 : 1);
-        SmallVector<Value> all = dots(panel, token, tokens, from, to, /*withSums=*/!sumsGiven);
+        SmallVector<Value> all = dots(panel, token, tokens, from, to, /*withSums=*/!sumsGiven, group);
         for (int64_t m = 0; m < tokens; ++m) {
-          Value sum = sumsGiven ? v.broadcast(v.loadScalar(op.getSums(), {v.add(token, m), group}))
-                                : all[m * perToken + fields];
+          Value sum = sumsGiven ? sumOf(v.add(token, m), group) : all[m * perToken + fields];
           for (int64_t f = 0; f < fields; ++f)
             acc.push_back(correct(all[m * perToken + f], sum));
         }
@@ -550,10 +800,20 @@ void MatmulTiler::tokenTile(Value unit, Value token, int64_t tokens) {
 
 void MatmulTiler::directTokens(Value unit, Value tokens) {
   int64_t tile = op.getKernel() ? op.getKernel()->getTokens() : 1;
-  Value whole = v.mul(v.div(tokens, tile), tile);
+  forTokens(v.index(0), tokens, tile, [&](Value token, int64_t count) { tokenTile(unit, token, count); });
+}
+
+void MatmulTiler::forTokens(Value from, Value to, int64_t tile, llvm::function_ref<void(Value, int64_t)> body) {
+  SmallVector<int64_t> sizes = {tile};
+  if (tile > 2 && row->hasMatrixDots())
+    sizes.push_back(2);
   if (tile > 1)
-    v.loop(v.index(0), whole, tile, [&](Value token) { tokenTile(unit, token, tile); });
-  v.loop(tile > 1 ? whole : v.index(0), tokens, 1, [&](Value token) { tokenTile(unit, token, 1); });
+    sizes.push_back(1);
+  for (int64_t tokens : sizes) {
+    Value whole = tokens == 1 ? to : v.add(from, v.mul(v.div(v.sub(to, from), tokens), tokens));
+    v.loop(from, whole, tokens, [&](Value token) { body(token, tokens); });
+    from = whole;
+  }
 }
 
 void MatmulTiler::stagedVectors(Value block, Value count, Value panel, Value first, Value size, Value operands,
@@ -568,13 +828,16 @@ void MatmulTiler::stagedVectors(Value block, Value count, Value panel, Value fir
         auto sumAt = [&](int64_t i) -> SmallVector<Value> {
           return {v.add(t, i / (f1 - f0)), panel, v.index(f0 + i % (f1 - f0)), v.index(offset / 4)};
         };
+        auto load = [&](Value step) {
+          SmallVector<Operand> loaded(ArrayRef(stagedOperands).slice(f0, f1 - f0));
+          for (auto [i, operand] : llvm::enumerate(loaded))
+            operand.bytes =
+                vector::LoadOp::create(b, loc, VectorType::get({bytes}, b.getI8Type()), operands,
+                                       ValueRange{v.index(f0 + static_cast<int64_t>(i)), step, v.index(offset)});
+          return loaded;
+        };
         auto oneStep = [&](Value step, ValueRange state) {
-          SmallVector<Operand> loaded;
-          for (int64_t f = f0; f < f1; ++f)
-            loaded.push_back({vector::LoadOp::create(b, loc, VectorType::get({bytes}, b.getI8Type()), operands,
-                                                     ValueRange{v.index(f), step, v.index(offset)}),
-                              maxCode});
-          return addDots(loaded, v.add(block, t), n, v.add(first, step), state, bytes);
+          return addDots(load(step), v.add(block, t), n, v.add(first, step), state);
         };
         auto sum = [&](int64_t i) -> Value { return vector::LoadOp::create(b, loc, laneType, sums, sumAt(i)); };
         SmallVector<Value> result;
@@ -582,19 +845,28 @@ void MatmulTiler::stagedVectors(Value block, Value count, Value panel, Value fir
         if (fourWay) {
           for (int64_t i = 0; i < accumulators; ++i)
             result.push_back(sum(i));
-          result = v.loop(v.index(0), size, 1, result, oneStep);
+          if (row->hasMatrixDots()) {
+            auto twoSteps = [&](Value step, bool, ValueRange state) {
+              SmallVector<Value> pairs;
+              for (int64_t m = 0; m < n; m += 2)
+                pairs.push_back(vector::LoadOp::create(b, loc, VectorType::get({16}, b.getI8Type()), stagedPairs,
+                                                       stagedPair(v.add(t, m), step)));
+              return addMatrixDots(load(step), load(v.add(step, 1)), pairs, state);
+            };
+            result = loopOverPairs(v.index(0), size, byPair(result, n, f1 - f0), twoSteps);
+            result = byToken(result, n, f1 - f0);
+          } else {
+            result = v.loop(v.index(0), size, 1, result, oneStep);
+          }
         } else {
-          SmallVector<Value> zero(accumulators, zeros(bytes / 2, 16));
+          SmallVector<Value> zero(accumulators, zeros(bytes / row->productsPerLane(), 16));
           for (auto [i, pair] : llvm::enumerate(v.loop(v.index(0), size, 1, zero, oneStep)))
             result.push_back(AddPairsOp::create(b, loc, laneType, sum(i), pair));
         }
         for (auto [i, value] : llvm::enumerate(result))
           vector::StoreOp::create(b, loc, value, sums, sumAt(i));
       };
-      Value whole = v.mul(v.div(count, tile), tile);
-      v.loop(v.index(0), whole, tile, [&](Value t) { someTokens(t, tile); });
-      if (tile > 1)
-        v.loop(whole, count, 1, [&](Value t) { someTokens(t, 1); });
+      forTokens(v.index(0), count, tile, someTokens);
     }
 }
 
@@ -617,7 +889,8 @@ void MatmulTiler::stagedTiles(Value block, Value count, Value panel, Value first
   });
 }
 
-/// operands: [operand][step][64] bytes; sums: [token][panel of the unit][operand][16] of i32.
+/// operands: [operand][step][64] bytes, two steps interleaved where matrix dots take them; sums: [token][panel of the
+/// unit][operand][16] of i32.
 void MatmulTiler::stagedTokens(Value unit, Value tokens, Value operands, Value sums) {
   int64_t bytes = row->bytes;
   v.loop(v.index(0), tokens, maxStagedTokens, [&](Value block) {
@@ -630,11 +903,34 @@ void MatmulTiler::stagedTokens(Value unit, Value tokens, Value operands, Value s
       });
       v.loop(v.index(0), v.index(layout.getSteps()), maxStagedSteps, [&](Value first) {
         Value size = v.min(v.sub(v.index(layout.getSteps()), first), v.index(maxStagedSteps));
-        v.loop(v.index(0), size, 1, [&](Value step) {
-          for (int64_t offset = 0; offset < 64; offset += bytes)
-            for (auto [f, operand] : llvm::enumerate(operandsOf(packedAt(panel, v.add(first, step), offset, bytes))))
-              vector::StoreOp::create(b, loc, operand.bytes, operands, ValueRange{v.index(f), step, v.index(offset)});
-        });
+        auto store = [&](Value packed, Value step, int64_t offset) {
+          stagedOperands = operandsOf(packed);
+          for (auto [f, operand] : llvm::enumerate(stagedOperands))
+            vector::StoreOp::create(b, loc, operand.bytes, operands, ValueRange{v.index(f), step, v.index(offset)});
+        };
+        if (row->hasMatrixDots()) {
+          v.loop(v.index(0), count, 2, [&](Value t) {
+            Value next = v.min(v.add(t, 1), v.sub(count, v.index(1)));
+            loopOverPairs(v.index(0), size, ValueRange(), [&](Value step, bool both, ValueRange) {
+              Value x = pairOfTokens(v.add(block, t), v.add(block, next), v.add(first, step), both);
+              vector::StoreOp::create(b, loc, x, stagedPairs, stagedPair(t, step));
+              return SmallVector<Value>();
+            });
+          });
+          loopOverPairs(v.index(0), size, ValueRange(), [&](Value step, bool both, ValueRange) {
+            for (int64_t offset = 0; offset < 64; offset += bytes) {
+              auto [low, high] = twoSteps(panel, v.add(first, step), offset, both);
+              store(low, step, offset);
+              store(high, v.add(step, 1), offset);
+            }
+            return SmallVector<Value>();
+          });
+        } else {
+          v.loop(v.index(0), size, 1, [&](Value step) {
+            for (int64_t offset = 0; offset < 64; offset += bytes)
+              store(packedAt(panel, v.add(first, step), offset, bytes), step, offset);
+          });
+        }
         if (row->hasTiles())
           stagedTiles(block, count, panelIndex, first, size, operands, sums);
         else
@@ -646,23 +942,29 @@ void MatmulTiler::stagedTokens(Value unit, Value tokens, Value operands, Value s
         SmallVector<Value> dots;
         for (int64_t f = 0; f < operandCount; ++f)
           dots.push_back(v.load(sums, {t, index, v.index(f), v.index(0)}));
-        return solve(dots);
+        return solve(dots, lowersBytes() ? sumOf(v.add(block, t)) : Value());
       });
     });
   });
 }
 
 void MatmulTiler::run() {
-  int64_t staged = op.getKernel() && coded && !op.getGroup() ? op.getKernel()->getStaged() : 0;
+  bool stages = op.getKernel() && coded && !op.getGroup() && !row->isScalable();
+  int64_t staged = stages ? op.getKernel()->getStaged() : 0;
   auto scratch = [&](ArrayRef<int64_t> shape, Type element) -> Value {
     return memref::AllocaOp::create(b, loc, MemRefType::get(shape, element), b.getI64IntegerAttr(64));
   };
   if (panelsPerUnit > 1)
     waiting =
         scratch({panelsPerUnit, op.getKernel() ? op.getKernel()->getTokens() : 1, fields, kLanes}, b.getF32Type());
+  if (row->isScalable())
+    scalableSums =
+        scratch({op.getKernel() ? op.getKernel()->getTokens() : 1, operandCount + 1, kLanes}, b.getI32Type());
   Value operands, sums;
   if (staged) {
     operands = scratch({operandCount, maxStagedSteps, 64}, b.getI8Type());
+    if (row->hasMatrixDots())
+      stagedPairs = scratch({maxStagedTokens / 2, maxStagedSteps * 8}, b.getI8Type());
     sums = scratch({maxStagedTokens, panelsPerUnit, operandCount, kLanes}, b.getI32Type());
   }
   auto [begin, end] = v.share(v.index(layout.getUnits()), c.thread, c.threads);

@@ -16,7 +16,8 @@ def Ternary_LayoutAttr : AttrDef<Ternary_Dialect, "Layout"> {
   let mnemonic = "layout";
   let summary = "byte layout of packed weights";
   let description = [{
-    `r16k4f4`: ternary, 2 bits, panels of 64 rows (4 fields of 16 lanes), 4 columns a step, 64 bytes a step.
+    `r16k4f4`: ternary, 2 bits, panels of 64 rows (4 fields of 16 lanes), 4 columns a step, 64 bytes a step. `r16k4s4`:
+    the same with the top field in two's complement.
     `r16k4f8`: binary, 1 bit, panels of 128 rows (8 fields of 16 lanes). `r16k4t5`: ternary, 1.6 bits, panels of 80 rows
     (5 trits of a byte in base 3). `r16k4i8`: codes of 8 bits, panels of 16 rows. `order = gated`: rows of two matrices of `rows / 2` rows each, half a panel of either
     at a time, or where a panel has an odd number of fields whole panels in turn. See `include/setun/Packing.h`.
@@ -31,6 +32,7 @@ def Ternary_LayoutAttr : AttrDef<Ternary_Dialect, "Layout"> {
     bool isBinary() const { return getPacking() == Packing::R16K4F8; }
     bool isBase3() const { return getPacking() == Packing::R16K4T5; }
     bool isBytes() const { return getPacking() == Packing::R16K4I8; }
+    bool hasSignedTop() const { return getPacking() == Packing::R16K4S4; }
     int64_t getFields() const { return isBinary() ? 8 : isBase3() ? 5 : isBytes() ? 1 : 4; }
     int64_t getPanelRows() const { return getFields() * 16; }
     /// Gated, with gate and up in panels of their own.

@@ -47,10 +47,11 @@ LogicalResult KernelAttr::verify(function_ref<InFlightDiagnostic()> emitError, S
 
 setun::packing::PackedShape ternary::packedShape(LayoutAttr layout) {
   setun::packing::PackedShape shape;
-  shape.kind = layout.isBinary()  ? setun::packing::WeightKind::Binary
-               : layout.isBase3() ? setun::packing::WeightKind::TernaryBase3
-               : layout.isBytes() ? setun::packing::WeightKind::Bytes
-                                  : setun::packing::WeightKind::Ternary;
+  shape.kind = layout.isBinary()       ? setun::packing::WeightKind::Binary
+               : layout.isBase3()      ? setun::packing::WeightKind::TernaryBase3
+               : layout.isBytes()      ? setun::packing::WeightKind::Bytes
+               : layout.hasSignedTop() ? setun::packing::WeightKind::TernarySigned
+                                       : setun::packing::WeightKind::Ternary;
   bool gated = layout.getOrder() == RowOrder::Gated;
   shape.order = gated ? setun::packing::RowOrder::Gated : setun::packing::RowOrder::Linear;
   shape.rows = gated ? layout.getRows() / 2 : layout.getRows();

@@ -10,7 +10,8 @@ class Ternary_Enum<string name, string summary, list<I32EnumAttrCase> cases> : I
 }
 def Ternary_Packing : Ternary_Enum<"Packing", "byte layout of weights", [
   I32EnumAttrCase<"R16K4F4", 0, "r16k4f4">, I32EnumAttrCase<"R16K4F8", 1, "r16k4f8">,
-  I32EnumAttrCase<"R16K4T5", 2, "r16k4t5">, I32EnumAttrCase<"R16K4I8", 3, "r16k4i8">]>;
+  I32EnumAttrCase<"R16K4T5", 2, "r16k4t5">, I32EnumAttrCase<"R16K4I8", 3, "r16k4i8">,
+  I32EnumAttrCase<"R16K4S4", 4, "r16k4s4">]>;
 def Ternary_RowOrder : Ternary_Enum<"RowOrder", "order of the rows of a packed matrix", [
   I32EnumAttrCase<"Linear", 0, "linear">, I32EnumAttrCase<"Gated", 1, "gated">]>;
 

@@ -501,11 +501,31 @@ LogicalResult DotPairsOp::verify() {
   return success();
 }
 
-LogicalResult DotOp::verify() {
-  if (getMaxCode() < 1 || getMaxCode() > 255) // C1
-    return emitOpError() << "expects max_code in [1, 255], got " << getMaxCode();
-  if (cast<VectorType>(getAcc().getType()).getNumElements() * 4 !=
+LogicalResult MultiplyAddOp::verify() {
+  int64_t maxCode = getMaxCodeAttr().getInt(), steps = getStepsAttr().getInt();
+  if (maxCode < 1 || maxCode > 255 || steps < 1 || steps > 32767 / (maxCode * 128)) // C1
+    return emitOpError() << "expects steps of codes that fit 16 bits, got " << steps << " of codes up to " << maxCode;
+  if (cast<VectorType>(getAcc().getType()).getNumElements() !=
       cast<VectorType>(getU().getType()).getNumElements()) // C2
+    return emitOpError() << "expects as many lanes as bytes, got " << getAcc().getType() << " and " << getU().getType();
+  return success();
+}
+
+/// C1 of dots: what bounds the codes.
+template <typename Op> static LogicalResult verifyMaxCode(Op op) {
+  int64_t most = op.getSignedCodes() ? 128 : 255, maxCode = op.getMaxCodeAttr().getInt();
+  if (maxCode < 1 || maxCode > most)
+    return op.emitOpError() << "expects max_code in [1, " << most << "], got " << maxCode;
+  return success();
+}
+
+LogicalResult MatrixDotOp::verify() { return verifyMaxCode(*this); }
+
+LogicalResult DotOp::verify() {
+  if (failed(verifyMaxCode(*this))) // C1
+    return failure();
+  auto lanes = cast<VectorType>(getAcc().getType()), bytes = cast<VectorType>(getU().getType());
+  if (lanes.getNumElements() * 4 != bytes.getNumElements() || lanes.isScalable() != bytes.isScalable()) // C2
     return emitOpError() << "expects a quarter as many lanes as bytes, got " << getAcc().getType() << " and "
                          << getU().getType();
   return success();
@@ -534,9 +554,10 @@ LogicalResult TritsBelowOp::verify() { return verifyDivisor(getOperation(), getD
 LogicalResult TopTritOp::verify() { return verifyDivisor(getOperation(), getDivisor()); }
 
 LogicalResult AddPairsOp::verify() {
-  if (cast<VectorType>(getAcc().getType()).getNumElements() * 2 !=
-      cast<VectorType>(getPairs().getType()).getNumElements()) // C1
-    return emitOpError() << "expects twice as many pairs as lanes, got " << getPairs().getType() << " and "
-                         << getAcc().getType();
+  int64_t lanes = cast<VectorType>(getAcc().getType()).getNumElements();
+  int64_t sums = cast<VectorType>(getPairs().getType()).getNumElements();
+  if (sums != 2 * lanes && sums != 4 * lanes) // C1
+    return emitOpError() << "expects two or four times as many 16-bit sums as lanes, got " << getPairs().getType()
+                         << " and " << getAcc().getType();
   return success();
 }

@@ -681,8 +681,10 @@ def Ternary_DotOp : Ternary_Op<"dot", [Pure, AllTypesMatch<["acc", "result"]>, A
   let description = [{
     `result[i] = acc[i] + sum_{j<4} zext(u[4i+j]) * sext(s[4i+j])` in i32, exact. `max_code` bounds every `u`, so that a
     target with 16-bit partial sums can prove that none wraps: it lowers this op only if `2 * max_code * 128 <= 32767`.
+    With `signed_codes`, `u` is read as signed, too, and `max_code` bounds its magnitude.
 
-    C1: `max_code` is in [1, 255]. C2: the accumulator has a quarter as many lanes as there are bytes.
+    C1: `max_code` is in [1, 255], with `signed_codes` in [1, 128]. C2: the accumulator has a quarter as many lanes as
+    there are bytes, and is scalable if they are.
 
     Example:
 
@@ -691,8 +693,52 @@ def Ternary_DotOp : Ternary_Op<"dot", [Pure, AllTypesMatch<["acc", "result"]>, A
     ```
   }];
   let arguments = (ins VectorOfLengthAndType<[4, 8, 16], [I32]>:$acc, VectorOfLengthAndType<[16, 32, 64], [I8]>:$u,
-                       VectorOfLengthAndType<[16, 32, 64], [I8]>:$s, I64Attr:$max_code);
+                       VectorOfLengthAndType<[16, 32, 64], [I8]>:$s, I64Attr:$max_code, UnitAttr:$signed_codes);
   let results = (outs VectorOfLengthAndType<[4, 8, 16], [I32]>:$result);
+  let assemblyFormat = "$acc `,` $u `,` $s attr-dict `:` type($acc) `,` type($u)";
+  let hasVerifier = 1;
+}
+
+def Ternary_MatrixDotOp : Ternary_Op<"matrix_dot", [Pure, AllTypesMatch<["acc", "result"]>, AllTypesMatch<["u", "s"]>]> {
+  let summary = "products of 2 x 8 weight codes and 8 x 2 activation codes";
+  let description = [{
+    `result[2i+j] = acc[2i+j] + sum_{k<8} zext(u[8i+k]) * sext(s[8j+k])` for i, j < 2, in i32, exact: two rows of weights
+    by two tokens. `max_code` and `signed_codes` are as in `ternary.dot`.
+
+    C1: `max_code` is in [1, 255], with `signed_codes` in [1, 128].
+
+    Example:
+
+    ```mlir
+    %r = ternary.matrix_dot %acc, %u, %s {max_code = 170} : vector<4xi32>, vector<16xi8>
+    ```
+  }];
+  let arguments = (ins VectorOfLengthAndType<[4], [I32]>:$acc, VectorOfLengthAndType<[16], [I8]>:$u,
+                       VectorOfLengthAndType<[16], [I8]>:$s, I64Attr:$max_code, UnitAttr:$signed_codes);
+  let results = (outs VectorOfLengthAndType<[4], [I32]>:$result);
+  let assemblyFormat = "$acc `,` $u `,` $s attr-dict `:` type($acc) `,` type($u)";
+  let hasVerifier = 1;
+}
+
+def Ternary_MultiplyAddOp : Ternary_Op<"multiply_add",
+    [Pure, AllTypesMatch<["acc", "result"]>, AllTypesMatch<["u", "s"]>]> {
+  let summary = "products of unsigned and signed bytes added in 16 bits";
+  let description = [{
+    `result[i] = acc[i] + zext(u[i]) * sext(s[i])` in i16. One step adds at most `max_code * 128` to a lane; the loop
+    around it widens the lanes before `steps` of them could wrap.
+
+    C1: `max_code` and `steps` are positive and `steps * max_code * 128 <= 32767`.
+    C2: there are as many lanes as bytes.
+
+    Example:
+
+    ```mlir
+    %r = ternary.multiply_add %acc, %u, %s {max_code = 2, steps = 127} : vector<16xi16>, vector<16xi8>
+    ```
+  }];
+  let arguments = (ins VectorOfLengthAndType<[16, 32, 64], [I16]>:$acc, VectorOfLengthAndType<[16, 32, 64], [I8]>:$u,
+                       VectorOfLengthAndType<[16, 32, 64], [I8]>:$s, I64Attr:$max_code, I64Attr:$steps);
+  let results = (outs VectorOfLengthAndType<[16, 32, 64], [I16]>:$result);
   let assemblyFormat = "$acc `,` $u `,` $s attr-dict `:` type($acc) `,` type($u)";
   let hasVerifier = 1;
 }
@@ -749,11 +795,12 @@ def Ternary_DotTilesOp : Ternary_Op<"dot_tiles", [MemoryEffects<[MemRead, MemWri
 }
 
 def Ternary_AddPairsOp : Ternary_Op<"add_pairs", [Pure, AllTypesMatch<["acc", "result"]>]> {
-  let summary = "widens pairs of 16-bit sums into 32 bits";
+  let summary = "widens neighbouring 16-bit sums into 32 bits";
   let description = [{
-    `result[i] = acc[i] + sext(pairs[2i]) + sext(pairs[2i+1])` in i32: what ends a run of `ternary.dot_pairs`.
+    `result[i] = acc[i] + sum_{j<n} sext(pairs[n*i+j])` in i32: what ends a run of `ternary.dot_pairs` (n = 2) or of
+    `ternary.multiply_add` (n = 4).
 
-    C1: there are twice as many pairs as lanes.
+    C1: there are two or four times as many 16-bit sums as lanes.
 
     Example:
 
@@ -761,8 +808,9 @@ def Ternary_AddPairsOp : Ternary_Op<"add_pairs", [Pure, AllTypesMatch<["acc", "r
     %r = ternary.add_pairs %acc, %pairs : vector<16xi32>, vector<32xi16>
     ```
   }];
-  let arguments = (ins VectorOfLengthAndType<[4, 8, 16], [I32]>:$acc, VectorOfLengthAndType<[8, 16, 32], [I16]>:$pairs);
-  let results = (outs VectorOfLengthAndType<[4, 8, 16], [I32]>:$result);
+  let arguments = (ins VectorOfLengthAndType<[4, 8, 16, 32], [I32]>:$acc,
+                       VectorOfLengthAndType<[8, 16, 32, 64], [I16]>:$pairs);
+  let results = (outs VectorOfLengthAndType<[4, 8, 16, 32], [I32]>:$result);
   let assemblyFormat = "$acc `,` $pairs attr-dict `:` type($acc) `,` type($pairs)";
   let hasVerifier = 1;
 }

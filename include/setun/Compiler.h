@@ -125,7 +125,8 @@ CompileResult compile(const CompileInput &input, const CompileOptions &options, 
 /// "bitnet", "kernels", "ternary", "llvm-dialect", "llvm", "asm", "obj", "package".
 const std::vector<std::pair<std::string, EmitStage>> &emitStages();
 
-/// Names for `targets`: "host", the levels of x86-64, then CPUs. Each may be followed by +feature or -feature.
+/// Names for `targets`: "host", the levels of x86-64 and aarch64, then CPUs. Each may be followed by +feature or
+/// -feature.
 std::vector<std::string> targetNames();
 /// Features for them.
 std::vector<std::string> targetFeatures();

@@ -38,6 +38,10 @@
 //
 // Padding holds code 0.
 //
+// Ternary in two bits with a signed top field, layout name "r16k4s4": bytes of r16k4f4 less 64, modulo 256. The top
+// field is then the code itself in two's complement, and a byte read as a signed number is a linear function of its
+// fields: what a signed four-way dot product (sdot) wants.
+//
 // Scales: float32 [P][G][panelRows] in packed row order, G = number of groups along K (1 when not grouped); padding 0.
 //
 //===----------------------------------------------------------------------===//
@@ -61,11 +65,17 @@ constexpr int64_t kStep = 4;
 constexpr int64_t kBlockBytes = kLanes * kStep;
 
 enum class WeightKind : uint8_t {
-  Ternary,      ///< codes -1, 0, +1 in two bits ("r16k4f4")
-  Binary,       ///< codes -1, +1 in one bit ("r16k4f8")
-  TernaryBase3, ///< codes -1, 0, +1, five in a byte in base 3 ("r16k4t5")
-  Bytes,        ///< codes -128 .. 127 ("r16k4i8")
+  Ternary,       ///< codes -1, 0, +1 in two bits ("r16k4f4")
+  Binary,        ///< codes -1, +1 in one bit ("r16k4f8")
+  TernaryBase3,  ///< codes -1, 0, +1, five in a byte in base 3 ("r16k4t5")
+  Bytes,         ///< codes -128 .. 127 ("r16k4i8")
+  TernarySigned, ///< as Ternary, the top field in two's complement ("r16k4s4")
 };
+
+/// Codes of two bits.
+constexpr bool hasTwoBits(WeightKind kind) { return kind == WeightKind::Ternary || kind == WeightKind::TernarySigned; }
+/// What bytes of TernarySigned are less than those of Ternary.
+constexpr unsigned kSignedOffset = 64;
 
 enum class RowOrder : uint8_t {
   /// Packed row i is source row i.
@@ -83,6 +93,7 @@ enum class RowOrder : uint8_t {
 constexpr int64_t fieldsPerByte(WeightKind kind) {
   switch (kind) {
   case WeightKind::Ternary:
+  case WeightKind::TernarySigned:
     return 4;
   case WeightKind::Binary:
     return 8;
@@ -110,6 +121,8 @@ constexpr const char *layoutName(WeightKind kind) {
     return "r16k4t5";
   case WeightKind::Bytes:
     return "r16k4i8";
+  case WeightKind::TernarySigned:
+    return "r16k4s4";
   }
   return "";
 }
@@ -198,13 +211,15 @@ struct PackedShape {
 /// Code at (packedRow, k) of a packed matrix: -1, 0, +1 (ternary; the invalid bits 11 read as 2), -1, +1 (binary) or
 /// any (bytes).
 inline int8_t readCode(const PackedShape &shape, const uint8_t *packed, int64_t packedRow, int64_t k) {
-  const unsigned byte = packed[shape.byteOffset(packedRow, k)];
+  unsigned byte = packed[shape.byteOffset(packedRow, k)];
   if (shape.kind == WeightKind::Bytes)
     return static_cast<int8_t>(static_cast<int>(byte) - 128);
+  if (shape.kind == WeightKind::TernarySigned)
+    byte = (byte + kSignedOffset) & 255u;
   if (shape.kind == WeightKind::TernaryBase3)
     return static_cast<int8_t>(static_cast<int>(byte / powerOf3(shape.fieldOf(packedRow)) % 3) - 1);
   const unsigned bits = byte >> shape.bitOffset(packedRow);
-  if (shape.kind == WeightKind::Ternary)
+  if (hasTwoBits(shape.kind))
     return static_cast<int8_t>(static_cast<int>(bits & 3u) - 1);
   return (bits & 1u) ? int8_t(1) : int8_t(-1);
 }
@@ -222,10 +237,11 @@ inline void writeCode(const PackedShape &shape, uint8_t *packed, int64_t packedR
     return;
   }
   const int64_t shift = shape.bitOffset(packedRow);
-  const unsigned mask = shape.kind == WeightKind::Ternary ? 3u : 1u;
-  const unsigned value = shape.kind == WeightKind::Ternary ? static_cast<unsigned>(code + 1) & 3u : code > 0;
+  const unsigned mask = hasTwoBits(shape.kind) ? 3u : 1u;
+  const unsigned value = hasTwoBits(shape.kind) ? static_cast<unsigned>(code + 1) & 3u : code > 0;
+  const unsigned offset = shape.kind == WeightKind::TernarySigned ? kSignedOffset : 0u;
   uint8_t &byte = packed[shape.byteOffset(packedRow, k)];
-  byte = static_cast<uint8_t>((byte & ~(mask << shift)) | (value << shift));
+  byte = static_cast<uint8_t>((((byte + offset) & ~(mask << shift)) | (value << shift)) - offset);
 }
 
 /// Packs a matrix panel by panel. Holds one panel's worth of scratch (16*K bytes and a row), whatever the matrix.
@@ -253,7 +269,7 @@ public:
           return false;
         if (kind == WeightKind::Bytes)
           accumulate<1>(acc, source >= 0);
-        else if (kind == WeightKind::Ternary)
+        else if (hasTwoBits(kind))
           accumulate<4>(acc, source >= 0);
         else if (kind == WeightKind::TernaryBase3)
           accumulate<3>(acc, source >= 0);
@@ -262,9 +278,10 @@ public:
       }
       if (kind != WeightKind::Binary) {
         // Adds the zero point to all fields at once. Bytes were taken modulo 256 until here.
-        const unsigned zeros = kind == WeightKind::Ternary        ? 0x55u
-                               : kind == WeightKind::TernaryBase3 ? 1u + 3u + 9u + 27u + 81u
-                                                                  : 128u;
+        const unsigned zeros = kind == WeightKind::Ternary         ? 0x55u
+                               : kind == WeightKind::TernarySigned ? 0x55u - kSignedOffset
+                               : kind == WeightKind::TernaryBase3  ? 1u + 3u + 9u + 27u + 81u
+                                                                   : 128u;
         for (int64_t k = 0; k < paddedCols; ++k)
           acc[k] = static_cast<uint8_t>(acc[k] + zeros);
       }

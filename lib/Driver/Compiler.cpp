@@ -189,15 +189,17 @@ bool Compilation::checkOptions() {
       return fail("unknown kernel '" + options.forceKernel + "', expects one of " + names);
     }
     for (const TargetSpec &target : targets)
-      if (!options.emulate && !row->supportedBy(target.enabled))
+      if (!row->arch.empty() && row->arch != target.arch)
+        return fail("kernel '" + options.forceKernel + "' is for " + row->arch + ", and target '" + target.name +
+                    "' for " + target.arch);
+      else if (!options.emulate && !row->supportedBy(target.enabled))
         return fail("kernel '" + options.forceKernel + "' needs " + row->features + ", which target '" + target.name +
                     "' does not have");
   }
   if (options.emulate && options.forceKernel.empty())
     return fail("to emulate instructions expects the kernel whose they are (--force-kernel)");
-  if (options.format != "auto" && options.format != "best" && options.format != "r16k4f4" &&
-      options.format != "r16k4t5")
-    return fail("unknown format '" + options.format + "', expects auto, best, r16k4f4 or r16k4t5");
+  if (options.format != "auto" && options.format != "best" && !findTernaryLayout(options.format))
+    return fail("unknown format '" + options.format + "', expects auto, best, " + ternaryLayoutNames());
   if (!options.head.empty() && !isHead(options.head))
     return fail("unknown head '" + options.head + "', expects certified, exact or int8");
   if (options.emit == EmitStage::Object && targets.size() > 1)
@@ -534,8 +536,8 @@ void Compilation::listKernels(ModuleOp clone, const TargetSpec &target) {
     query.columns = shape.cols;
     query.stages = shape.group == 0;
     query.row = findKernelRow(options.forceKernel);
-    if (!shape.binary && format() != "auto")
-      query.kinds = {format() == "r16k4t5" ? packing::WeightKind::TernaryBase3 : packing::WeightKind::Ternary};
+    if (std::optional<packing::WeightKind> kind = findTernaryLayout(format()); kind && !shape.binary)
+      query.kinds = {*kind};
     auto describe = [](StringRef row, StringRef layout, int64_t tokens, int64_t staged) {
       return llvm::json::Object{{"row", row}, {"format", layout}, {"tokens", tokens}, {"staged", staged}};
     };

@@ -417,34 +417,52 @@ static LogicalResult evaluateTritsToFields(TritsToFieldsOp op, Frame &frame) {
 static LogicalResult evaluateAddPairs(AddPairsOp op, Frame &frame) {
   const Tensor &acc = frame.get(op.getAcc()), &pairs = frame.get(op.getPairs());
   Tensor result = acc.clone();
+  int64_t perLane = pairs.size() / acc.size();
   for (int64_t i = 0; i < pairs.size(); ++i)
-    result.setInt(i / 2, result.intAt(i / 2) + pairs.intAt(i));
+    result.setInt(i / perLane, result.intAt(i / perLane) + pairs.intAt(i));
   frame.set(op.getResult(), result);
   return success();
 }
 
-static LogicalResult evaluateDot(DotOp op, Frame &frame) {
-  const Tensor &acc = frame.get(op.getAcc()), &u = frame.get(op.getU()), &s = frame.get(op.getS());
-  Tensor result = acc.clone();
+/// The weight codes of a dot, within their bound.
+template <typename Op> static FailureOr<SmallVector<int64_t>> codesOf(Op op, bool isSigned, Frame &frame) {
+  const Tensor &u = frame.get(op.getU());
+  SmallVector<int64_t> codes;
   for (int64_t i = 0; i < u.size(); ++i) {
-    int64_t code = u.intAt(i) & 255;
-    if (code > static_cast<int64_t>(op.getMaxCode()))
-      return op.emitOpError() << "expects codes of at most " << op.getMaxCode() << ", got " << code;
-    result.setInt(i / 4, result.intAt(i / 4) + code * s.intAt(i));
+    codes.push_back(isSigned ? u.intAt(i) : u.intAt(i) & 255);
+    if (std::abs(codes.back()) > static_cast<int64_t>(op.getMaxCode()))
+      return op.emitOpError() << "expects codes of at most " << op.getMaxCode() << ", got " << codes.back();
+  }
+  return codes;
+}
+
+/// Adds `perLane` neighbouring products to each lane.
+template <typename Op> static LogicalResult addProducts(Op op, bool signedCodes, int64_t perLane, Frame &frame) {
+  FailureOr<SmallVector<int64_t>> codes = codesOf(op, signedCodes, frame);
+  if (failed(codes))
+    return failure();
+  Tensor result = frame.get(op.getAcc()).clone();
+  for (auto [i, code] : llvm::enumerate(*codes)) {
+    int64_t at = static_cast<int64_t>(i), lane = at / perLane;
+    result.setInt(lane, result.intAt(lane) + code * frame.get(op.getS()).intAt(at));
   }
   frame.set(op.getResult(), result);
   return success();
 }
 
-static LogicalResult evaluateDotPairs(DotPairsOp op, Frame &frame) {
-  const Tensor &acc = frame.get(op.getAcc()), &u = frame.get(op.getU()), &s = frame.get(op.getS());
-  Tensor result = acc.clone();
-  for (int64_t i = 0; i < u.size(); ++i) {
-    int64_t code = u.intAt(i) & 255;
-    if (code > static_cast<int64_t>(op.getMaxCode()))
-      return op.emitOpError() << "expects codes of at most " << op.getMaxCode() << ", got " << code;
-    result.setInt(i / 2, result.intAt(i / 2) + code * s.intAt(i));
-  }
+static LogicalResult evaluateDot(DotOp op, Frame &frame) { return addProducts(op, op.getSignedCodes(), 4, frame); }
+static LogicalResult evaluateDotPairs(DotPairsOp op, Frame &frame) { return addProducts(op, false, 2, frame); }
+static LogicalResult evaluateMultiplyAdd(MultiplyAddOp op, Frame &frame) { return addProducts(op, false, 1, frame); }
+
+static LogicalResult evaluateMatrixDot(MatrixDotOp op, Frame &frame) {
+  FailureOr<SmallVector<int64_t>> codes = codesOf(op, op.getSignedCodes(), frame);
+  if (failed(codes))
+    return failure();
+  Tensor result = frame.get(op.getAcc()).clone();
+  for (int64_t lane = 0; lane < 4; ++lane)
+    for (int64_t k = 0; k < 8; ++k)
+      result.setInt(lane,
+                    result.intAt(lane) + (*codes)[lane / 2 * 8 + k] * frame.get(op.getS()).intAt(lane % 2 * 8 + k));
   frame.set(op.getResult(), result);
   return success();
 }
@@ -475,6 +493,8 @@ void reference::addTernaryEvaluators(EvaluatorTable &table) {
   table.add<AddPairsOp>(evaluateAddPairs);
   table.add<DotOp>(evaluateDot);
   table.add<DotPairsOp>(evaluateDotPairs);
+  table.add<MultiplyAddOp>(evaluateMultiplyAdd);
+  table.add<MatrixDotOp>(evaluateMatrixDot);
   // One thread interprets, and it is always at the barrier that it reaches.
   table.add<BarrierOp>([](BarrierOp, Frame &) { return success(); });
 }

@@ -65,10 +65,12 @@ Operations unpacking(const KernelRow &row, WeightKind kind) {
       return {4 + 2, 0, 0, 1, 0};
     // A chain of remainders, two differences and two minima each; isolated trits take two comparisons each more
     // and wait for each other.
-    return {fourWay ? 16.0 : 16.0 + 24.0, 0, 0, 0, 0};
+    return {fourWay ? 16.0 + (row.byteOffset(kind) ? 1 : 0) : 16.0 + 24.0, 0, 0, 0, 0};
   }
   double operands = static_cast<double>(row.operands(kind));
-  return {fourWay ? operands - 1 : 2 * (operands - 1), 0, 0, 0, 0};
+  // Bytes are lowered, or what lowers them is added again, where row and layout differ.
+  double offset = (row.byteOffset(kind) != 0) != (kind == WeightKind::TernarySigned) ? 1 : 0;
+  return {(fourWay ? operands - 1 : 2 * (operands - 1)) + offset, 0, 0, 0, 0};
 }
 } // namespace
 
@@ -100,19 +102,27 @@ private:
   double fields, bits, weights, fromMemory; // fields: operands of a vector of packed bytes
   int64_t inLoop, onStage;
   Operations unpack, dots;
+  /// What a token adds to dots that several share.
+  Operations shared;
 };
 
 Prediction::Prediction(const KernelRow &row, WeightKind kind, const CpuModel &cpu, unsigned threads)
-    : row(row), kind(kind), cpu(cpu), fields(static_cast<double>(row.operands(kind))), bits(row.bytes * 8),
-      weights(static_cast<double>(packing::fieldsPerByte(kind) * row.bytes)), unpack(unpacking(row, kind)) {
+    : row(row), kind(kind), cpu(cpu), fields(static_cast<double>(row.operands(kind))),
+      bits(row.isScalable() ? std::max(cpu.vectorBits, 128.0) : row.bytes * 8),
+      weights(static_cast<double>(packing::fieldsPerByte(kind)) * bits / 8), unpack(unpacking(row, kind)) {
   const bool fourWay = row.method == DotMethod::FourWay;
   if (row.features.empty()) {
     dots.alu = 8 * fields; // plain 16-bit products
   } else {
-    (fourWay ? dots.dot : dots.pairs) = fields;
-    dots.alu = fourWay ? 0 : fields;
+    (fourWay ? dots.dot : dots.pairs) = fields * static_cast<double>(row.accumulatorsPerField());
+    dots.alu = row.method == DotMethod::Pairs ? fields : 0;
   }
   dots.load = 1;
+  shared = dots;
+  if (row.hasMatrixDots()) { // twice the products, and activations of two steps in one load
+    shared.dot /= 2;
+    shared.load /= 2;
+  }
 
   // Registers: accumulators, operands, the token's activations, a product on its way, and the masks, divisors and
   // tables that unpack (of many, some stay in memory).
@@ -120,10 +130,13 @@ Prediction::Prediction(const KernelRow &row, WeightKind kind, const CpuModel &cp
   const int64_t constants = kind == WeightKind::TernaryBase3 ? (row.looksUpBytes() ? 5 : 4)
                             : fourWay                        ? std::min<int64_t>(fieldCount - 1, 6)
                                                              : 1;
-  inLoop =
-      std::clamp<int64_t>((row.registers() - fieldCount - (fourWay ? 1 : 2) - constants) / fieldCount, int64_t(1), 6);
+  inLoop = std::clamp<int64_t>((row.registers() - fieldCount - (fourWay ? 1 : 2) - constants) /
+                                   (fieldCount * row.accumulatorsPerField()),
+                               int64_t(1), 6);
+  if (row.hasMatrixDots()) // pairs of tokens, and operands of pairs of rows
+    inLoop = std::clamp<int64_t>((row.registers() - 2 * fieldCount - 1 - constants) / fieldCount / 2 * 2, 1, 6);
   // On stage, fields take turns (MatmulTiler::fieldsAtOnce); 16 registers hold two of them for five tokens.
-  onStage = row.registers() == 16 ? 5 : 6;
+  onStage = row.hasMatrixDots() ? 4 : row.registers() == 16 ? 5 : 6;
   // About two cores saturate the memory that a few share.
   fromMemory = threads == 0 ? (cpu.coreBytes + cpu.socketBytes) / 2
                             : std::clamp(2 * cpu.coreBytes / threads, cpu.socketBytes, cpu.coreBytes);
@@ -139,14 +152,16 @@ Operations Prediction::spills(int64_t tokens, int64_t fitting) const {
 double Prediction::direct(int64_t tokens) const {
   Operations all = unpack;
   all.load += 1; // of the packed bytes
-  all += dots.times(static_cast<double>(tokens));
+  all += (tokens > 1 ? shared : dots).times(static_cast<double>(tokens));
+  if (tokens > 1 && row.hasMatrixDots())
+    all.alu += 1; // two steps are interleaved
   all += spills(tokens, inLoop);
   return all.cycles(cpu, bits) / static_cast<double>(tokens);
 }
 
 double Prediction::staged(int64_t tokens) const {
   constexpr double reuse = 64; // tokens that a piece of a panel serves while it is in the first cache
-  Operations all = dots.times(static_cast<double>(tokens));
+  Operations all = shared.times(static_cast<double>(tokens));
   all.load += fields;
   all += spills(tokens, onStage);
   Operations once = unpack;
@@ -176,7 +191,7 @@ KernelChoice Prediction::of(int64_t tokens, int64_t stagedFrom) const {
   choice.staged = stagedFrom;
   // One token leaves nothing to hide loads, addresses and the loop behind.
   constexpr double alone = 1.15;
-  choice.decode = 1000 / weights * std::max(alone * direct(1), row.bytes / fromMemory);
+  choice.decode = 1000 / weights * std::max(alone * direct(1), bits / 8 / fromMemory);
   choice.prefill = 1000 / weights *
                    (!stagedFrom      ? direct(tokens)
                     : row.hasTiles() ? tiled(row.stagedTokens())
@@ -191,6 +206,8 @@ KernelChoice Prediction::best() const {
         return of(inLoop, tokens);
     return of(inLoop, 0);
   }
+  if (row.isScalable())
+    return of(inLoop, 0);
   // Sums that go to memory and back take about a tenth, and unpacking in the loop uses units that dots leave idle.
   // Halves of bytes would be widened too often on stage.
   if (kind != WeightKind::Bytes && staged(onStage) < 0.8 * direct(inLoop))
@@ -231,7 +248,7 @@ std::vector<KernelChoice> setun::measurableKernels(const CostQuery &query) {
     const int64_t inLoop = prediction.tokensInLoop(), onStage = prediction.tokensOnStage();
     for (int64_t difference : {0, -1, 1}) {
       add(inLoop + difference, 0);
-      if (!best.row->hasTiles())
+      if (!best.row->hasTiles() && !best.row->isScalable())
         add(onStage + difference, kStagedFrom);
     }
     if (best.row->hasTiles())
@@ -244,9 +261,9 @@ std::vector<KernelChoice> setun::measurableKernels(const CostQuery &query) {
 std::vector<KernelChoice> setun::rankKernels(const CostQuery &query) {
   const CpuModel &cpu = cpuModel(query.cpu);
   std::vector<WeightKind> kinds = query.kinds;
-  if (kinds.empty())
-    kinds = query.binary ? std::vector<WeightKind>{WeightKind::Binary}
-                         : std::vector<WeightKind>{WeightKind::Ternary, WeightKind::TernaryBase3};
+  const bool any = kinds.empty();
+  if (any)
+    kinds = query.binary ? std::vector<WeightKind>{WeightKind::Binary} : ternaryLayouts().vec();
   auto cost = [&](const KernelRow &row, WeightKind kind) {
     Prediction prediction(row, kind, cpu, query.threads);
     return query.stages ? prediction.best() : prediction.of(prediction.tokensInLoop(), 0);
@@ -256,7 +273,9 @@ std::vector<KernelChoice> setun::rankKernels(const CostQuery &query) {
     for (const KernelRow &row : kernelRows())
       if (row.supportedBy(query.features) && (!only || &row == only))
         for (WeightKind kind : kinds)
-          if (query.columns <= row.maxColumns(kind))
+          // Nobody but rows whose dots are signed gains by a signed field.
+          if (query.columns <= row.maxColumns(kind) &&
+              !(any && kind == WeightKind::TernarySigned && !row.byteOffset(WeightKind::Ternary)))
             found.push_back(cost(row, kind));
     return found;
   };

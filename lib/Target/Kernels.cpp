@@ -1,6 +1,7 @@
 //===- Kernels.cpp - the kernel table --------------------------------------------===//
 #include "lib/Target/Kernels.h"
 
+#include "llvm/ADT/STLExtras.h"
 #include "llvm/ADT/SmallVector.h"
 
 using namespace llvm;
@@ -8,16 +9,17 @@ using namespace setun;
 using packing::WeightKind;
 
 static constexpr KernelRow rows[] = {
-#define SETUN_KERNEL(name, features, method, bytes, description)                                                       \
-  {name, features, DotMethod::method, bytes, description},
+#define SETUN_KERNEL(name, features, arch, method, bytes, description)                                                 \
+  {name, features, arch, DotMethod::method, bytes, description},
 #include "lib/Target/Kernels.def"
 };
 
 int64_t KernelRow::maxOperand(WeightKind kind) const {
-  if (method == DotMethod::Pairs)
+  if (method != DotMethod::FourWay)
     return kind == WeightKind::Binary ? 1 : kind == WeightKind::Bytes ? 15 : 2;
   switch (kind) {
   case WeightKind::Ternary:
+  case WeightKind::TernarySigned:
     return 170;
   case WeightKind::Binary:
     return 255;
@@ -36,18 +38,40 @@ int64_t KernelRow::maxColumns(WeightKind kind) const {
 }
 
 int64_t KernelRow::operands(WeightKind kind) const {
-  return kind == WeightKind::Bytes && method == DotMethod::Pairs ? 2 : packing::fieldsPerByte(kind);
+  return kind == WeightKind::Bytes && method != DotMethod::FourWay ? 2 : packing::fieldsPerByte(kind);
 }
 
 int64_t KernelRow::stagedSteps(WeightKind kind) const {
-  return hasTiles() ? 512 / packing::fieldsPerByte(kind) / 16 * 16
-                    : std::min<int64_t>(63, maxPairSteps(method == DotMethod::Pairs ? maxOperand(kind) : 1));
+  if (hasTiles())
+    return 512 / packing::fieldsPerByte(kind) / 16 * 16;
+  if (method == DotMethod::FourWay)
+    return hasMatrixDots() ? 64 : 63;
+  return std::min<int64_t>(63, maxNarrowSteps(maxOperand(kind)));
 }
 
 bool KernelRow::supportedBy(const StringSet<> &available) const {
   SmallVector<StringRef> needed;
   features.split(needed, ',', -1, /*KeepEmpty=*/false);
   return all_of(needed, [&](StringRef feature) { return available.contains(feature); });
+}
+
+ArrayRef<WeightKind> setun::ternaryLayouts() {
+  static constexpr WeightKind kinds[] = {WeightKind::Ternary, WeightKind::TernaryBase3, WeightKind::TernarySigned};
+  return kinds;
+}
+
+std::optional<WeightKind> setun::findTernaryLayout(StringRef name) {
+  for (WeightKind kind : ternaryLayouts())
+    if (name == packing::layoutName(kind))
+      return kind;
+  return std::nullopt;
+}
+
+std::string setun::ternaryLayoutNames() {
+  std::string names;
+  for (auto [i, kind] : enumerate(ternaryLayouts()))
+    names += (i == 0 ? "" : i + 1 == ternaryLayouts().size() ? " or " : ", ") + std::string(packing::layoutName(kind));
+  return names;
 }
 
 ArrayRef<KernelRow> setun::kernelRows() { return rows; }

@@ -46,18 +46,13 @@ static Error complete(MatrixKernel &kernel, StringRef row, StringRef format) {
       names += (names.empty() ? "" : ", ") + known.name.str();
     return wrong("unknown kernel '" + row + "', expects one of " + names);
   }
-  std::optional<WeightKind> found;
-  std::string names;
-  for (WeightKind kind : {WeightKind::Ternary, WeightKind::TernaryBase3, WeightKind::Binary}) {
-    if ((kind == WeightKind::Binary) != shape.binary)
-      continue;
-    names += (names.empty() ? "" : " or ") + std::string(packing::layoutName(kind));
-    if (format == packing::layoutName(kind))
-      found = kind;
-  }
+  const std::string binary = packing::layoutName(WeightKind::Binary);
+  std::optional<WeightKind> found = findTernaryLayout(format);
+  if (shape.binary)
+    found = format == binary ? std::optional(WeightKind::Binary) : std::nullopt;
   if (!found)
-    return wrong("expects the format " + names + " for " + (shape.binary ? "binary" : "ternary") + " weights, got '" +
-                 format + "'");
+    return wrong("expects the format " + (shape.binary ? binary : ternaryLayoutNames()) + " for " +
+                 (shape.binary ? "binary" : "ternary") + " weights, got '" + format + "'");
   kernel.kind = *found;
   if (shape.cols > kernel.row->maxColumns(kernel.kind))
     return wrong("kernel '" + row + "' on " + format + " is exact up to " + Twine(kernel.row->maxColumns(kernel.kind)) +
@@ -68,6 +63,8 @@ static Error complete(MatrixKernel &kernel, StringRef row, StringRef format) {
     return wrong("expects staged from 0 to " + Twine(MatrixKernel::kMaxStaged) + ", got " + Twine(kernel.staged));
   if (kernel.staged && shape.group)
     return wrong("matrices with groups are not staged, got staged = " + Twine(kernel.staged));
+  if (kernel.staged && kernel.row->isScalable())
+    return wrong("kernel '" + row + "' is not staged, got staged = " + Twine(kernel.staged));
   if (kernel.measuredDecode < 0 || kernel.measuredPrefill < 0)
     return wrong("expects measurements that are not negative");
   return Error::success();

@@ -8,6 +8,7 @@
 #include "llvm/MC/MCSubtargetInfo.h"
 #include "llvm/MC/TargetRegistry.h"
 #include "llvm/Support/TargetSelect.h"
+#include "llvm/TargetParser/AArch64TargetParser.h"
 #include "llvm/TargetParser/Host.h"
 #include "llvm/TargetParser/Triple.h"
 #include "llvm/TargetParser/X86TargetParser.h"
@@ -25,7 +26,12 @@ namespace {
 // Architectures
 //===----------------------------------------------------------------------===//
 
-/// What differs between architectures. x86-64 is the only one so far.
+/// A generic CPU that is known by a name of ours: LLVM's name of it, and the features that the level adds.
+struct Level {
+  StringLiteral name, cpu, features;
+};
+
+/// What differs between architectures.
 struct Architecture {
   StringLiteral name;
   StringLiteral triple;
@@ -33,8 +39,7 @@ struct Architecture {
   StringLiteral baseline;
   /// Targets of the portable set, weakest first: each needs more features than those before it.
   ArrayRef<StringLiteral> portable;
-  /// Generic CPUs that are known by a level.
-  ArrayRef<StringLiteral> levels;
+  ArrayRef<Level> levels;
   /// Features without which LLVM cannot generate code.
   ArrayRef<StringLiteral> indispensable;
   /// Features that the runtime can detect: the rows of CpuFeatures.def.
@@ -43,14 +48,39 @@ struct Architecture {
   /// runs where a hypervisor hides them; who wants one can add it by name.
   ArrayRef<StringLiteral> unused;
   /// Names that stand for instructions; LLVM's other "features" are hints for tuning.
-  ArrayRef<StringLiteral> instructions;
+  SmallVector<StringRef> (*instructions)();
+  /// LLVM's names of CPUs.
   SmallVector<StringRef> (*cpus)();
+
+  const Level *level(StringRef name) const {
+    const Level *found = find_if(levels, [&](const Level &level) { return level.name == name; });
+    return found == levels.end() ? nullptr : found;
+  }
+  /// Names of CPUs and levels.
+  std::vector<std::string> names() const {
+    std::vector<std::string> all;
+    for (const Level &level : levels)
+      all.push_back(level.name.str());
+    for (StringRef cpu : cpus())
+      if (!level(cpu))
+        all.push_back(cpu.str());
+    return all;
+  }
+  std::vector<std::string> features() const {
+    std::vector<std::string> all;
+    for (StringRef feature : detectable)
+      all.push_back(feature.str());
+    return all;
+  }
 };
 
 // Client CPUs since Alder Lake have AVX-VNNI but no AVX-512.
 constexpr StringLiteral x86Portable[] = {"x86-64",    "x86-64-v2",           "x86-64-v3", "x86-64-v3+avxvnni",
                                          "x86-64-v4", "x86-64-v4+avx512vnni"};
-constexpr StringLiteral x86Levels[] = {"x86-64", "x86-64-v2", "x86-64-v3", "x86-64-v4"};
+constexpr Level x86Levels[] = {{"x86-64", "x86-64", ""},
+                               {"x86-64-v2", "x86-64-v2", ""},
+                               {"x86-64-v3", "x86-64-v3", ""},
+                               {"x86-64-v4", "x86-64-v4", ""}};
 constexpr StringLiteral x86Indispensable[] = {"64bit", "sse2"};
 constexpr StringLiteral x86Detectable[] = {
 #define SETUN_X86_FEATURE(name, leaf, subleaf, reg, bit, state) name,
@@ -61,10 +91,13 @@ constexpr StringLiteral x86Unused[] = {
     "movdir64b", "movdiri",    "mwaitx",    "pconfig",  "pku",    "prefetchi", "rdpid",  "rdpru",   "rdrnd",
     "rdseed",    "rtm",        "serialize", "sha",      "sha512", "shstk",     "sm3",    "sm4",     "tsxldtrk",
     "uintr",     "usermsr",    "waitpkg",   "wbnoinvd", "xsavec", "xsaveopt",  "xsaves"};
-constexpr StringLiteral x86Instructions[] = {
+
+SmallVector<StringRef> x86Instructions() {
+  return {
 #define X86_FEATURE(ENUM, STR) STR,
 #include "llvm/TargetParser/X86TargetParser.def"
-};
+  };
+}
 
 SmallVector<StringRef> x86Cpus() {
   SmallVector<StringRef> names;
@@ -72,9 +105,43 @@ SmallVector<StringRef> x86Cpus() {
   return names;
 }
 
+// Apple's CPUs have SME2 but SVE in streaming mode alone, so that level is a branch of its own.
+constexpr Level aarch64Levels[] = {{"aarch64", "generic", ""},
+                                   {"aarch64-dotprod", "generic", "+dotprod"},
+                                   {"aarch64-i8mm", "generic", "+dotprod,+i8mm"},
+                                   {"aarch64-sve2", "generic", "+dotprod,+i8mm,+sve2"},
+                                   {"aarch64-sme2", "generic", "+dotprod,+i8mm,+sme2"}};
+constexpr StringLiteral aarch64Portable[] = {"aarch64", "aarch64-dotprod", "aarch64-i8mm", "aarch64-sve2",
+                                             "aarch64-sme2"};
+constexpr StringLiteral aarch64Indispensable[] = {"fp-armv8", "neon"};
+constexpr StringLiteral aarch64Detectable[] = {
+#define SETUN_AARCH64_FEATURE(name, ...) name,
+#include "setun/CpuFeatures.def"
+};
+constexpr StringLiteral aarch64Unused[] = {"aes",  "crc",  "flagm", "fp16fml",   "jsconv",
+                                           "lse",  "rcpc", "rdm",   "sb",        "sha2",
+                                           "sha3", "sm4",  "ssbs",  "complxnum", "sve-bitperm"};
+
+SmallVector<StringRef> aarch64Instructions() {
+  SmallVector<StringRef> names;
+  for (const AArch64::ExtensionInfo &extension : AArch64::Extensions)
+    if (StringRef feature = extension.PosTargetFeature; feature.consume_front("+"))
+      names.push_back(feature);
+  return names;
+}
+
+SmallVector<StringRef> aarch64Cpus() {
+  SmallVector<StringRef> names;
+  AArch64::fillValidCPUArchList(names);
+  erase(names, "generic"); // the level "aarch64"
+  return names;
+}
+
 constexpr Architecture architectures[] = {
     {"x86_64", "x86_64-unknown-linux-gnu", "x86-64", x86Portable, x86Levels, x86Indispensable, x86Detectable, x86Unused,
      x86Instructions, x86Cpus},
+    {"aarch64", "aarch64-unknown-linux-gnu", "aarch64", aarch64Portable, aarch64Levels, aarch64Indispensable,
+     aarch64Detectable, aarch64Unused, aarch64Instructions, aarch64Cpus},
 };
 
 /// The architecture that this process runs on, or null if code cannot be generated for it.
@@ -85,8 +152,6 @@ const Architecture *hostArchitecture() {
       return &candidate;
   return nullptr;
 }
-
-bool isLevel(const Architecture &arch, StringRef cpu) { return is_contained(arch.levels, cpu); }
 
 //===----------------------------------------------------------------------===//
 // Errors
@@ -139,6 +204,8 @@ Expected<std::unique_ptr<MCSubtargetInfo>> subtarget(const Architecture &arch, S
   std::call_once(once, [] {
     LLVMInitializeX86TargetInfo();
     LLVMInitializeX86TargetMC();
+    LLVMInitializeAArch64TargetInfo();
+    LLVMInitializeAArch64TargetMC();
   });
   std::string message;
   Triple triple(arch.triple);
@@ -173,10 +240,7 @@ Expected<Spelling> spell(StringRef text) {
   Spelling result;
   StringRef rest;
   for (const Architecture &arch : architectures) {
-    std::vector<std::string> names;
-    for (StringRef cpu : arch.cpus())
-      names.push_back(cpu.str());
-    result.cpu = longestName(text, names);
+    result.cpu = longestName(text, arch.names());
     if (!result.cpu.empty()) {
       result.arch = &arch;
       rest = text.drop_front(result.cpu.size());
@@ -193,7 +257,7 @@ Expected<Spelling> spell(StringRef text) {
     return targetError("unknown target '" + text + "'" + near);
   }
 
-  std::vector<std::string> known = featureNames();
+  std::vector<std::string> known = result.arch->features();
   while (!rest.empty()) {
     bool add = rest.front() == '+';
     rest = rest.drop_front();
@@ -203,7 +267,7 @@ Expected<Spelling> spell(StringRef text) {
       // "x86-64-v5" is a mistyped level rather than a feature to leave out.
       if (std::string near = nearest(typed, targets); !add && result.features.empty() && !near.empty())
         return targetError("unknown target '" + text + "'" + near);
-      if (is_contained(result.arch->instructions, feature))
+      if (is_contained(result.arch->instructions(), feature))
         return targetError("target '" + text + "': feature '" + feature +
                            "' cannot be used, for the runtime has no way to find out whether a CPU has it");
       return targetError("target '" + text + "': unknown CPU feature '" + feature + "'" + nearest(feature, known));
@@ -221,9 +285,12 @@ Expected<TargetSpec> resolve(const Spelling &spelling) {
   target.name = spelling.name();
   target.arch = arch.name.str();
   target.triple = arch.triple.str();
-  target.cpu = spelling.cpu.str();
+  const Level *level = arch.level(spelling.cpu);
+  target.cpu = level ? level->cpu.str() : spelling.cpu.str();
 
   SmallVector<std::string> signs;
+  if (level && !level->features.empty())
+    signs.push_back(level->features.str());
   StringSet<> asked;
   for (auto [add, feature] : spelling.features) {
     signs.push_back((add ? "+" : "-") + feature.str());
@@ -236,12 +303,12 @@ Expected<TargetSpec> resolve(const Spelling &spelling) {
   if (!info)
     return info.takeError();
   StringSet<> all = enabledFeatures(**info);
-  for (StringRef feature : arch.instructions) {
+  for (StringRef feature : arch.instructions()) {
     // vzeroupper is among LLVM's instruction sets, but says only whether the instruction is worth using.
     if (!all.contains(feature) || feature == "vzeroupper" || asked.contains(feature))
       continue;
     // Levels are defined by their features, so there they all stay.
-    bool unused = is_contained(arch.unused, feature) && !isLevel(arch, target.cpu);
+    bool unused = is_contained(arch.unused, feature) && !level;
     if (unused || !is_contained(arch.detectable, feature))
       signs.push_back("-" + feature.str());
   }
@@ -277,7 +344,9 @@ Expected<TargetSpec> resolveHost(StringRef signs) {
     spelling.cpu = arch->baseline;
 
   StringMap<bool, MallocAllocator> found = sys::getHostCPUFeatures();
-  auto named = subtarget(*arch, spelling.cpu, "");
+  const Level *level = arch->level(spelling.cpu);
+  const StringRef llvmCpu = level ? StringRef(level->cpu) : spelling.cpu;
+  auto named = subtarget(*arch, llvmCpu, "");
   if (!named)
     return named.takeError();
   StringSet<> have = enabledFeatures(**named);
@@ -292,7 +361,7 @@ Expected<TargetSpec> resolveHost(StringRef signs) {
       std::string flags;
       for (auto [sign, name] : spelling.features)
         flags += (flags.empty() ? "" : ",") + std::string(sign ? "+" : "-") + name.str();
-      auto changed = subtarget(*arch, spelling.cpu, flags);
+      auto changed = subtarget(*arch, llvmCpu, flags);
       if (!changed)
         return changed.takeError();
       have = enabledFeatures(**changed);
@@ -342,8 +411,8 @@ Expected<std::vector<TargetSpec>> setun::parseTargets(StringRef list) {
 std::vector<std::string> setun::levelNames() {
   std::vector<std::string> names;
   for (const Architecture &arch : architectures)
-    for (StringRef level : arch.levels)
-      names.push_back(level.str());
+    for (const Level &level : arch.levels)
+      names.push_back(level.name.str());
   return names;
 }
 
@@ -351,7 +420,7 @@ std::vector<std::string> setun::cpuNames() {
   std::vector<std::string> names;
   for (const Architecture &arch : architectures)
     for (StringRef cpu : arch.cpus())
-      if (!isLevel(arch, cpu))
+      if (!arch.level(cpu))
         names.push_back(cpu.str());
   llvm::sort(names);
   return names;
@@ -360,8 +429,7 @@ std::vector<std::string> setun::cpuNames() {
 std::vector<std::string> setun::featureNames() {
   std::vector<std::string> names;
   for (const Architecture &arch : architectures)
-    for (StringRef feature : arch.detectable)
-      names.push_back(feature.str());
+    llvm::append_range(names, arch.features());
   llvm::sort(names);
   names.erase(std::unique(names.begin(), names.end()), names.end());
   return names;

@@ -1,8 +1,8 @@
 //===- Targets.h - what `--target` may say -------------------------*- C++ -*-===//
 //
-// A target is a CPU and a set of its features: `host`, a level of x86-64 (`x86-64-v3`), or one of LLVM's CPU names
-// (`znver4`), followed by features to add or to leave out (`x86-64-v4+avx512vnni-avx512cd`). Each target becomes one
-// code section of a package.
+// A target is a CPU and a set of its features: `host`, a level of x86-64 (`x86-64-v3`) or of aarch64 (`aarch64-i8mm`),
+// or one of LLVM's CPU names (`znver4`, `cortex-a76`), followed by features to add or to leave out
+// (`x86-64-v4+avx512vnni-avx512cd`). Each target becomes one code section of a package.
 //
 //===----------------------------------------------------------------------===//
 #ifndef SETUN_LIB_TARGET_TARGETS_H
@@ -21,7 +21,7 @@ namespace setun {
 struct TargetSpec {
   /// As the user could type it to get this code on any machine; `host` is resolved.
   std::string name;
-  std::string arch; ///< LLVM's name of the architecture, "x86_64"
+  std::string arch; ///< LLVM's name of the architecture, "x86_64" or "aarch64"
   std::string triple;
   std::string cpu;      ///< for LLVM: sets the baseline features and the tuning
   std::string features; ///< for LLVM: "+a,-b", applied to those of the CPU
@@ -33,9 +33,9 @@ struct TargetSpec {
   bool has(llvm::StringRef feature) const { return enabled.contains(feature); }
 };
 
-/// Parses a list of targets, separated by commas; empty means `host`. If it is just `x86-64`, the result is the
-/// portable set: one section for each generation of CPUs, of which the runtime takes the best. Beside other targets
-/// `x86-64` is the baseline alone. Repetitions are dropped.
+/// Parses a list of targets, separated by commas; empty means `host`. If it is just `x86-64` or `aarch64`, the result
+/// is the portable set: one section for each generation of CPUs, of which the runtime takes the best. Beside other
+/// targets these names are the baseline alone. Repetitions are dropped.
 llvm::Expected<std::vector<TargetSpec>> parseTargets(llvm::StringRef list);
 
 /// What can be typed: the special names and levels, then LLVM's names of CPUs.

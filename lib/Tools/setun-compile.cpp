@@ -28,7 +28,10 @@ Compiles a module of the bitnet dialect (MLIR text or bytecode; '-' is standard 
                             x86-64                one package for all: code for five generations of CPUs, of which the
                                                   runtime takes the best
                             x86-64-v2, -v3, -v4   a level of x86-64
-                            znver4, ...           a CPU by LLVM's name
+                            aarch64               the same for 64-bit ARM
+                            aarch64-dotprod, -i8mm, -sve2, -sme2
+                                                  a level of 64-bit ARM
+                            znver4, cortex-a76... a CPU by LLVM's name
                           each may be followed by +FEATURE or -FEATURE: x86-64-v4+avx512vnni
   --weights FILE          .safetensors file with the module's weights; may be repeated
   --file NAME=PATH        puts a file into the package; may be repeated
@@ -37,8 +40,9 @@ Compiles a module of the bitnet dialect (MLIR text or bytecode; '-' is standard 
   --probe                 adds activation codes and accumulators of every layer to the outputs, and no self-tests
   --force-kernel NAME     uses this row of the kernel table wherever it is exact
   --emulate               with --force-kernel: plain arithmetic for instructions that the target lacks; for tests
-  --format NAME           layout of ternary weights: r16k4f4 (2 bits), r16k4t5 (1.6 bits), best (the fastest for each
-                          target) or auto (best for one target; r16k4f4, which they share, for several) (default: auto)
+  --format NAME           layout of ternary weights: r16k4f4 (2 bits), r16k4t5 (1.6 bits), r16k4s4 (2 bits, for signed
+                          dots of ARM), best (the fastest for each target) or auto (best for one target; r16k4f4, which they
+                          share, for several) (default: auto)
   --run-threads N         cores that will run the model at once, for the choice of kernels (default: a few)
   --head MODE             how the largest logits are found, with the same results: certified (default; scans a copy of the
                           head in few bits, then scores exactly what may be among the largest) or exact (scores all);
@@ -140,6 +144,7 @@ void listTargets() {
   };
   describe("host:", "host");
   describe("x86-64, the portable set:", "x86-64");
+  describe("aarch64, the portable set:", "aarch64");
   list("targets:", targetNames());
   list("features, as in x86-64-v4+avx512vnni:", targetFeatures());
 }

@@ -35,6 +35,10 @@ Expected<std::unique_ptr<CodeGenerator>> CodeGenerator::create(const TargetSpec 
     LLVMInitializeX86Target();
     LLVMInitializeX86TargetMC();
     LLVMInitializeX86AsmPrinter();
+    LLVMInitializeAArch64TargetInfo();
+    LLVMInitializeAArch64Target();
+    LLVMInitializeAArch64TargetMC();
+    LLVMInitializeAArch64AsmPrinter();
   });
   Triple triple(target.triple);
   std::string message;

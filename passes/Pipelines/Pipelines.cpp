@@ -153,9 +153,9 @@ struct CpuPipelineCliOptions : public PassPipelineOptions<CpuPipelineCliOptions>
   Option<unsigned> threads{*this, "threads",
                            llvm::cl::desc("cores that will run the code, for the cost model (default: 0, a few)"),
                            llvm::cl::init(0)};
-  Option<std::string> format{*this, "format",
-                             llvm::cl::desc("layout of ternary weights: auto, r16k4f4 or r16k4t5 (default: auto)"),
-                             llvm::cl::init("auto")};
+  Option<std::string> format{
+      *this, "format", llvm::cl::desc("layout of ternary weights: auto, r16k4f4, r16k4t5 or r16k4s4 (default: auto)"),
+      llvm::cl::init("auto")};
   Option<std::string> head{*this, "head", llvm::cl::desc("exact, certified or int8 (default: certified)")};
   ListOption<std::string> kernels{*this, "kernels",
                                   llvm::cl::desc("kernels for matrices of a shape, as of ternary-select-kernels "

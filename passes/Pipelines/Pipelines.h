@@ -26,7 +26,7 @@ struct CpuPipelineOptions {
   /// LLVM's name of the CPU and the number of cores that will run the code (0: a few), for the cost model.
   std::string cpu;
   unsigned runThreads = 0;
-  /// Layout of ternary weights: "auto" (what the cost model finds best), "r16k4f4" or "r16k4t5".
+  /// Layout of ternary weights: "auto" (what the cost model finds best) or a name of Packing.h.
   std::string format = "auto";
   /// How the largest logits are chosen: "certified" (also if empty) or "exact"; "int8": the head has 8 bits.
   std::string head;

@@ -91,7 +91,8 @@ def _parser() -> argparse.ArgumentParser:
     compile_.add_argument(
         "--target",
         default="host",
-        help="host, x86-64 (portable set, chosen at run time), x86-64-v2, -v3, -v4, an LLVM CPU name with +features; "
+        help="host, x86-64 or aarch64 (portable sets, chosen at run time), x86-64-v2, -v3, -v4, aarch64-dotprod, "
+        "-i8mm, -sve2, -sme2, an LLVM CPU name with +features; "
         "several separated by commas (default: host)",
     )
     compile_.add_argument("--context", type=_positive, metavar="N", help="largest session in tokens (default: model's)")
@@ -117,10 +118,11 @@ def _parser() -> argparse.ArgumentParser:
     )
     compile_.add_argument(
         "--format",
-        choices=("auto", "best", "r16k4f4", "r16k4t5"),
+        choices=("auto", "best", "r16k4f4", "r16k4t5", "r16k4s4"),
         default="auto",
-        help="layout of ternary weights: r16k4f4 (2 bits), r16k4t5 (1.6 bits), best (the fastest for each target) or "
-        "auto (best for one target; r16k4f4, which they share, for several; default)",
+        help="layout of ternary weights: r16k4f4 (2 bits), r16k4t5 (1.6 bits), r16k4s4 (2 bits, for signed dots), "
+        "best (the fastest for each target) or auto (best for one target; r16k4f4, which they share, for several; "
+        "default)",
     )
     compile_.add_argument(
         "--run-threads",

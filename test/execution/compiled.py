@@ -34,11 +34,11 @@ def tool(name: str, *arguments: str | Path) -> str:
     return done.stdout
 
 
-def kernel_rows() -> list[tuple[str, frozenset[str]]]:
-    """Name and features of each row of the kernel table."""
+def kernel_rows(arch: str = "x86_64") -> list[tuple[str, frozenset[str]]]:
+    """Name and features of each row of the kernel table for an architecture."""
     text = (ROOT / "lib" / "Target" / "Kernels.def").read_text()
-    rows = re.findall(r'^SETUN_KERNEL\("(\w+)", "([^"]*)"', text, re.MULTILINE)
-    return [(name, frozenset(filter(None, features.split(",")))) for name, features in rows]
+    rows = re.findall(r'^SETUN_KERNEL\("(\w+)", "([^"]*)", "(\w*)"', text, re.MULTILINE)
+    return [(name, frozenset(filter(None, features.split(",")))) for name, features, of in rows if of in ("", arch)]
 
 
 def target_of(features: frozenset[str]) -> str:

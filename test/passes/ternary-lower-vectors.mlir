@@ -169,3 +169,86 @@ func.func @avxvnni(%acc: vector<8xi32>, %u: vector<32xi8>, %s: vector<32xi8>) ->
   %r = ternary.dot %acc, %u, %s {max_code = 255} : vector<8xi32>, vector<32xi8>
   return %r : vector<8xi32>
 }
+
+// -----
+
+// Signed codes and codes below 128 fit sdot; larger ones are lowered by 128 first, and 128 times the activations added.
+// CHECK-LABEL: func.func @sdot
+// CHECK-SAME: %[[ACC:.*]]: vector<4xi32>, %[[U:.*]]: vector<16xi8>, %[[S:.*]]: vector<16xi8>
+// CHECK-DAG: %[[C128:.*]] = arith.constant dense<-128> : vector<16xi8>
+// CHECK-DAG: %[[C64:.*]] = arith.constant dense<64> : vector<16xi8>
+// CHECK: llvm.call_intrinsic "llvm.aarch64.neon.sdot.v4i32.v16i8"(%[[ACC]], %[[U]], %[[S]])
+// CHECK: llvm.call_intrinsic "llvm.aarch64.neon.sdot.v4i32.v16i8"(%{{.*}}, %[[U]], %[[S]])
+// CHECK: %[[LOW:.*]] = arith.xori %[[U]], %[[C128]]
+// CHECK: %[[D0:.*]] = llvm.call_intrinsic "llvm.aarch64.neon.sdot.v4i32.v16i8"(%{{.*}}, %[[LOW]], %[[S]])
+// CHECK: %[[D1:.*]] = llvm.call_intrinsic "llvm.aarch64.neon.sdot.v4i32.v16i8"(%[[D0]], %[[C64]], %[[S]])
+// CHECK: llvm.call_intrinsic "llvm.aarch64.neon.sdot.v4i32.v16i8"(%[[D1]], %[[C64]], %[[S]])
+func.func @sdot(%acc: vector<4xi32>, %u: vector<16xi8>, %s: vector<16xi8>) -> vector<4xi32>
+    attributes {ternary.kernel_row = "dotprod"} {
+  %0 = ternary.dot %acc, %u, %s {max_code = 127} : vector<4xi32>, vector<16xi8>
+  %1 = ternary.dot %0, %u, %s {max_code = 128, signed_codes} : vector<4xi32>, vector<16xi8>
+  %2 = ternary.dot %1, %u, %s {max_code = 255} : vector<4xi32>, vector<16xi8>
+  return %2 : vector<4xi32>
+}
+
+// -----
+
+// CHECK-LABEL: func.func @i8mm
+// CHECK: llvm.call_intrinsic "llvm.aarch64.neon.usdot.v4i32.v16i8"
+// CHECK: llvm.call_intrinsic "llvm.aarch64.neon.smmla.v4i32.v16i8"
+// CHECK: llvm.call_intrinsic "llvm.aarch64.neon.usmmla.v4i32.v16i8"
+func.func @i8mm(%acc: vector<4xi32>, %u: vector<16xi8>, %s: vector<16xi8>) -> vector<4xi32>
+    attributes {ternary.kernel_row = "i8mm"} {
+  %0 = ternary.dot %acc, %u, %s {max_code = 255} : vector<4xi32>, vector<16xi8>
+  %1 = ternary.matrix_dot %0, %u, %s {max_code = 106, signed_codes} : vector<4xi32>, vector<16xi8>
+  %2 = ternary.matrix_dot %1, %u, %s {max_code = 170} : vector<4xi32>, vector<16xi8>
+  return %2 : vector<4xi32>
+}
+
+// -----
+
+// LLVM makes smlal and smlal2 of these.
+// CHECK-LABEL: func.func @neon
+// CHECK-COUNT-2: arith.muli {{.*}} : vector<8xi16>
+// CHECK-COUNT-2: llvm.call_intrinsic "llvm.aarch64.neon.saddlp.v4i32.v8i16"
+// CHECK: llvm.call_intrinsic "llvm.aarch64.neon.addp.v4i32"
+func.func @neon(%acc: vector<16xi16>, %wide: vector<4xi32>, %u: vector<16xi8>, %s: vector<16xi8>) -> vector<4xi32>
+    attributes {ternary.kernel_row = "neon"} {
+  %0 = ternary.multiply_add %acc, %u, %s {max_code = 2, steps = 127} : vector<16xi16>, vector<16xi8>
+  %1 = ternary.add_pairs %wide, %0 : vector<4xi32>, vector<16xi16>
+  return %1 : vector<4xi32>
+}
+
+// -----
+
+// CHECK-LABEL: func.func @neon_pairs
+// CHECK-COUNT-2: llvm.call_intrinsic "llvm.aarch64.neon.smull.v8i16"
+// CHECK: llvm.call_intrinsic "llvm.aarch64.neon.addp.v8i16"
+// CHECK-COUNT-2: llvm.call_intrinsic "llvm.aarch64.neon.smull.v8i16"
+// CHECK: llvm.call_intrinsic "llvm.aarch64.neon.addp.v8i16"
+// CHECK: llvm.call_intrinsic "llvm.aarch64.neon.saddlp.v4i32.v8i16"
+func.func @neon_pairs(%acc: vector<8xi16>, %wide: vector<4xi32>, %u: vector<16xi8>, %s: vector<16xi8>)
+    -> (vector<8xi16>, vector<4xi32>) attributes {ternary.kernel_row = "neon"} {
+  %0 = ternary.dot_pairs %acc, %u, %s {max_code = 15, steps = 4} : vector<8xi16>, vector<16xi8>
+  %1 = ternary.dot %wide, %u, %s {max_code = 3} : vector<4xi32>, vector<16xi8>
+  return %0, %1 : vector<8xi16>, vector<4xi32>
+}
+
+// -----
+
+// CHECK-LABEL: func.func @sve
+// CHECK: llvm.call_intrinsic "llvm.aarch64.sve.sdot.nxv4i32"({{.*}}) : (vector<[4]xi32>, vector<[16]xi8>, vector<[16]xi8>)
+func.func @sve(%acc: vector<[4]xi32>, %u: vector<[16]xi8>, %s: vector<[16]xi8>) -> vector<[4]xi32>
+    attributes {ternary.kernel_row = "sve"} {
+  %0 = ternary.dot %acc, %u, %s {max_code = 63} : vector<[4]xi32>, vector<[16]xi8>
+  return %0 : vector<[4]xi32>
+}
+
+// -----
+
+func.func @sve_unsigned(%acc: vector<[4]xi32>, %u: vector<[16]xi8>) -> vector<[4]xi32>
+    attributes {ternary.kernel_row = "sve"} {
+  // expected-error @below {{expects codes that fit signed bytes}}
+  %0 = ternary.dot %acc, %u, %u {max_code = 170} : vector<[4]xi32>, vector<[16]xi8>
+  return %0 : vector<[4]xi32>
+}

@@ -22,7 +22,7 @@
 // BASE3: layout = #ternary.layout<r16k4f4, rows = 2, cols = 4>
 // BITS-LABEL: func.func @free
 // BITS: ternary.matmul {{.*}} layout = #ternary.layout<r16k4f4, rows = 96, cols = 64>}
-// FORMAT: error: expects a format of auto, r16k4f4 or r16k4t5, got dense
+// FORMAT: error: expects a format of auto, r16k4f4, r16k4t5 or r16k4s4, got dense
 
 // Two-way dots isolate fields, which is worth doing once for many tokens; groups are not staged.
 // RUN: setun-opt %s --pass-pipeline='builtin.module(func.func(ternary-select-kernels{features=avx2 cpu=znver4}))' | FileCheck %s --check-prefix=STAGED

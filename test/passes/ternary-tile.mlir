@@ -48,7 +48,7 @@ func.func @norm(%x: memref<?x32xf32>, %y: memref<?x32xf32>, %thread: index, %thr
 // CHECK-SAME: %[[T:[a-z0-9]*]]: index, %[[N:[a-z0-9]*]]: index)
 // CHECK: %[[PANELS:.*]] = arith.constant 3 : index
 // CHECK: arith.ceildivui %[[PANELS]], %[[N]]
-// CHECK: ternary.unpack %{{.*}} {bits = 2 : i64, {{.*}}field = 3 : i64}
+// CHECK: ternary.unpack %{{.*}} {bits = 2 : i64, {{.*}}field = 2 : i64}
 // CHECK: ternary.dot
 // CHECK: vector.create_mask
 // CHECK: vector.maskedstore {{.*}} memref<?x130xi32>
@@ -65,7 +65,7 @@ func.func @matmul(%x: memref<?x8xi8>, %p: memref<384xi8>, %s: memref<3x1x64xf32>
 
 // Whole panels need no mask.
 // CHECK-LABEL: func.func @whole_panels
-// CHECK: ternary.unpack %{{.*}} {bits = 1 : i64, {{.*}}field = 7 : i64}
+// CHECK: ternary.unpack %{{.*}} {bits = 1 : i64, {{.*}}field = 6 : i64}
 // CHECK: vector.store {{.*}} memref<?x128xi32>
 // CHECK-NOT: vector.maskedstore
 // CHECK: return

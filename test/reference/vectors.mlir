@@ -112,3 +112,38 @@ func.func @add_pairs() -> vector<4xi32> {
   %r = ternary.add_pairs %acc, %pairs : vector<4xi32>, vector<8xi16>
   return %r : vector<4xi32>
 }
+
+// Bytes of u are signed, too: 4 * -128 * -128 + 5.
+// CHECK-LABEL: @signed_dot
+// CHECK: [65541, 65541
+func.func @signed_dot() -> vector<16xi32> {
+  %acc = arith.constant dense<5> : vector<16xi32>
+  %u = arith.constant dense<-128> : vector<64xi8>
+  %r = ternary.dot %acc, %u, %u {max_code = 128, signed_codes} : vector<16xi32>, vector<64xi8>
+  return %r : vector<16xi32>
+}
+
+// Rows of weights 1, ..., 1 and 200, 0, ..., 0 by tokens -1, ..., -1 and 1, 2, ..., 8.
+// CHECK-LABEL: @matrix_dot
+// CHECK: [-7, 37, -198, 204]
+func.func @matrix_dot() -> vector<4xi32> {
+  %acc = arith.constant dense<[1, 1, 2, 4]> : vector<4xi32>
+  %u = arith.constant dense<[1, 1, 1, 1, 1, 1, 1, 1, 200, 0, 0, 0, 0, 0, 0, 0]> : vector<16xi8>
+  %s = arith.constant dense<[-1, -1, -1, -1, -1, -1, -1, -1, 1, 2, 3, 4, 5, 6, 7, 8]> : vector<16xi8>
+  %r = ternary.matrix_dot %acc, %u, %s {max_code = 200} : vector<4xi32>, vector<16xi8>
+  return %r : vector<4xi32>
+}
+
+// 2 * -128 in each lane; four of them and 7 in 32 bits.
+// CHECK-LABEL: @multiply_add
+// CHECK-NEXT: [-255, -255
+// CHECK-NEXT: [-1013, -1013, -1013, -1013]
+func.func @multiply_add() -> (vector<16xi16>, vector<4xi32>) {
+  %acc = arith.constant dense<1> : vector<16xi16>
+  %seven = arith.constant dense<7> : vector<4xi32>
+  %u = arith.constant dense<2> : vector<16xi8>
+  %s = arith.constant dense<-128> : vector<16xi8>
+  %r = ternary.multiply_add %acc, %u, %s {max_code = 2, steps = 1} : vector<16xi16>, vector<16xi8>
+  %sums = ternary.add_pairs %seven, %r : vector<4xi32>, vector<16xi16>
+  return %r, %sums : vector<16xi16>, vector<4xi32>
+}

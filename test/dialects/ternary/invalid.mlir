@@ -714,6 +714,38 @@ func.func @dot_c1(%a: vector<16xi32>, %b: vector<64xi8>) {
 
 // -----
 
+func.func @dot_c1_signed(%a: vector<16xi32>, %b: vector<64xi8>) {
+  // expected-error @below {{expects max_code in [1, 128], got 129}}
+  %0 = ternary.dot %a, %b, %b {max_code = 129, signed_codes} : vector<16xi32>, vector<64xi8>
+  return
+}
+
+// -----
+
+func.func @matrix_dot_c1(%a: vector<4xi32>, %b: vector<16xi8>) {
+  // expected-error @below {{expects max_code in [1, 255], got 0}}
+  %0 = ternary.matrix_dot %a, %b, %b {max_code = 0} : vector<4xi32>, vector<16xi8>
+  return
+}
+
+// -----
+
+func.func @multiply_add_c1(%a: vector<16xi16>, %b: vector<16xi8>) {
+  // expected-error @below {{expects steps of codes that fit 16 bits, got 128 of codes up to 2}}
+  %0 = ternary.multiply_add %a, %b, %b {max_code = 2, steps = 128} : vector<16xi16>, vector<16xi8>
+  return
+}
+
+// -----
+
+func.func @multiply_add_c2(%a: vector<16xi16>, %b: vector<32xi8>) {
+  // expected-error @below {{expects as many lanes as bytes, got 'vector<16xi16>' and 'vector<32xi8>'}}
+  %0 = ternary.multiply_add %a, %b, %b {max_code = 2, steps = 1} : vector<16xi16>, vector<32xi8>
+  return
+}
+
+// -----
+
 func.func @results(%x: tensor<2x64xf32>, %y: tensor<2x64xf32>) {
   // expected-error @below {{expected the number of tensor results (0) to be equal to the number of output tensors (1)}}
   ternary.hadamard %x outs(%y) {block = 32} : (tensor<2x64xf32>, tensor<2x64xf32>) -> ()
@@ -737,7 +769,7 @@ func.func private @layout_c2() attributes {a = #ternary.layout<r16k4f4, rows = 3
 
 // -----
 
-// expected-error @below {{expects a row of the kernel table (amxint8, avx512vbmi, avx512vnni, avx512bw, avxvnni, avx2, generic), got fast}}
+// expected-error @below {{expects a row of the kernel table (amxint8, avx512vbmi, avx512vnni, avx512bw, avxvnni, avx2, i8mm, sve, dotprod, neon, generic), got fast}}
 func.func private @kernel_c1() attributes {a = #ternary.kernel<"fast", tokens = 1>}
 
 // -----
@@ -776,6 +808,14 @@ func.func @dot_c2(%a: vector<16xi32>, %b: vector<32xi8>) {
 
 // -----
 
+func.func @dot_c2_scalable(%a: vector<4xi32>, %b: vector<[16]xi8>) {
+  // expected-error @below {{expects a quarter as many lanes as bytes, got 'vector<4xi32>' and 'vector<[16]xi8>'}}
+  %0 = ternary.dot %a, %b, %b {max_code = 2} : vector<4xi32>, vector<[16]xi8>
+  return
+}
+
+// -----
+
 func.func @trits_below_c1(%b: vector<64xi8>) {
   // expected-error @below {{expects a divisor of 3, 9, 27 or 81, got 10}}
   %0 = ternary.trits_below %b {divisor = 10} : vector<64xi8>
@@ -793,7 +833,7 @@ func.func @top_trit_c1(%b: vector<64xi8>) {
 // -----
 
 func.func @add_pairs_c1(%a: vector<16xi32>, %b: vector<16xi16>) {
-  // expected-error @below {{expects twice as many pairs as lanes}}
+  // expected-error @below {{expects two or four times as many 16-bit sums as lanes}}
   %0 = ternary.add_pairs %a, %b : vector<16xi32>, vector<16xi16>
   return
 }

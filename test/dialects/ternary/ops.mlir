@@ -130,6 +130,17 @@ func.func @vectors(%b: vector<64xi8>, %acc: vector<16xi32>) {
   // CHECK: ternary.dot_pairs %{{.*}}, %{{.*}}, %{{.*}} {max_code = 2 : i64, steps = 63 : i64} : vector<32xi16>, vector<64xi8>
   %pairs = arith.constant dense<0> : vector<32xi16>
   %3 = ternary.dot_pairs %pairs, %0, %b {max_code = 2, steps = 63} : vector<32xi16>, vector<64xi8>
+  // CHECK: ternary.dot %{{.*}}, %{{.*}}, %{{.*}} {max_code = 128 : i64, signed_codes} : vector<16xi32>, vector<64xi8>
+  %4 = ternary.dot %acc, %0, %b {max_code = 128, signed_codes} : vector<16xi32>, vector<64xi8>
+  %four = arith.constant dense<0> : vector<4xi32>
+  %bytes = arith.constant dense<0> : vector<16xi8>
+  // CHECK: ternary.matrix_dot %{{.*}}, %{{.*}}, %{{.*}} {max_code = 170 : i64} : vector<4xi32>, vector<16xi8>
+  %5 = ternary.matrix_dot %four, %bytes, %bytes {max_code = 170} : vector<4xi32>, vector<16xi8>
+  %words = arith.constant dense<0> : vector<16xi16>
+  // CHECK: ternary.multiply_add %{{.*}}, %{{.*}}, %{{.*}} {max_code = 2 : i64, steps = 127 : i64} : vector<16xi16>, vector<16xi8>
+  %6 = ternary.multiply_add %words, %bytes, %bytes {max_code = 2, steps = 127} : vector<16xi16>, vector<16xi8>
+  // CHECK: ternary.add_pairs %{{.*}}, %{{.*}} : vector<4xi32>, vector<16xi16>
+  %7 = ternary.add_pairs %four, %6 : vector<4xi32>, vector<16xi16>
   %c = arith.constant 1 : index
   %codes = memref.alloc(%c) : memref<?x64xi8>
   %unpacked = memref.alloc() : memref<4x16x64xi8>

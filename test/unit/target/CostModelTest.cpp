@@ -28,9 +28,10 @@ std::string choiceFor(StringRef target, bool binary = false) {
   CostQuery query = queryFor(target);
   query.binary = binary;
   KernelChoice choice = chooseKernel(query);
-  std::string kind = choice.kind == WeightKind::Ternary  ? "2 bits"
-                     : choice.kind == WeightKind::Binary ? "1 bit"
-                                                         : "1.6";
+  std::string kind = choice.kind == WeightKind::Ternary         ? "2 bits"
+                     : choice.kind == WeightKind::Binary        ? "1 bit"
+                     : choice.kind == WeightKind::TernarySigned ? "2 bits, signed"
+                                                                : "1.6";
   return choice.row->name.str() + ", " + kind;
 }
 
@@ -52,6 +53,29 @@ TEST(CostModel, knownCpus) {
     EXPECT_EQ(choiceFor(cpu), "amxint8, 1.6") << cpu;
     EXPECT_EQ(choiceFor(cpu, /*binary=*/true), "amxint8, 1 bit") << cpu;
   }
+}
+
+TEST(CostModel, knownArmCpus) {
+  EXPECT_EQ(choiceFor("cortex-a53"), "neon, 2 bits");
+  EXPECT_EQ(choiceFor("cortex-a72", /*binary=*/true), "neon, 1 bit");
+  // A signed field spares signed dots an operation; smmla takes any.
+  EXPECT_EQ(choiceFor("cortex-a76"), "dotprod, 2 bits, signed");
+  EXPECT_EQ(choiceFor("apple-m1"), "dotprod, 2 bits, signed");
+  EXPECT_EQ(choiceFor("apple-m2"), "i8mm, 2 bits");
+  EXPECT_EQ(choiceFor("aarch64-i8mm", /*binary=*/true), "i8mm, 1 bit");
+  // Nobody else is offered the signed field.
+  CostQuery query = queryFor("znver4");
+  for (const KernelChoice &choice : measurableKernels(query))
+    EXPECT_NE(choice.kind, WeightKind::TernarySigned) << choice.row->name.str();
+}
+
+TEST(CostModel, matrixDotsAreForSeveralTokens) {
+  const CpuModel &cpu = cpuModel("apple-m2");
+  KernelChoice dots = costOf(*findKernelRow("dotprod"), WeightKind::TernarySigned, cpu, 0);
+  KernelChoice matrices = costOf(*findKernelRow("i8mm"), WeightKind::TernarySigned, cpu, 0);
+  EXPECT_EQ(matrices.decode, dots.decode);
+  EXPECT_LT(matrices.prefill, dots.prefill / 1.5);
+  EXPECT_EQ(matrices.tokens % 2, 0);
 }
 
 TEST(CostModel, memoryThatIsShared) {
@@ -107,7 +131,8 @@ TEST(CostModel, exactOrNotAtAll) {
 }
 
 TEST(CostModel, onlyWhatTheTargetHas) {
-  for (const char *cpu : {"sapphirerapids", "znver4", "alderlake", "x86-64-v4", "x86-64-v2"}) {
+  for (const char *cpu :
+       {"sapphirerapids", "znver4", "alderlake", "x86-64-v4", "x86-64-v2", "cortex-a53", "neoverse-v1", "apple-m4"}) {
     CostQuery query = queryFor(cpu);
     for (const KernelChoice &choice : rankKernels(query))
       EXPECT_TRUE(choice.row->supportedBy(query.features)) << cpu << " " << choice.row->name.str();

@@ -49,7 +49,7 @@ TEST(MatrixKernels, refuses) {
   };
   EXPECT_EQ(one(R"("format": "r16k4f4", "tokens": 1)"), "");
   EXPECT_EQ(one(R"("format": "r16k4f8", "tokens": 1)"),
-            "kernel 1: expects the format r16k4f4 or r16k4t5 for ternary weights, got 'r16k4f8'");
+            "kernel 1: expects the format r16k4f4, r16k4t5 or r16k4s4 for ternary weights, got 'r16k4f8'");
   EXPECT_EQ(one(R"("format": "r16k4f4", "tokens": 1, "binary": true)"),
             "kernel 1: expects the format r16k4f8 for binary weights, got 'r16k4f4'");
   EXPECT_EQ(one(R"("format": "r16k4f4", "tokens": 0)"), "kernel 1: expects 1 to 16 tokens, got 0");

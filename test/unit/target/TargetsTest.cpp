@@ -51,6 +51,7 @@ std::string errorOf(StringRef list) {
 const std::set<std::string> &detectable() {
   static const std::set<std::string> set = {
 #define SETUN_X86_FEATURE(name, leaf, subleaf, reg, bit, state) name,
+#define SETUN_AARCH64_FEATURE(name, ...) name,
 #include "setun/CpuFeatures.def"
   };
   return set;
@@ -119,7 +120,7 @@ TEST(Targets, onlyWhatTheRuntimeCanCheckIsUsed) {
     for (const std::string &feature : target.required)
       EXPECT_TRUE(detectable().count(feature)) << cpu << " " << feature;
     // The baseline is never lost on the way.
-    EXPECT_TRUE(target.has("sse2")) << cpu;
+    EXPECT_TRUE(target.has(target.arch == "aarch64" ? "neon" : "sse2")) << cpu;
   }
   TargetSpec diamond = one("diamondrapids");
   EXPECT_NE(diamond.features.find("-egpr"), std::string::npos) << diamond.features;
@@ -160,6 +161,57 @@ TEST(Targets, bareX86IsThePortableSet) {
   EXPECT_EQ(names(parse("x86-64,x86-64-v2,x86-64-v3,x86-64-v3+avxvnni,x86-64-v4,x86-64-v4+avx512vnni")), expected);
 }
 
+TEST(Targets, levelsOfArm) {
+  TargetSpec base = one("aarch64+neon"), dots = one("aarch64-dotprod"), matrices = one("aarch64-i8mm");
+  EXPECT_EQ(base.arch, "aarch64");
+  EXPECT_EQ(base.triple, "aarch64-unknown-linux-gnu");
+  EXPECT_EQ(base.cpu, "generic");
+  EXPECT_EQ(base.required, (std::vector<std::string>{"fp-armv8", "neon"}));
+  EXPECT_EQ(base.name, "aarch64+neon");
+  EXPECT_EQ(dots.name, "aarch64-dotprod");
+  EXPECT_TRUE(dots.has("dotprod"));
+  EXPECT_FALSE(dots.has("i8mm"));
+  EXPECT_TRUE(matrices.has("dotprod") && matrices.has("i8mm"));
+  EXPECT_FALSE(matrices.has("sve"));
+  TargetSpec sve2 = one("aarch64-sve2"), sme2 = one("aarch64-sme2");
+  EXPECT_TRUE(sve2.has("sve") && sve2.has("sve2") && sve2.has("i8mm"));
+  // Apple's CPUs have SVE in streaming mode alone.
+  EXPECT_TRUE(sme2.has("sme2") && sme2.has("i8mm"));
+  EXPECT_FALSE(sme2.has("sve"));
+  EXPECT_TRUE(one("aarch64+dotprod").has("dotprod"));
+  EXPECT_FALSE(one("aarch64-dotprod-dotprod").has("dotprod"));
+  EXPECT_EQ(errorOf("aarch64-neon"), "target 'aarch64-neon' lacks neon, which all aarch64 code needs");
+}
+
+TEST(Targets, namesOfArmCpus) {
+  TargetSpec a53 = one("cortex-a53"), a76 = one("cortex-a76"), v1 = one("neoverse-v1"), m4 = one("apple-m4");
+  EXPECT_EQ(a53.required, (std::vector<std::string>{"fp-armv8", "neon"}));
+  EXPECT_TRUE(a76.has("dotprod"));
+  EXPECT_FALSE(a76.has("i8mm"));
+  EXPECT_TRUE(v1.has("sve") && v1.has("i8mm"));
+  EXPECT_TRUE(m4.has("sme2"));
+  EXPECT_FALSE(m4.has("sve"));
+  // What only libraries and the system use is left out, unless it is asked for.
+  EXPECT_FALSE(a76.has("crc"));
+  EXPECT_TRUE(one("cortex-a76+crc").has("crc"));
+  // Features are those of the architecture.
+  EXPECT_NE(errorOf("cortex-a76+avx2").find("unknown CPU feature 'avx2'"), std::string::npos);
+}
+
+TEST(Targets, bareArmIsThePortableSet) {
+  std::vector<TargetSpec> targets = parse("aarch64");
+  EXPECT_EQ(names(targets),
+            (std::vector<std::string>{"aarch64", "aarch64-dotprod", "aarch64-i8mm", "aarch64-sve2", "aarch64-sme2"}));
+  for (size_t i = 1; i < 4; ++i)
+    EXPECT_TRUE(std::includes(targets[i].required.begin(), targets[i].required.end(), targets[i - 1].required.begin(),
+                              targets[i - 1].required.end()))
+        << targets[i].name;
+  EXPECT_TRUE(std::includes(targets[4].required.begin(), targets[4].required.end(), targets[2].required.begin(),
+                            targets[2].required.end()));
+  // Beside code for other CPUs it is the baseline alone.
+  EXPECT_EQ(names(parse("x86-64-v3,aarch64")), (std::vector<std::string>{"x86-64-v3", "aarch64"}));
+}
+
 TEST(Targets, listsAreTrimmedAndRepetitionsDropped) {
   EXPECT_EQ(names(parse(" x86-64-v2 , x86-64-v3,x86-64-v2")), (std::vector<std::string>{"x86-64-v2", "x86-64-v3"}));
   EXPECT_NE(errorOf("x86-64-v2,,x86-64-v3").find("separated by commas"), std::string::npos);
@@ -183,8 +235,8 @@ TEST(Targets, hostIsSpelledSoThatItMeansTheSameElsewhere) {
 TEST(Targets, errorsName) {
   EXPECT_EQ(errorOf("znver9"), "unknown target 'znver9', did you mean 'znver1', 'znver2' or 'znver3'?");
   EXPECT_EQ(errorOf("quantum"),
-            "unknown target 'quantum', expects host, x86-64, x86-64-v2, x86-64-v3, x86-64-v4 or a CPU "
-            "name (setun-compile --list-targets)");
+            "unknown target 'quantum', expects host, x86-64, x86-64-v2, x86-64-v3, x86-64-v4, aarch64, "
+            "aarch64-dotprod, aarch64-i8mm, aarch64-sve2, aarch64-sme2 or a CPU name (setun-compile --list-targets)");
   EXPECT_EQ(errorOf("x86-64-v4+avx512vnnni"),
             "target 'x86-64-v4+avx512vnnni': unknown CPU feature 'avx512vnnni', did you mean 'avx512vnni' or "
             "'avx512vbmi'?");

@@ -141,10 +141,14 @@ TEST_P(PackingShapes, RoundTripAndFormula) {
             expected[(p * blocks + k / 4) * 64 + lane * 4 + k % 4] +=
                 static_cast<uint8_t>(base3 ? value * power[field] : value << (ternary ? 2 * field : field));
           }
+      // The top field in two's complement: 64 * (value - 1).
+      const int lowered = kind == WeightKind::TernarySigned ? 64 : 0;
+      for (uint8_t &byte : expected)
+        byte = static_cast<uint8_t>(byte - lowered);
       EXPECT_EQ(packed, expected);
 
       // One element at a time.
-      std::vector<uint8_t> written(packed.size(), base3 ? 121 : ternary ? 0x55 : 0x00);
+      std::vector<uint8_t> written(packed.size(), base3 ? 121 : ternary ? 0x55 - lowered : 0x00);
       for (int64_t source = 0; source < shape.sourceRows(); ++source) {
         EXPECT_EQ(shape.sourceRow(shape.packedRow(source)), source);
         for (int64_t k = 0; k < cols; ++k)
@@ -160,7 +164,7 @@ TEST_P(PackingShapes, RoundTripAndFormula) {
 
 INSTANTIATE_TEST_SUITE_P(All, PackingShapes,
                          testing::Combine(testing::Values(WeightKind::Ternary, WeightKind::Binary,
-                                                          WeightKind::TernaryBase3),
+                                                          WeightKind::TernaryBase3, WeightKind::TernarySigned),
                                           testing::Values(RowOrder::Linear, RowOrder::Gated)));
 
 TEST(Packing, Base3BytesByHand) {
@@ -199,6 +203,19 @@ TEST(Packing, BytesByHand) {
   for (int64_t i = 0; i < 17 * 5; ++i)
     writeCode(shape, written.data(), i / 5, i % 5, codes[i]);
   EXPECT_EQ(written, packed);
+}
+
+TEST(Packing, SignedBytesAreLinear) {
+  // Read as a signed number, a byte is t0 + 4 t1 + 16 t2 + 64 w3 with stored codes t and the code w of the top field.
+  const PackedShape shape{WeightKind::TernarySigned, RowOrder::Linear, 64, 1};
+  for (int8_t low : {-1, 0, 1})
+    for (int8_t top : {-1, 0, 1}) {
+      std::vector<int8_t> codes(64, low);
+      codes[48] = top;
+      std::vector<uint8_t> packed(static_cast<size_t>(shape.bytes()));
+      packCodes(shape, codes.data(), packed.data());
+      EXPECT_EQ(static_cast<int8_t>(packed[0]), 21 * (low + 1) + 64 * top);
+    }
 }
 
 TEST(Packing, GatedPanelsTakeTurnsInBase3) {
@@ -304,6 +321,7 @@ TEST(Packing, Names) {
   EXPECT_STREQ(layoutName(WeightKind::Binary), "r16k4f8");
   EXPECT_STREQ(layoutName(WeightKind::TernaryBase3), "r16k4t5");
   EXPECT_STREQ(layoutName(WeightKind::Bytes), "r16k4i8");
+  EXPECT_STREQ(layoutName(WeightKind::TernarySigned), "r16k4s4");
 }
 
 } // namespace

@@ -1,0 +1,156 @@
+"""The kernel matrix of 64-bit ARM, under emulation: every row on every packed layout, compared with exact products.
+
+The emulator's best CPU runs every row on most shapes, CPUs that are sold run what is theirs on a few.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from compiled import Compiled, Source, differences, kernel_rows, tool
+
+HERE = Path(__file__).resolve().parent
+sys.path.append(str(HERE.parent / "kernels"))
+
+from test_layers import EMULATED_FORMS, FORMS, inputs  # noqa: E402  (by the path above)
+from test_matrix import KINDS, Matrix, run_all  # noqa: E402
+
+ROWS = [name for name, _ in kernel_rows("aarch64")]
+# Levels with the features of each row.
+TARGETS = {
+    "neon": "aarch64+neon",  # without a feature the name stands for a set
+    "generic": "aarch64+neon",
+    "dotprod": "aarch64-dotprod",
+    "sve": "aarch64+sve",
+    "i8mm": "aarch64-i8mm",
+}
+# Ends of panels, steps of K odd and even, more than 16 bits hold, several pieces of a panel on stage.
+SHAPES = ((1, 4), (3, 5), (31, 516), (33, 33), (16, 4096), (150, 132))
+TOKENS, SPLIT = (1, 2, 3, 7, 8, 15, 16, 17, 33, 128), (1, 9, 33)
+FEW_SHAPES = ((3, 5), (150, 132))
+# CPU for the emulator: the rows that it would choose.
+CPUS = {
+    "cortex-a53": ("neon",),
+    "cortex-a76": ("dotprod",),
+    "neoverse-v1": ("i8mm", "sve"),
+    # Lengths of vectors: a quarter of a step, half, three quarters, all of it. The best CPU's are longer.
+    **{f"max,{length}=on": ("sve",) for length in ("sve128", "sve256", "sve384", "sve512")},
+}
+CASES = [("max", row, kind) for row in ROWS for kind in KINDS]
+CASES += [(cpu, row, kind) for cpu, rows in CPUS.items() for row in rows for kind in ("ternary", "binary")]
+
+# Linear layers, and the section that each CPU takes of a package with several.
+LAYERS = tuple(name for name in EMULATED_FORMS if name.startswith("ternary"))
+LAYER_CPUS = {"cortex-a53": "aarch64", "cortex-a76": "aarch64-dotprod", "neoverse-v1": "aarch64-i8mm"}
+
+
+@pytest.mark.parametrize(("cpu", "row", "kind"), CASES)
+def test_accumulators_are_exact(machine: Callable, cpu: str, row: str, kind: str, tmp_path: Path):
+    # Chains of remainders for single products take long to compile.
+    few = cpu != "max" or (kind == "base3" and row in ("neon", "generic"))
+    matrix = Matrix(kind, tmp_path, FEW_SHAPES if few else SHAPES)
+    flags = [f"--force-kernel={row}", f"--format={matrix.format}", "--no-self-test"]
+    matrix.module.compile(TARGETS[row], *flags)
+    for threads, tokens in ((1, TOKENS), (2, SPLIT)):
+        session = machine(cpu).session(matrix.module.package, threads=threads)
+        for fill in ("random", "plus", "minus"):
+            runs, wrong = run_all(session, matrix, fill, tokens)
+            assert runs == len(tokens) * len(matrix.shapes)
+            assert not wrong, f"{fill}: {len(wrong)} of {runs} runs are wrong: {', '.join(wrong[:8])}"
+        session.close()
+    assert {kernel["kernel"] for layer in session.package["layers"] for kernel in layer["kernels"]} == {row}
+
+
+def test_every_row_has_a_target():
+    assert set(TARGETS) == set(ROWS)
+
+
+def assembly(folder: Path, target: str, staged: int, tokens: int, row: str, layout: str) -> str:
+    """Assembly of a product by a 64 x 256 matrix with a given kernel."""
+    source = Source()
+    types = "(tensor<?x256xi8>, tensor<64x256xi2>, tensor<?xi32>) -> tensor<?x64xi32>"
+    weights = np.random.default_rng(1).integers(-1, 2, (64, 256)).astype(np.int8)
+    body = source.weight("w", weights, "i2") + f"%acc = bitnet.matmul %x, %w sums(%sums) : {types}\n"
+    source.entry("main", {"x": "Tx256xi8", "sums": "Txi32"}, {"acc": "Tx64xi32"}, body)
+    made = Compiled(folder, source.entries["main"], source.weights)
+    kernel = {"rows": 64, "cols": 256, "row": row, "format": layout, "tokens": tokens, "staged": staged}
+    (folder / "kernels.json").write_text(json.dumps([kernel]))
+    flags = ["--emit=asm", "--no-self-test", f"--kernels={folder / 'kernels.json'}", f"--target={target}"]
+    return tool("setun-compile", made.module, "-o", "-", *flags, *made.weights)
+
+
+def loops(text: str) -> list[list[str]]:
+    """Instructions of the innermost loops, which end in a branch to their own label."""
+    found, body, label = [], [], ""
+    for line in map(str.strip, text.splitlines()):
+        if start := re.match(r"(\.L\w+):", line):
+            label, body = start[1], []
+        elif line and not line.startswith((".", "//")):
+            body.append(line)
+            if re.match(rf"(b\.\w+|cbn?z|tbn?z)\b.*{re.escape(label)}$", line) and label:
+                found.append(list(body))
+    return found
+
+
+def count(body: list[str], names: str) -> int:
+    return sum(bool(re.match(rf"({names})\b", line)) for line in body)
+
+
+VECTORS = "and|orr|eor|bic|add|sub|ushr|shl|mul|movi|mov|dup|zip[12]|uzp[12]|trn[12]|ext|u?s?dot|u?smmla|smlal2?"
+
+
+def vector_instructions(body: list[str]) -> int:
+    """Instructions on vector registers that are neither loads nor stores."""
+    return count([line for line in body if re.search(r"\bv\d+\.", line)], VECTORS)
+
+
+@pytest.mark.parametrize(("row", "target"), [("dotprod", "aarch64-dotprod"), ("i8mm", "aarch64-i8mm")])
+@pytest.mark.parametrize(("layout", "most"), [("r16k4s4", 7.5), ("r16k4f4", 8)])
+def test_instructions_of_decode(row: str, target: str, layout: str, most: float, tmp_path: Path):
+    """One token: at most 7.5 vector instructions for 64 weights, 16 dots of which each has 16 products."""
+    bodies = loops(assembly(tmp_path, target, 0, 6, row, layout))
+    (body,) = [body for body in bodies if count(body, "ldp") and count(body, "u?sdot") == 16]
+    per64 = vector_instructions(body) / (count(body, "u?sdot") * 16 / 64)
+    assert 4 < per64 <= most
+
+
+def test_products_per_instruction_of_prefill(tmp_path: Path):
+    """Many tokens: smmla does at least 1.8 times the products of an instruction of sdot, unpacked once both."""
+
+    def products(row: str, target: str, dots: str, each: int) -> float:
+        folder = tmp_path / row
+        folder.mkdir()
+        tokens = 4 if row == "i8mm" else 6  # as the cost model has them
+        body = max(loops(assembly(folder, target, 16, tokens, row, "r16k4s4")), key=lambda body: count(body, dots))
+        assert count(body, dots) >= 12
+        return count(body, dots) * each / vector_instructions(body)
+
+    assert products("i8mm", "aarch64-i8mm", "u?smmla", 32) >= 1.8 * products("dotprod", "aarch64-dotprod", "sdot", 16)
+
+
+@pytest.fixture(scope="module")
+def layers(tmp_path_factory: pytest.TempPathFactory) -> Compiled:
+    """Linear layers of all sorts for this machine and for ARM, in one package over the same weights."""
+    targets = ",".join(["host", *LAYER_CPUS.values()])
+    return FORMS.source.compiled(tmp_path_factory.mktemp("layers"), targets, only=LAYERS)
+
+
+@pytest.mark.parametrize(("cpu", "target"), LAYER_CPUS.items())
+def test_layers_have_the_bits_of_this_machine(machine: Callable, cpu: str, target: str, layers: Compiled):
+    """Scales, groups, norms, epilogues: products and sums are rounded as on x86-64, where the interpreter agrees."""
+    emulated, here, wrong = machine(cpu).session(layers.package, threads=2), layers.session(), []
+    assert emulated.target == target
+    for name in LAYERS:
+        for tokens in (1, 7, 21):
+            x = inputs(name, tokens, FORMS.columns[name])
+            found = differences(here.run(name, x), emulated.run(name, x))
+            wrong += [f"{name} of {tokens} tokens: {text}" for text in found]
+    emulated.close()
+    assert not wrong, f"{len(wrong)} results differ:\n" + "\n".join(wrong[:20])
