@@ -113,7 +113,7 @@ class Compiled:
             )
         self.package = package
         self.signature = Signature.from_json(files[FILE])
-        self._inputs = package.entry(ENTRY)["inputs"]
+        self._inputs = package.entry(ENTRY)["inputs"][: len(self.signature.inputs)]
         self._outputs = package.entry(ENTRY)["outputs"]
         self._sessions = _Sessions(package, threads, self.signature.stateful)
 
@@ -128,9 +128,10 @@ class Compiled:
         arrays = [
             as_array(value, path, tensor["dtype"]) for (path, value), tensor in zip(given, self._inputs, strict=True)
         ]
-        self.signature.check(paths, arrays, self._inputs)
+        sizes = self.signature.check(paths, arrays, self._inputs)
+        inputs = dict(zip(self.signature.inputs, arrays, strict=True)) | self.signature.derived_inputs(sizes)
         with self._sessions.take() as session:
-            outputs = session.run(ENTRY, dict(zip(self.signature.inputs, arrays, strict=True)))
+            outputs = session.run(ENTRY, inputs)
         if any(is_torch(value) for _, value in given):
             return self.signature.results_of({name: self._tensor(name, array) for name, array in outputs.items()})
         return self.signature.results_of(outputs)

@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import inspect
 import json
+import operator
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from functools import cached_property
+from functools import cached_property, reduce
 from typing import Any
 
 import numpy as np
@@ -75,6 +76,8 @@ class Signature:
         results: structure of the results.
         inputs, outputs: names of the entry's tensors, by number.
         sizes: of the dynamic dimensions.
+        derived: sizes of results that no argument has, as trees `[operation, operand, ...]` of numbers and names of
+            sizes. The entry has an input of the name of each, whose only dimension tells it; its elements are not read.
         places: module path, file and line of each weight's first use.
         stateful: the module keeps buffers from call to call.
     """
@@ -85,6 +88,7 @@ class Signature:
     inputs: list[str]
     outputs: list[str]
     sizes: dict[str, Size] = field(default_factory=dict)
+    derived: dict[str, list[Any]] = field(default_factory=dict)
     places: dict[str, Sequence[Any]] = field(default_factory=dict)
     stateful: bool = False
 
@@ -138,8 +142,10 @@ class Signature:
             parameters.append(inspect.Parameter(name, kinds[number], default=default))
         return inspect.Signature(parameters)
 
-    def check(self, paths: Sequence[str], arrays: Sequence[np.ndarray], described: Sequence[Mapping[str, Any]]) -> None:
-        """Checks arrays against the entry's inputs.
+    def check(
+        self, paths: Sequence[str], arrays: Sequence[np.ndarray], described: Sequence[Mapping[str, Any]]
+    ) -> dict[str, int]:
+        """Checks arrays against the entry's inputs, and gives the sizes of its dynamic dimensions.
 
         Raises:
             SetunError: names the argument, what it is, and what it should be.
@@ -163,10 +169,44 @@ class Signature:
             problem = self.sizes.get(name, Size()).problem(size, sizes)
             if problem:
                 raise SetunError(f"the size {name} is {size}, expects {problem}")
+        return sizes
+
+    def derived_inputs(self, sizes: Mapping[str, int]) -> dict[str, np.ndarray]:
+        """The inputs that tell sizes of results.
+
+        Raises:
+            SetunError: a result would be empty.
+        """
+        made = {}
+        for name, tree in self.derived.items():
+            size = evaluate(tree, sizes)
+            if size < 1:
+                raise SetunError("a result would be empty for arguments of these sizes")
+            made[name] = np.zeros(size, np.int8)
+        return made
 
     def results_of(self, outputs: Mapping[str, Any]) -> Any:
         """The containers of results, with the entry's outputs in them."""
         return rebuild(self.results, lambda number: outputs[self.outputs[number]])
+
+
+_OPERATIONS = {
+    "addi": operator.add,
+    "muli": operator.mul,
+    "maxsi": max,
+    "minsi": min,
+    "floordivsi": operator.floordiv,
+    "remsi": operator.mod,
+}
+
+
+def evaluate(tree: Any, sizes: Mapping[str, int]) -> int:
+    """The value of a tree of arithmetic on sizes."""
+    if isinstance(tree, int):
+        return tree
+    if isinstance(tree, str):
+        return sizes[tree]
+    return reduce(_OPERATIONS[tree[0]], (evaluate(operand, sizes) for operand in tree[1:]))
 
 
 def is_torch(value: Any) -> bool:

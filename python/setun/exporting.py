@@ -267,6 +267,8 @@ class Call:
         in_spec, out_spec: torch's descriptions of the containers around arguments and results.
         ranges: smallest and largest of dynamic sizes (0: no limit), by expression.
         initial: first values of the states, by name.
+        derived: names of sizes of results that no argument has. Callers compute them, and pass an empty argument of
+            each size, for the sizes of an entry are those of its arguments.
     """
 
     stage: Stage
@@ -275,6 +277,7 @@ class Call:
     out_spec: Any
     ranges: dict[sympy.Expr, tuple[int, int]]
     initial: dict[str, Tensor] = field(default_factory=dict)
+    derived: dict[sympy.Expr, str] = field(default_factory=dict)
 
 
 def export_call(
@@ -325,7 +328,19 @@ def export_call(
         (code.co_filename, code.co_firstlineno),
     )
     spec = program.call_spec
-    return Call(stage, arguments, spec.in_spec, spec.out_spec, _ranges(program), initial)
+    return Call(
+        stage, arguments, spec.in_spec, spec.out_spec, _ranges(program), initial, _derived_sizes(outputs, stage.symbols)
+    )
+
+
+def _derived_sizes(outputs: Sequence[Any], symbols: Mapping[sympy.Expr, str]) -> dict[sympy.Expr, str]:
+    """A name for each size of a result that no argument has."""
+    derived: dict[sympy.Expr, str] = {}
+    for node in outputs:
+        for size in sizes_of(node) if isinstance(node, fx.Node) else ():
+            if not size.is_Integer and size not in symbols:
+                derived.setdefault(size, f"setun.size{len(derived)}")
+    return derived
 
 
 def _symbol_names(arguments: Sequence[Any], names: Sequence[Mapping[int, str]]) -> dict[sympy.Expr, str]:

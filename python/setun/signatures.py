@@ -17,6 +17,7 @@ from setun.diagnostics import SetunError
 from setun.exporting import Call
 from setun.structure import Leaf, describe
 from setun.tracer import Traced, trace_call
+from setun.writer import Unsupported, arithmetic
 
 
 def check_module(module: nn.Module) -> None:
@@ -106,6 +107,26 @@ def _sizes(call: Call) -> dict[str, Size]:
     return sizes
 
 
+def _tree(expr: sympy.Expr, call: Call) -> Any:
+    """A size as a tree of arithmetic on named sizes (`Signature.derived`).
+
+    Raises:
+        SetunError: it depends on more than the sizes of arguments.
+    """
+    if expr.is_Integer:
+        return int(expr)
+    if expr in call.stage.symbols:
+        return call.stage.symbols[expr]
+    try:
+        operation, operands = arithmetic(expr)
+    except Unsupported as error:
+        raise SetunError(
+            f"a result of the module has the size {expr}, which no argument tells",
+            "Give every size of a result to an argument as a dimension of its own.",
+        ) from error
+    return [operation, *(_tree(operand, call) for operand in operands)]
+
+
 def _signature(bound: inspect.BoundArguments, call: Call, traced: Traced) -> Signature:
     """How the package is called."""
     inputs = {node: number for number, node in enumerate(call.stage.inputs)}
@@ -125,6 +146,7 @@ def _signature(bound: inspect.BoundArguments, call: Call, traced: Traced) -> Sig
         [node.name for node in call.stage.inputs],
         outputs,
         _sizes(call),
+        {name: _tree(expr, call) for expr, name in call.derived.items()},
         {name: list(place) for name, place in traced.places.items()},
         bool(call.stage.states),
     )

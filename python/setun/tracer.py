@@ -297,16 +297,19 @@ def write_call(call: Call, provenance: Mapping[str, str] | None = None) -> Trace
             raise SetunError(f"tensor {node.name!r} has the {error}", "Convert it to float32 or int64.") from error
     values = [written.declare("name", node.name, stage.argument(node)) for node in stage.inputs]
     states = {name: written.declare("state", name, stage.argument(node)) for name, node in stage.states.items()}
+    for name in call.derived.values():
+        written.declare("name", name, Argument.of(torch.int8, (name,)))
     started = _first_values(written, call, states)
     results = [node for node in stage.outputs if isinstance(node, fx.Node)]
     constants = [node for node in stage.outputs if not isinstance(node, fx.Node)]
     if any(isinstance(item, (torch.SymInt, torch.SymFloat)) for item in constants):
         raise SetunError("a result of the module is a number that depends on sizes", "Return a tensor.")
+    sized = replace(stage, symbols=stage.symbols | call.derived)
     with torch.no_grad():
         values = _write(written.f, replace(stage, outputs=results), values, states, written.sources)
     for number, (value, node) in enumerate(zip(values, results, strict=True)):
         name = "output" if len(results) == 1 else f"output{number}"
-        written.give(value, "name", name, stage.argument(node))
+        written.give(value, "name", name, sized.argument(node))
     for name, node in stage.states.items():
         written.give(states[name], "state", name, stage.argument(node))
     if started:

@@ -190,6 +190,33 @@ def _one_group(source: Sizes, target: Sizes) -> list[tuple[list[int], list[int]]
     return [(list(range(len(source))), list(range(len(target))))] if source and target else []
 
 
+_ARITHMETIC = {
+    sympy.Add: "addi",
+    sympy.Mul: "muli",
+    symbolic.Max: "maxsi",
+    symbolic.Min: "minsi",
+    sympy.Max: "maxsi",
+    sympy.Min: "minsi",
+    symbolic.FloorDiv: "floordivsi",
+    symbolic.CleanDiv: "floordivsi",
+    symbolic.Mod: "remsi",
+    symbolic.PythonMod: "remsi",
+}
+
+
+def arithmetic(expr: sympy.Expr) -> tuple[str, list[sympy.Expr]]:
+    """How a size is computed: the operation of `arith` that folds its operands, from the left.
+
+    Raises:
+        Unsupported: it is no arithmetic on sizes.
+    """
+    if isinstance(expr, sympy.Pow) and expr.exp.is_Integer and expr.exp > 0:
+        return "muli", [expr.base] * int(expr.exp)
+    if type(expr) in _ARITHMETIC:
+        return _ARITHMETIC[type(expr)], list(expr.args)
+    raise Unsupported(f"size {expr}")
+
+
 class Scope:
     """Where operations are written: a function, or the body of a structured operation in one."""
 
@@ -379,24 +406,8 @@ class Function(Scope):
         raise Unsupported(f"size {symbol}, which no argument has")
 
     def _arithmetic(self, expr: sympy.Expr) -> Value:
-        mnemonics = {
-            sympy.Add: "addi",
-            sympy.Mul: "muli",
-            symbolic.Max: "maxsi",
-            symbolic.Min: "minsi",
-            sympy.Max: "maxsi",
-            sympy.Min: "minsi",
-            symbolic.FloorDiv: "floordivsi",
-            symbolic.CleanDiv: "floordivsi",
-            symbolic.Mod: "remsi",
-            symbolic.PythonMod: "remsi",
-        }
-        if isinstance(expr, sympy.Pow) and expr.exp.is_Integer and expr.exp > 0:
-            parts, mnemonic = [self.index(expr.base)] * int(expr.exp), "muli"
-        elif type(expr) in mnemonics:
-            parts, mnemonic = [self.index(part) for part in expr.args], mnemonics[type(expr)]
-        else:
-            raise Unsupported(f"size {expr}")
+        mnemonic, operands = arithmetic(expr)
+        parts = [self.index(operand) for operand in operands]
         total = parts[0]
         for part in parts[1:]:
             total = self._cached_index("size", f"arith.{mnemonic} {total.name}, {part.name} : index")

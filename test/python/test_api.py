@@ -189,6 +189,20 @@ def test_sizes_depend_on_each_other() -> None:
         made(numbers(12, 4), y)
 
 
+def test_results_of_sizes_that_no_argument_has() -> None:
+    class Longer(nn.Module):
+        def forward(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+            joined = torch.cat([torch.zeros(1, 4), x, x])
+            return joined, x[::2] * 2, x.repeat(1, 2).view(-1, 4)
+
+    made = setun.compile(Longer().eval(), numbers(6, 4), dynamic_shapes=({0: Dim("n", min=3)},))
+    for rows in (6, 3, 11):
+        x = numbers(rows, 4)
+        for found, wanted in zip(made(x), Longer()(x), strict=True):
+            assert found.shape == wanted.shape
+            assert close(found, wanted)
+
+
 def test_saved_and_loaded_without_torch(compiled: setun.Compiled, tmp_path: Path) -> None:
     path = tmp_path / "block.setun"
     compiled.save(path)
