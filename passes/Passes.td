@@ -197,6 +197,25 @@ def TernaryFuseCacheUpdates : Pass<"ternary-fuse-cache-updates", "::mlir::func::
   let statistics = [Statistic<"numFused", "num-fused", "attentions that write the rows of one token">];
 }
 
+def TernaryFuseRotary : Pass<"ternary-fuse-rotary", "::mlir::func::FuncOp"> {
+  let summary = "rotary embedding ==> where queries are read and keys are written";
+  let description = [{
+    ```
+    %r = ternary.rotary %q, %cos, %sin, %pos outs(%e)
+    %s = ternary.rotary %n, %cos, %sin, %pos outs(%f)
+    %k = ternary.cache_update %s, %pos outs(%keys)
+    %a:3 = ternary.attention %r, %k, %v, %pos new(%s, %w) outs(%o)
+    ==>
+    %k = ternary.cache_update %n, %pos rotary(%cos, %sin) outs(%keys)
+    %a:3 = ternary.attention %q, %k, %v, %pos new(%n, %w) rotary(%cos, %sin) outs(%o)
+    ```
+    Several tokens need one barrier and two passes over memory less. Only what nobody else reads; new keys and queries
+    have the same tables.
+  }];
+  let dependentDialects = ["::mlir::ternary::TernaryDialect"];
+  let statistics = [Statistic<"numFused", "num-fused", "operations that rotate what they read">];
+}
+
 def TernarySplitAttention : Pass<"ternary-split-attention", "::mlir::func::FuncOp"> {
   let summary = "one token's attention ==> ranges of keys, and what puts them together";
   let description = [{

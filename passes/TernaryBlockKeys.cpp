@@ -64,7 +64,8 @@ void TernaryBlockKeys::copyToBlocks(AttentionOp op) {
   }
   Value empty = tensor::EmptyOp::create(b, loc, RankedTensorType::get(shape, type.getElementType()), sizes);
   Value zero = arith::ConstantOp::create(b, loc, b.getI64IntegerAttr(0));
-  auto update = CacheUpdateOp::create(b, loc, TypeRange{empty.getType()}, op.getK(), zero, empty, /*blocked=*/true,
+  auto update = CacheUpdateOp::create(b, loc, TypeRange{empty.getType()}, op.getK(), zero, Value(), Value(), empty,
+                                      /*blocked=*/true,
                                       /*solo=*/false);
   op.getKMutable().assign(update->getResult(0));
   op.setBlocked(true);

@@ -173,6 +173,16 @@ int64_t Describer::sizeOf(Value memref, int64_t axis) {
   return firstSymbol;
 }
 
+/// Whether a value is a table of the rotation that is part of an operation.
+static bool isTable(Operation *op, Value value) {
+  if (!rootOf(value).getDefiningOp<SectionOp>())
+    return false;
+  if (auto update = dyn_cast<CacheUpdateOp>(op))
+    return value == update.getCos() || value == update.getSin();
+  auto attention = dyn_cast<AttentionOp>(op);
+  return attention && (value == attention.getCos() || value == attention.getSin());
+}
+
 void Describer::addOperands(Operation *op, OperationInfo &info) {
   llvm::SmallDenseSet<Value> seen;
   int64_t largest = 0;
@@ -184,6 +194,10 @@ void Describer::addOperands(Operation *op, OperationInfo &info) {
     Value root = rootOf(operand.get());
     if (!seen.insert(root).second)
       continue;
+    if (isTable(op, operand.get())) { // a row of it for each token
+      info.rowBytes += cast<MemRefType>(operand.get().getType()).getDimSize(1) * elementBytes(operand.get());
+      continue;
+    }
     if (auto section = root.getDefiningOp<SectionOp>()) {
       int64_t bytes = bytesOf(operand.get());
       info.weightBytes += bytes;

@@ -34,14 +34,14 @@ struct TernaryFuseCacheUpdates : public setun::impl::TernaryFuseCacheUpdatesBase
 
   bool fuse(AttentionOp op) {
     CacheUpdateOp keys = updateFor(op, op.getK()), values = updateFor(op, op.getV());
-    if (!op.getBlocked() || op.getNewK() || op.getParts() || !keys || !values || keys == values ||
+    if (!op.getBlocked() || op.getNewK() || op.getCos() || op.getParts() || !keys || !values || keys == values ||
         values.getBlocked() || keys.getRows().getType() != values.getRows().getType())
       return false;
     OpBuilder b(op);
     Value k = op.getK(), v = op.getV();
     auto fused = AttentionOp::create(b, op.getLoc(), TypeRange{k.getType(), v.getType(), op->getResult(0).getType()},
-                                     op.getQ(), op.getPos(), keys.getRows(), values.getRows(), k, v, Value(), op.getO(),
-                                     op.getScaleAttr(), op.getCausalAttr(), op.getBlockedAttr());
+                                     op.getQ(), op.getPos(), keys.getRows(), values.getRows(), Value(), Value(), k, v,
+                                     Value(), op.getO(), op.getScaleAttr(), op.getCausalAttr(), op.getBlockedAttr());
     op->getResult(0).replaceAllUsesWith(fused->getResult(2));
     op.erase();
     k.replaceAllUsesExcept(fused->getResult(0), fused);

@@ -41,9 +41,9 @@ struct TernarySplitAttention : public setun::impl::TernarySplitAttentionBase<Ter
     Value empty = tensor::EmptyOp::create(b, op.getLoc(), partsType, ranges(b, op));
     SmallVector<Type> types(llvm::drop_end(op->getResultTypes()));
     types.append({partsType, type});
-    auto attention =
-        AttentionOp::create(b, op.getLoc(), types, op.getQ(), op.getPos(), op.getNewK(), op.getNewV(), op.getK(),
-                            op.getV(), empty, op.getO(), op.getScaleAttr(), op.getCausalAttr(), op.getBlockedAttr());
+    auto attention = AttentionOp::create(b, op.getLoc(), types, op.getQ(), op.getPos(), op.getNewK(), op.getNewV(),
+                                         op.getCos(), op.getSin(), op.getK(), op.getV(), empty, op.getO(),
+                                         op.getScaleAttr(), op.getCausalAttr(), op.getBlockedAttr());
     auto results = attention->getResults();
     auto fold = AttentionFoldOp::create(b, op.getLoc(), TypeRange{type}, results.drop_back().back(), op.getPos(),
                                         results.back());

@@ -7,22 +7,30 @@ using namespace mlir;
 using namespace mlir::ternary;
 using namespace setun;
 
+/// `body(i, lanes, values)` for all elements of row (t, h) of x, rotated by row `position` of the tables.
+static void forRotated(VectorBuilder &v, Value x, Value t, Value h, Value cos, Value sin, Value position,
+                       function_ref<void(Value i, int64_t lanes, Value values)> body) {
+  int64_t half = cast<MemRefType>(cos.getType()).getDimSize(1);
+  v.chunks(half, [&](Value i, int64_t lanes) {
+    Value j = v.add(i, half);
+    Value cosine = v.load(cos, {position, i}, lanes), sine = v.load(sin, {position, i}, lanes);
+    Value first = v.load(x, {t, h, i}, lanes), second = v.load(x, {t, h, j}, lanes);
+    body(i, lanes, v.subf(v.mulf(first, cosine), v.mulf(second, sine)));
+    body(j, lanes, v.addf(v.mulf(second, cosine), v.mulf(first, sine)));
+  });
+}
+
 void setun::tileRotary(RotaryOp op, TileContext &c) {
   VectorBuilder &v = c.v;
   auto type = cast<MemRefType>(op.getX().getType());
-  int64_t heads = type.getDimSize(1), half = type.getDimSize(2) / 2;
+  int64_t heads = type.getDimSize(1);
   Value total = v.mul(v.dim(op.getX(), 0), heads);
   auto [begin, end] = v.share(total, c.thread, c.threads);
   Value pos = v.toIndex(op.getPos());
   v.loop(begin, end, 1, [&](Value item) {
-    Value t = v.div(item, heads), h = v.rem(item, heads), row = v.add(pos, t);
-    v.chunks(half, [&](Value i, int64_t lanes) {
-      Value j = v.add(i, half);
-      Value cosine = v.load(op.getCos(), {row, i}, lanes), sine = v.load(op.getSin(), {row, i}, lanes);
-      Value x = v.load(op.getX(), {t, h, i}, lanes), y = v.load(op.getX(), {t, h, j}, lanes);
-      v.store(v.subf(v.mulf(x, cosine), v.mulf(y, sine)), op.getY(), {t, h, i}, lanes);
-      v.store(v.addf(v.mulf(y, cosine), v.mulf(x, sine)), op.getY(), {t, h, j}, lanes);
-    });
+    Value t = v.div(item, heads), h = v.rem(item, heads);
+    forRotated(v, op.getX(), t, h, op.getCos(), op.getSin(), v.add(pos, t),
+               [&](Value i, int64_t lanes, Value values) { v.store(values, op.getY(), {t, h, i}, lanes); });
   });
 }
 
@@ -146,8 +154,10 @@ void setun::tileCacheUpdate(CacheUpdateOp op, TileContext &c) {
   Value pos = v.toIndex(op.getPos());
   v.loop(begin, end, 1, [&](Value item) {
     Value t = v.div(item, heads), h = v.rem(item, heads), row = v.add(pos, t);
-    v.chunks(size,
-             [&](Value i, int64_t lanes) { cache.store(v.load(op.getRows(), {t, h, i}, lanes), row, h, i, lanes); });
+    auto store = [&](Value i, int64_t lanes, Value values) { cache.store(values, row, h, i, lanes); };
+    if (op.getCos())
+      return forRotated(v, op.getRows(), t, h, op.getCos(), op.getSin(), row, store);
+    v.chunks(size, [&](Value i, int64_t lanes) { store(i, lanes, v.load(op.getRows(), {t, h, i}, lanes)); });
   });
 }
 
@@ -436,8 +446,12 @@ void AttentionTiler::fold() {
 }
 
 void AttentionTiler::writeNewRow(Value kvHead) {
+  auto storeKeys = [&](Value i, int64_t count, Value row) { keys.store(row, pos, kvHead, i, count); };
+  if (op.getCos())
+    forRotated(v, op.getNewK(), zero(), kvHead, op.getCos(), op.getSin(), pos, storeKeys);
   v.chunks(size, [&](Value i, int64_t count) {
-    keys.store(v.load(op.getNewK(), {zero(), kvHead, i}, count), pos, kvHead, i, count);
+    if (!op.getCos())
+      storeKeys(i, count, v.load(op.getNewK(), {zero(), kvHead, i}, count));
     values.store(v.load(op.getNewV(), {zero(), kvHead, i}, count), pos, kvHead, i, count);
   });
 }
@@ -464,9 +478,10 @@ void AttentionTiler::tile(Value kvHead, Value first, Value oneRange) {
   overQueries([&](Value r) {
     Value row = rowOf(first, r), token = v.div(row, group), head = headOf(row);
     v.storeScalar(lengthOf(row), length, {r});
-    v.chunks(size, [&](Value i, int64_t count) {
-      v.store(v.mulf(v.load(op.getQ(), {token, head, i}, count), scale), query, {r, i});
-    });
+    auto store = [&](Value i, int64_t count, Value values) { v.store(v.mulf(values, scale), query, {r, i}, count); };
+    if (op.getCos())
+      return forRotated(v, op.getQ(), token, head, op.getCos(), op.getSin(), v.add(pos, token), store);
+    v.chunks(size, [&](Value i, int64_t count) { store(i, count, v.load(op.getQ(), {token, head, i}, count)); });
   });
   overLanes([&](Value r) { v.store(lowest, nextTop, {r}); }); // lanes without a query, too
   Value longest = v.loadScalar(length, {v.add(queries, -1)});
@@ -641,7 +656,7 @@ void setun::tileBatchAttention(BatchAttentionOp op, TileContext &c) {
     Value q = sampleOf(op.getQ(), sample), k = sampleOf(op.getK(), sample), values = sampleOf(op.getV(), sample),
           o = sampleOf(op.getO(), sample);
     Value start = arith::ConstantOp::create(b, loc, b.getI64IntegerAttr(0));
-    auto one = AttentionOp::create(b, loc, TypeRange(), q, start, Value(), Value(), k, values,
+    auto one = AttentionOp::create(b, loc, TypeRange(), q, start, Value(), Value(), Value(), Value(), k, values,
                                    /*parts=*/Value(), o, op.getScaleAttr(), op.getCausalAttr(), /*blocked=*/UnitAttr());
     AttentionTiler tiler(one, c);
     tiler.allKeys = v.dim(k, 0);

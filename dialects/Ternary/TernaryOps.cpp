@@ -275,6 +275,19 @@ LogicalResult RotaryOp::verify() {
   return expectShape(*this, "sin", getSin(), {shapeOf(getCos())[0], size / 2}); // C2
 }
 
+/// Tables of a rotation of heads of that size.
+static LogicalResult expectTables(Operation *op, Value cos, Value sin, int64_t size) {
+  if (!cos && !sin)
+    return success();
+  if (!cos || !sin)
+    return op->emitOpError() << "expects both tables of a rotation";
+  if (size % 2)
+    return op->emitOpError() << "expects an even head size for a rotation, got " << size;
+  if (failed(expectShape(op, "cos", cos, {ShapedType::kDynamic, size / 2})))
+    return failure();
+  return expectShape(op, "sin", sin, {shapeOf(cos)[0], size / 2});
+}
+
 LogicalResult CacheUpdateOp::verify() {
   if (failed(expectRank(*this, "rows", getRows(), 3)))
     return failure();
@@ -287,6 +300,10 @@ LogicalResult CacheUpdateOp::verify() {
   if (!given.isF32() && given != stored) // C3
     return emitOpError() << "expects rows of f32 or the cache's elements, got " << getRows().getType() << " for "
                          << getCache().getType();
+  if (failed(expectTables(*this, getCos(), getSin(), rows[2]))) // C4
+    return failure();
+  if (getCos() && !given.isF32()) // C4
+    return emitOpError() << "expects rows of f32 for a rotation, got " << getRows().getType();
   return getBlocked() ? expectWholeBlocks(*this, "a blocked cache", getCache()) : success(); // C2
 }
 
@@ -307,7 +324,8 @@ LogicalResult AttentionOp::verify() {
   if (getBlocked() && failed(expectWholeBlocks(*this, "blocked keys", getK()))) // C3
     return failure();
   ArrayRef<int64_t> heads = shapeOf(getQ()).drop_front();
-  if (failed(expectShape(*this, "parts", getParts(), {ShapedType::kDynamic, heads[0], kPartHeader + heads[1]}))) // C5
+  if (failed(expectShape(*this, "parts", getParts(), {ShapedType::kDynamic, heads[0], kPartHeader + heads[1]})) || // C5
+      failed(expectTables(*this, getCos(), getSin(), heads[1])))                                                   // C6
     return failure();
   if (!getNewK() && !getNewV())
     return success();

@@ -243,7 +243,7 @@ def Ternary_RotaryOp : Ternary_DpsOp<"rotary"> {
   let hasVerifier = 1;
 }
 
-def Ternary_CacheUpdateOp : Ternary_DpsOp<"cache_update"> {
+def Ternary_CacheUpdateOp : Ternary_DpsOp<"cache_update", [AttrSizedOperandSegments]> {
   let summary = "writes rows into a cache in place";
   let description = [{
     `bitnet.cache_update`: the destination holds the old rows, of which those of the new tokens are replaced.
@@ -253,10 +253,10 @@ def Ternary_CacheUpdateOp : Ternary_DpsOp<"cache_update"> {
     element type, too.
 
     With `solo`, an update of one row does nothing: the `ternary.attention` that reads the cache has the row as well, and
-    writes it.
+    writes it. With `rotary` tables, rows are rotated first (`bitnet.rotary`).
 
     C1: rows and cache agree in heads and head size, which are static. C2: a blocked cache has a multiple of 16 rows.
-    C3: rows are f32 or of the cache's element type.
+    C3: rows are f32 or of the cache's element type. C4: tables come together, are `CxD/2` with even D, and rows are f32.
 
     Example:
 
@@ -264,9 +264,11 @@ def Ternary_CacheUpdateOp : Ternary_DpsOp<"cache_update"> {
     ternary.cache_update %rows, %pos outs(%cache) {blocked} : (memref<?x5x128xf32>, i64, memref<?x5x128xf16>) -> ()
     ```
   }];
-  let arguments = (ins Ternary_Cache:$rows, I64:$pos, Ternary_Cache:$cache, UnitAttr:$blocked, UnitAttr:$solo);
+  let arguments = (ins Ternary_Cache:$rows, I64:$pos, Optional<Ternary_F32>:$cos, Optional<Ternary_F32>:$sin,
+                       Ternary_Cache:$cache, UnitAttr:$blocked, UnitAttr:$solo);
   let assemblyFormat = [{
-    $rows `,` $pos `outs` `(` $cache `)` attr-dict `:` functional-type(operands, results)
+    $rows `,` $pos (`rotary` `(` $cos^ `,` $sin `)`)? `outs` `(` $cache `)` attr-dict `:`
+    functional-type(operands, results)
   }];
   let hasVerifier = 1;
 }
@@ -280,6 +282,8 @@ def Ternary_AttentionOp : Ternary_DpsOp<"attention", [AttrSizedOperandSegments]>
     head's part of it into the caches first. So one token needs no barrier between the update of a cache and attention.
     With more rows, the (solo) updates before have written them. Either way the caches hold the new rows afterwards.
 
+    With `rotary` tables, `q` and new keys are rotated first (`bitnet.rotary`).
+
     With `parts`, one token's sums are not put together here but by `ternary.attention_fold`, so that threads can share
     the ranges of a head: `parts[i][h]` are maximum (16 times), lanes and sums of range i (`m`, `l` and `acc` of
     `bitnet.attention`), for the ranges below L, and `o` is not written. With more tokens `parts` is not written.
@@ -287,6 +291,7 @@ def Ternary_AttentionOp : Ternary_DpsOp<"attention", [AttrSizedOperandSegments]>
     C1: `q` and `o` have the same shape `TxHxD`, `k` and `v` are `CxHKVxD` of one element type, each with a number of
     rows of its own. C2: H is a multiple of HKV. C3: blocked keys have a multiple of 16 rows.
     C4: new keys and values come together, are `TxHKVxD` of f32, and keys are blocked then. C5: parts are `RxHx(32+D)`.
+    C6: tables come together and are `CxD/2` with even D.
 
     Example:
 
@@ -296,11 +301,12 @@ def Ternary_AttentionOp : Ternary_DpsOp<"attention", [AttrSizedOperandSegments]>
     ```
   }];
   let arguments = (ins Ternary_F32:$q, I64:$pos, Optional<Ternary_F32>:$new_k, Optional<Ternary_F32>:$new_v,
-                       Ternary_Cache:$k, Ternary_Cache:$v, Optional<Ternary_F32>:$parts, Ternary_F32:$o,
-                       F32Attr:$scale, UnitAttr:$causal, UnitAttr:$blocked);
+                       Optional<Ternary_F32>:$cos, Optional<Ternary_F32>:$sin, Ternary_Cache:$k, Ternary_Cache:$v,
+                       Optional<Ternary_F32>:$parts, Ternary_F32:$o, F32Attr:$scale, UnitAttr:$causal,
+                       UnitAttr:$blocked);
   let assemblyFormat = [{
-    $q `,` $k `,` $v `,` $pos (`new` `(` $new_k^ `,` $new_v `)`)? (`parts` `(` $parts^ `)`)? `outs` `(` $o `)` attr-dict
-    `:` functional-type(operands, results)
+    $q `,` $k `,` $v `,` $pos (`new` `(` $new_k^ `,` $new_v `)`)? (`rotary` `(` $cos^ `,` $sin `)`)?
+    (`parts` `(` $parts^ `)`)? `outs` `(` $o `)` attr-dict `:` functional-type(operands, results)
   }];
   let hasVerifier = 1;
   let extraClassDeclaration = [{

@@ -214,19 +214,30 @@ static LogicalResult evaluateNorm(NormOp op, Frame &frame) {
   return setResults(op, {y}, frame);
 }
 
-static LogicalResult evaluateRotary(RotaryOp op, Frame &frame) {
-  const Tensor &x = frame.get(op.getX()), &cos = frame.get(op.getCos()), &sin = frame.get(op.getSin());
+/// Rows x[T][H][D] of an operation, rotated by its tables if it has any.
+template <typename Op> static FailureOr<Tensor> rotated(Op op, const Tensor &x, Frame &frame) {
+  if (!op.getCos())
+    return x;
+  const Tensor &cos = frame.get(op.getCos()), &sin = frame.get(op.getSin());
   int64_t pos = frame.getInt(op.getPos());
-  if (pos < 0 || pos + x.dim(0) > cos.dim(0))
-    return op.emitOpError() << "expects positions below " << cos.dim(0) << ", got " << pos << " to "
-                            << pos + x.dim(0) - 1;
-  Tensor y = likeInit(op.getY(), frame);
-  if (failed(expectShape(op, "y", y, x.shape())) || failed(expectShape(op, "sin", sin, cos.shape())))
+  if (pos < 0 || pos + x.dim(0) > cos.dim(0)) {
+    op.emitOpError() << "expects positions below " << cos.dim(0) << ", got " << pos << " to " << pos + x.dim(0) - 1;
     return failure();
+  }
+  if (failed(expectShape(op, "sin", sin, cos.shape())))
+    return failure();
+  Tensor y(x.elementType(), x.shape());
   int64_t offset = pos * cos.dim(1);
   rotary(x.data<float>(), cos.data<float>() + offset, sin.data<float>() + offset, x.dim(0), x.dim(1), x.dim(2),
          y.mutableData<float>());
-  return setResults(op, {y}, frame);
+  return y;
+}
+
+static LogicalResult evaluateRotary(RotaryOp op, Frame &frame) {
+  FailureOr<Tensor> y = rotated(op, frame.get(op.getX()), frame);
+  if (failed(y) || failed(expectShape(op, "y", frame.get(op.getY()), y->shape())))
+    return failure();
+  return setResults(op, {*y}, frame);
 }
 
 /// Element of a cache [row][head][i] that holds a given one.
@@ -253,7 +264,10 @@ static LogicalResult evaluateCacheUpdate(CacheUpdateOp op, Frame &frame) {
   Tensor result = cache.clone();
   if (op.getBlocked() && failed(expectWholeBlocks(op, cache)))
     return failure();
-  writeCache(rows, pos, cacheIndex(cache, op.getBlocked()), result);
+  FailureOr<Tensor> written = rotated(op, rows, frame);
+  if (failed(written))
+    return failure();
+  writeCache(*written, pos, cacheIndex(cache, op.getBlocked()), result);
   return setResults(op, {result}, frame);
 }
 
@@ -268,7 +282,8 @@ static LogicalResult evaluateAttention(AttentionOp op, Frame &frame) {
     return op.emitOpError() << "expects keys and values of " << shape.position + shape.tokens << " tokens, got "
                             << std::min(k.dim(0), v.dim(0));
   Tensor o = likeInit(op.getO(), frame);
-  if (failed(expectShape(op, "o", o, q.shape())))
+  FailureOr<Tensor> queries = rotated(op, q, frame);
+  if (failed(queries) || failed(expectShape(op, "o", o, q.shape())))
     return failure();
   if (op.getBlocked() && failed(expectWholeBlocks(op, k)))
     return failure();
@@ -284,12 +299,12 @@ static LogicalResult evaluateAttention(AttentionOp op, Frame &frame) {
       return op.emitOpError() << "expects parts for " << ranges << " ranges, got " << parts.typeString();
     for (int64_t range = 0; range < ranges && shape.tokens == 1; ++range)
       for (int64_t head = 0; head < shape.heads; ++head)
-        attentionPart(shape, q.data<float>(), keys.data(), index, values.data(), head, range * kAttentionRange,
+        attentionPart(shape, queries->data<float>(), keys.data(), index, values.data(), head, range * kAttentionRange,
                       parts.mutableData<float>() + (range * shape.heads + head) * width);
     results.push_back(parts);
   }
   if (!op.getParts() || shape.tokens != 1)
-    attention(shape, q.data<float>(), keys.data(), index, values.data(), o.mutableData<float>());
+    attention(shape, queries->data<float>(), keys.data(), index, values.data(), o.mutableData<float>());
   results.push_back(o);
   return setResults(op, results, frame);
 }

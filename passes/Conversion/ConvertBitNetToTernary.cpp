@@ -257,13 +257,13 @@ LogicalResult Converter::convert(Operation *op) {
       })
       .Case([&](bitnet::CacheUpdateOp op) {
         op->replaceAllUsesWith(ternary::CacheUpdateOp::create(b, loc, TypeRange{op.getType()}, op.getRows(),
-                                                              op.getPos(), op.getCache(),
+                                                              op.getPos(), Value(), Value(), op.getCache(),
                                                               /*blocked=*/false, /*solo=*/false));
       })
       .Case([&](bitnet::AttentionOp op) {
         op->replaceAllUsesWith(ternary::AttentionOp::create(
-            b, loc, TypeRange{op.getType()}, op.getQ(), op.getPos(), Value(), Value(), op.getK(), op.getV(), Value(),
-            emptyFor(op.getO(), op.getQ()), op.getScaleAttr(), op.getCausalAttr(), UnitAttr()));
+            b, loc, TypeRange{op.getType()}, op.getQ(), op.getPos(), Value(), Value(), Value(), Value(), op.getK(),
+            op.getV(), Value(), emptyFor(op.getO(), op.getQ()), op.getScaleAttr(), op.getCausalAttr(), UnitAttr()));
       })
       .Case([&](bitnet::BatchAttentionOp op) {
         op->replaceAllUsesWith(ternary::BatchAttentionOp::create(

@@ -72,6 +72,7 @@ void setun::buildBitnetToTernaryPipeline(OpPassManager &pm, const CpuPipelineOpt
   func.addPass(createCSEPass());
   pm.addPass(createTernaryBlockKeys());
   pm.nest<func::FuncOp>().addPass(createTernaryFuseCacheUpdates());
+  pm.nest<func::FuncOp>().addPass(createTernaryFuseRotary());
   pm.nest<func::FuncOp>().addPass(createTernarySplitAttention());
   if (options.probe)
     pm.addPass(createTernaryAddProbes());

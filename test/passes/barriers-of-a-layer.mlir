@@ -8,10 +8,6 @@
 // CHECK-NEXT: llvm.call
 // CHECK-NEXT: ternary.matmul
 // CHECK-NEXT: llvm.call
-// CHECK-NEXT: ternary.rotary
-// CHECK-NEXT: ternary.rotary
-// CHECK-NEXT: scf.if
-// CHECK-NEXT: llvm.call
 // CHECK-NEXT: ternary.cache_update
 // CHECK-NEXT: ternary.cache_update
 // CHECK-NEXT: scf.if

@@ -1373,3 +1373,28 @@ func.func @matmul_c10(%x: memref<?x4xi8>, %p: memref<64xi8>, %ws: memref<1x1x64x
     : (memref<?x4xi8>, memref<64xi8>, memref<1x1x64xf32>, memref<?xi32>, memref<?x2xi32>) -> ()
   return
 }
+
+// -----
+
+func.func @attention_c6(%q: memref<?x4x8xf32>, %k: memref<16x2x8xf32>, %pos: i64, %t: memref<32x5xf32>) {
+  // expected-error @below {{expects cos of shape [?, 4], got 'memref<32x5xf32>'}}
+  ternary.attention %q, %k, %k, %pos rotary(%t, %t) outs(%q) {blocked, causal, scale = 0.5 : f32}
+    : (memref<?x4x8xf32>, i64, memref<32x5xf32>, memref<32x5xf32>, memref<16x2x8xf32>, memref<16x2x8xf32>, memref<?x4x8xf32>) -> ()
+  return
+}
+
+// -----
+
+func.func @cache_update_c4(%n: memref<?x2x7xf32>, %k: memref<16x2x7xf32>, %pos: i64, %t: memref<32x3xf32>) {
+  // expected-error @below {{expects an even head size for a rotation, got 7}}
+  ternary.cache_update %n, %pos rotary(%t, %t) outs(%k) : (memref<?x2x7xf32>, i64, memref<32x3xf32>, memref<32x3xf32>, memref<16x2x7xf32>) -> ()
+  return
+}
+
+// -----
+
+func.func @cache_update_c4_rows(%n: memref<?x2x8xf16>, %k: memref<16x2x8xf16>, %pos: i64, %t: memref<32x4xf32>) {
+  // expected-error @below {{expects rows of f32 for a rotation, got 'memref<?x2x8xf16>'}}
+  ternary.cache_update %n, %pos rotary(%t, %t) outs(%k) : (memref<?x2x8xf16>, i64, memref<32x4xf32>, memref<32x4xf32>, memref<16x2x8xf16>) -> ()
+  return
+}
