@@ -25,7 +25,7 @@ class Make:
     """A class of modules, and what stands for its forward pass.
 
     Attributes:
-        name: qualified name of the class, or the end of it after a `*`.
+        name: qualified name of the class; one derived from it may compute something else.
         summary: for the documentation.
         prepare: gives the function that replaces `forward`, or None where the module's settings ask for arithmetic that
             no operator has. It may register buffers, which are taken away again.
@@ -36,8 +36,7 @@ class Make:
     prepare: Callable[[nn.Module], Forward | None]
 
     def matches(self, module: nn.Module) -> bool:
-        name = f"{type(module).__module__}.{type(module).__qualname__}"
-        return name.endswith(self.name[1:]) if self.name.startswith("*") else name == self.name
+        return f"{type(module).__module__}.{type(module).__qualname__}" == self.name
 
 
 def _layer(

@@ -360,9 +360,10 @@ def activation(f: Function, x: Value, name: str, hint: str = "") -> Value:
     return f.apply(f"bitnet.math <{name}>", x, hint=hint or name)
 
 
-@lowers(aten.sigmoid.default)
+@lowers(aten.sigmoid.default, aten.silu.default)
 def _sigmoid(f: Function, node: fx.Node) -> Value:
-    return activation(f, _float(f, node), "sigmoid", node.name)
+    name = "silu" if node.target is aten.silu.default else "sigmoid"
+    return activation(f, _float(f, node), name, node.name)
 
 
 @lowers(aten.log_sigmoid.default)
@@ -420,11 +421,6 @@ def _elu(f: Function, node: fx.Node) -> Value:
 def _gelu(f: Function, node: fx.Node) -> Value:
     name = "gelu_tanh" if argument(node, "approximate", "none") == "tanh" else "gelu"
     return activation(f, _float(f, node), name, node.name)
-
-
-@lowers(aten.silu.default)
-def _silu(f: Function, node: fx.Node) -> Value:
-    return activation(f, _float(f, node), "silu", node.name)
 
 
 @lowers(aten.mish.default)
