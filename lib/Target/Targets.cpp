@@ -40,6 +40,8 @@ struct Architecture {
   /// Targets of the portable set, weakest first: each needs more features than those before it.
   ArrayRef<StringLiteral> portable;
   ArrayRef<Level> levels;
+  /// LLVM's flags for all code of the architecture.
+  StringLiteral flags;
   /// Features without which LLVM cannot generate code.
   ArrayRef<StringLiteral> indispensable;
   /// Features that the runtime can detect: the rows of CpuFeatures.def.
@@ -113,6 +115,8 @@ constexpr Level aarch64Levels[] = {{"aarch64", "generic", ""},
                                    {"aarch64-sme2", "generic", "+dotprod,+i8mm,+sme2"}};
 constexpr StringLiteral aarch64Portable[] = {"aarch64", "aarch64-dotprod", "aarch64-i8mm", "aarch64-sve2",
                                              "aarch64-sme2"};
+// Android keeps its shadow call stack in x18, and macOS changes x18 at will.
+constexpr StringLiteral aarch64Flags = "+reserve-x18";
 constexpr StringLiteral aarch64Indispensable[] = {"fp-armv8", "neon"};
 constexpr StringLiteral aarch64Detectable[] = {
 #define SETUN_AARCH64_FEATURE(name, ...) name,
@@ -138,10 +142,10 @@ SmallVector<StringRef> aarch64Cpus() {
 }
 
 constexpr Architecture architectures[] = {
-    {"x86_64", "x86_64-unknown-linux-gnu", "x86-64", x86Portable, x86Levels, x86Indispensable, x86Detectable, x86Unused,
-     x86Instructions, x86Cpus},
-    {"aarch64", "aarch64-unknown-linux-gnu", "aarch64", aarch64Portable, aarch64Levels, aarch64Indispensable,
-     aarch64Detectable, aarch64Unused, aarch64Instructions, aarch64Cpus},
+    {"x86_64", "x86_64-unknown-linux-gnu", "x86-64", x86Portable, x86Levels, "", x86Indispensable, x86Detectable,
+     x86Unused, x86Instructions, x86Cpus},
+    {"aarch64", "aarch64-unknown-linux-gnu", "aarch64", aarch64Portable, aarch64Levels, aarch64Flags,
+     aarch64Indispensable, aarch64Detectable, aarch64Unused, aarch64Instructions, aarch64Cpus},
 };
 
 /// The architecture that this process runs on, or null if code cannot be generated for it.
@@ -289,6 +293,8 @@ Expected<TargetSpec> resolve(const Spelling &spelling) {
   target.cpu = level ? level->cpu.str() : spelling.cpu.str();
 
   SmallVector<std::string> signs;
+  if (!arch.flags.empty())
+    signs.push_back(arch.flags.str());
   if (level && !level->features.empty())
     signs.push_back(level->features.str());
   StringSet<> asked;
