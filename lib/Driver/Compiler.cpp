@@ -192,6 +192,9 @@ bool Compilation::checkOptions() {
       if (!row->arch.empty() && row->arch != target.arch)
         return fail("kernel '" + options.forceKernel + "' is for " + row->arch + ", and target '" + target.name +
                     "' for " + target.arch);
+      else if (options.emulate && row->isScalable() && !row->supportedBy(target.enabled))
+        return fail("kernel '" + options.forceKernel +
+                    "' has vectors of any length, which cannot be emulated on target '" + target.name + "'");
       else if (!options.emulate && !row->supportedBy(target.enabled))
         return fail("kernel '" + options.forceKernel + "' needs " + row->features + ", which target '" + target.name +
                     "' does not have");

@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 
 from compiled import Compiled, Source, differences, kernel_rows, tool
+from emulator import Machine, emulated_cpus
 
 HERE = Path(__file__).resolve().parent
 sys.path.append(str(HERE.parent / "kernels"))
@@ -51,15 +52,22 @@ LAYERS = tuple(name for name in EMULATED_FORMS if name.startswith("ternary"))
 LAYER_CPUS = {"cortex-a53": "aarch64", "cortex-a76": "aarch64-dotprod", "neoverse-v1": "aarch64-i8mm"}
 
 
+def start(machine: Callable[[str], Machine], cpu: str) -> Machine:
+    """The emulated CPU, by the fixture; skips the test where the emulator is too old for it."""
+    if cpu.split(",")[0] not in emulated_cpus():
+        pytest.skip(f"this emulator has no {cpu}; scripts/setup gets a newer one where it can")
+    return machine(cpu)
+
+
 @pytest.mark.parametrize(("cpu", "row", "kind"), CASES)
-def test_accumulators_are_exact(machine: Callable, cpu: str, row: str, kind: str, tmp_path: Path):
+def test_accumulators_are_exact(machine: Callable[[str], Machine], cpu: str, row: str, kind: str, tmp_path: Path):
     # Chains of remainders for single products take long to compile.
     few = cpu != "max" or (kind == "base3" and row in ("neon", "generic"))
     matrix = Matrix(kind, tmp_path, FEW_SHAPES if few else SHAPES)
     flags = [f"--force-kernel={row}", f"--format={matrix.format}", "--no-self-test"]
     matrix.module.compile(TARGETS[row], *flags)
     for threads, tokens in ((1, TOKENS), (2, SPLIT)):
-        session = machine(cpu).session(matrix.module.package, threads=threads)
+        session = start(machine, cpu).session(matrix.module.package, threads=threads)
         for fill in ("random", "plus", "minus"):
             runs, wrong = run_all(session, matrix, fill, tokens)
             assert runs == len(tokens) * len(matrix.shapes)
@@ -143,9 +151,11 @@ def layers(tmp_path_factory: pytest.TempPathFactory) -> Compiled:
 
 
 @pytest.mark.parametrize(("cpu", "target"), LAYER_CPUS.items())
-def test_layers_have_the_bits_of_this_machine(machine: Callable, cpu: str, target: str, layers: Compiled):
+def test_layers_have_the_bits_of_this_machine(
+    machine: Callable[[str], Machine], cpu: str, target: str, layers: Compiled
+):
     """Scales, groups, norms, epilogues: products and sums are rounded as on x86-64, where the interpreter agrees."""
-    emulated, here, wrong = machine(cpu).session(layers.package, threads=2), layers.session(), []
+    emulated, here, wrong = start(machine, cpu).session(layers.package, threads=2), layers.session(), []
     assert emulated.target == target
     for name in LAYERS:
         for tokens in (1, 7, 21):
