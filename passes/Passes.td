@@ -90,10 +90,10 @@ def TernaryFuseStructured : Pass<"ternary-fuse-structured", "::mlir::func::FuncO
   let summary = "structured operations of one form, as few as possible";
   let description = [{
     Elementwise operations on tensors and named operations become `linalg.generic`, `tensor.concat` and `tensor.pad`
-    insertions of slices, and producers that are element by element and have one use become part of their consumer's
-    body. Sums keep their order (`dialects/BitNet/ReductionOrder.h`): a product of matrices takes up no arithmetic, and a
-    reduction stays one of a tensor. Offsets of slices that come from data are clamped to what lies inside, so that
-    compiled code touches no memory but that of its tensors.
+    insertions of slices, slices of a transpose become transposes of slices, and producers that are element by element
+    and have one use become part of their consumer's body. Sums keep their order (`dialects/BitNet/ReductionOrder.h`): a
+    product of matrices takes up no arithmetic, and a reduction stays one of a tensor. Offsets of slices that come from
+    data are clamped to what lies inside, so that compiled code touches no memory but that of its tensors.
   }];
   let dependentDialects = ["::mlir::linalg::LinalgDialect", "::mlir::tensor::TensorDialect",
                            "::mlir::arith::ArithDialect", "::mlir::affine::AffineDialect"];

@@ -88,6 +88,51 @@ template <typename SliceOp> void clampOffsets(SliceOp slice, Value whole) {
   }
 }
 
+/// slice(transpose(x)) ==> transpose(slice(x)): a transpose there and back around a choice of heads then cancels out.
+struct SliceBeforeTranspose : public OpRewritePattern<tensor::ExtractSliceOp> {
+  using OpRewritePattern::OpRewritePattern;
+
+  LogicalResult matchAndRewrite(tensor::ExtractSliceOp slice, PatternRewriter &b) const override {
+    auto transpose = slice.getSource().getDefiningOp<linalg::TransposeOp>();
+    if (!transpose || !llvm::all_of(transpose->getUsers(), llvm::IsaPred<tensor::ExtractSliceOp>))
+      return b.notifyMatchFailure(slice, "expects a transpose of which only slices are used");
+    Location loc = slice.getLoc();
+    ArrayRef<int64_t> order = transpose.getPermutation();
+    SmallVector<OpFoldResult> offsets = slice.getMixedOffsets(), sizes = slice.getMixedSizes(),
+                              strides = slice.getMixedStrides();
+    applyPermutationToVector(offsets, invertPermutationVector(order));
+    applyPermutationToVector(sizes, invertPermutationVector(order));
+    applyPermutationToVector(strides, invertPermutationVector(order));
+    // What is left of the axes of the input, and where each axis of the result is among them.
+    llvm::SmallBitVector dropped = slice.getDroppedDims();
+    SmallVector<int64_t> shape, place(order.size(), -1), permutation;
+    for (int64_t axis = 0, rank = order.size(); axis < rank; ++axis) {
+      int64_t at = llvm::find(order, axis) - order.begin();
+      if (dropped[at])
+        continue;
+      place[axis] = shape.size();
+      shape.push_back(getConstantIntValue(sizes[axis]).value_or(ShapedType::kDynamic));
+    }
+    for (auto [at, axis] : llvm::enumerate(order))
+      if (!dropped[at])
+        permutation.push_back(place[axis]);
+    auto type = RankedTensorType::get(shape, slice.getType().getElementType());
+    Value part = tensor::ExtractSliceOp::create(b, loc, type, transpose.getInput(), offsets, sizes, strides);
+    if (llvm::is_sorted(permutation)) {
+      b.replaceOpWithNewOp<tensor::CastOp>(slice, slice.getType(), part);
+      return success();
+    }
+    SmallVector<OpFoldResult> outSizes = tensor::getMixedSizes(b, loc, part);
+    applyPermutationToVector(outSizes, permutation);
+    Value init = tensor::EmptyOp::create(b, loc, outSizes, type.getElementType());
+    Value result = linalg::TransposeOp::create(b, loc, part, init, permutation)->getResult(0);
+    if (result.getType() != slice.getType())
+      result = tensor::CastOp::create(b, loc, slice.getType(), result);
+    b.replaceOp(slice, result);
+    return success();
+  }
+};
+
 struct TernaryFuseStructured : public setun::impl::TernaryFuseStructuredBase<TernaryFuseStructured> {
   void runOnOperation() override {
     getOperation().walk([&](Operation *op) {
@@ -101,6 +146,12 @@ struct TernaryFuseStructured : public setun::impl::TernaryFuseStructuredBase<Ter
       getOperation().walk([&](linalg::GenericOp) { ++number; });
       return number;
     };
+    RewritePatternSet slices(&getContext());
+    slices.add<SliceBeforeTranspose>(&getContext());
+    linalg::TransposeOp::getCanonicalizationPatterns(slices, &getContext());
+    tensor::CastOp::getCanonicalizationPatterns(slices, &getContext());
+    if (failed(applyPatternsGreedily(getOperation(), std::move(slices))))
+      return signalPassFailure();
     RewritePatternSet forms(&getContext());
     tensor::populateDecomposeTensorConcatPatterns(forms);
     forms.add<linalg::DecomposePadOpPattern>(&getContext());

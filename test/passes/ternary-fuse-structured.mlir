@@ -82,3 +82,20 @@ func.func @offsets(%x: tensor<2x4xf32>, %s: tensor<?x4xf32>, %at: index) -> tens
   %y = tensor.insert_slice %x into %s[%at, 0] [2, 4] [1, 1] : tensor<2x4xf32> into tensor<?x4xf32>
   return %y : tensor<?x4xf32>
 }
+
+// -----
+
+// Transposes there and back around slices cancel out.
+// CHECK-LABEL: func.func @heads
+// CHECK-SAME: %[[X:[a-z0-9]*]]: tensor<2x5x3x4x8xf32>
+// CHECK-NOT: linalg
+// CHECK: %[[PART:.*]] = tensor.extract_slice %[[X]][0, 0, 1, 0, 0] [2, 5, 1, 4, 8] [1, 1, 1, 1, 1] : tensor<2x5x3x4x8xf32> to tensor<2x5x4x8xf32>
+// CHECK: return %[[PART]]
+func.func @heads(%x: tensor<2x5x3x4x8xf32>) -> tensor<2x5x4x8xf32> {
+  %e = tensor.empty() : tensor<3x2x4x5x8xf32>
+  %t = linalg.transpose ins(%x : tensor<2x5x3x4x8xf32>) outs(%e : tensor<3x2x4x5x8xf32>) permutation = [2, 0, 3, 1, 4]
+  %s = tensor.extract_slice %t[1, 0, 0, 0, 0] [1, 2, 4, 5, 8] [1, 1, 1, 1, 1] : tensor<3x2x4x5x8xf32> to tensor<2x4x5x8xf32>
+  %f = tensor.empty() : tensor<2x5x4x8xf32>
+  %y = linalg.transpose ins(%s : tensor<2x4x5x8xf32>) outs(%f : tensor<2x5x4x8xf32>) permutation = [0, 2, 1, 3]
+  return %y : tensor<2x5x4x8xf32>
+}
