@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import io
+import logging
 import operator
+import os
 import traceback
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,6 +17,7 @@ import sympy
 import torch
 from torch import Tensor, fx, nn
 from torch.export.graph_signature import ConstantArgument, InputKind, OutputKind
+from torch.fx.experimental.symbolic_shapes import GuardOnDataDependentSymNode
 
 from setun.aten import REGISTRY
 from setun.diagnostics import SetunError
@@ -132,12 +137,32 @@ def user_place(error: BaseException) -> str:
     return ""
 
 
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without what torch logs and prints of a failed export: the error tells it. TORCH_LOGS asks for all of it."""
+    if "TORCH_LOGS" in os.environ:
+        yield
+        return
+    disabled = logging.root.manager.disable
+    logging.disable(logging.ERROR)
+    try:
+        with redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()):
+            yield
+    finally:
+        logging.disable(disabled)
+
+
 def _export(
     module: nn.Module, what: str, args: tuple[Any, ...], kwargs: dict[str, Any], dynamic_shapes: Any
 ) -> torch.export.ExportedProgram:
     try:
-        with keep_whole(module), torch.no_grad():
+        with keep_whole(module), torch.no_grad(), _quiet():
             return torch.export.export(module, args, kwargs, dynamic_shapes=dynamic_shapes, strict=False)
+    except GuardOnDataDependentSymNode as error:
+        raise SetunError(
+            f"{what} branches on a value that is known only when it runs\n  at {user_place(error) or 'a place unknown'}",
+            "Choose between tensors by torch.where, or take the decision out of the module.",
+        ) from error
     except Exception as error:  # torch raises many kinds here, each about the module rather than about us
         place = user_place(error)
         text = str(error).strip().split("\n\nUser Stack")[0]

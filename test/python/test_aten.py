@@ -372,7 +372,7 @@ def test_known_makes_stay_whole(tmp_path: Path) -> None:
     assert not [name for name, _ in online.named_buffers()]
 
 
-def test_branches_on_values_are_refused_with_their_line() -> None:
+def test_branches_on_values_are_refused_with_their_line(capfd: pytest.CaptureFixture[str]) -> None:
     class Branch(nn.Module):
         def forward(self, x: Tensor) -> Tensor:
             if x.sum() > 0:
@@ -381,6 +381,7 @@ def test_branches_on_values_are_refused_with_their_line() -> None:
 
     with pytest.raises(SetunError, match=r"test_aten\.py:\d+: if x\.sum\(\) > 0:"):
         tracer.trace_call(Branch(), (X,))
+    assert capfd.readouterr() == ("", "")
 
 
 def test_half_precision_is_refused_with_a_cure() -> None:
