@@ -159,8 +159,9 @@ def _export(
         with keep_whole(module), torch.no_grad(), _quiet():
             return torch.export.export(module, args, kwargs, dynamic_shapes=dynamic_shapes, strict=False)
     except GuardOnDataDependentSymNode as error:
+        place = user_place(error) or "a place unknown"
         raise SetunError(
-            f"{what} branches on a value that is known only when it runs\n  at {user_place(error) or 'a place unknown'}",
+            f"{what} branches on a value that is known only when it runs\n  at {place}",
             "Choose between tensors by torch.where, or take the decision out of the module.",
         ) from error
     except Exception as error:  # torch raises many kinds here, each about the module rather than about us
