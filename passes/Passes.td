@@ -258,8 +258,7 @@ def TernaryAddProbes : Pass<"ternary-add-probes", "::mlir::ModuleOp"> {
   let description = [{
     Every `ternary.matmul` also writes its accumulators; codes and accumulators become results named
     `probe.<layer>.codes` and `probe.<layer>.acc`, where `<layer>` is the weight's name without `.weight`. For
-    `setun verify`. A fused matmul gives one pair for each of its weights, in the order of the source matrix. The rows
-    of a matmul have to be fixed or one of the entry's dimension symbols.
+    `setun verify`. A fused matmul gives one pair for each of its weights, in the order of the source matrix.
   }];
   let dependentDialects = ["::mlir::ternary::TernaryDialect", "::mlir::tensor::TensorDialect"];
 }
@@ -333,10 +332,6 @@ def TernaryLowerEntries : Pass<"ternary-lower-entries", "::mlir::ModuleOp"> {
     and the entry's dimension symbols); `ternary.barrier` stands between operations of which one writes what another
     touches; arguments are read from the `setun_invocation`. Adds `setun_workspace_<entry>`.
 
-    Conditions on sizes (`cf.assert`) become part of `setun_workspace_<entry>`, which returns -1 - i where the i-th is the
-    first that does not hold; its attribute `ternary.conditions` has their messages. They are arithmetic on the entry's
-    dimension symbols, nothing else.
-
     Operations whose work is small (quantize, norm, ...: what is split by tokens) are solo: with exactly one token every
     thread executes them by itself, into a part of the workspace of its own, and no barrier stands between them and their
     consumers; with several tokens (known at run time) they are split among the threads as all others, and the barrier
@@ -390,7 +385,8 @@ def TernaryLowerTiles : Pass<"ternary-lower-tiles", "::mlir::ModuleOp"> {
   let description = [{
     `ternary.dot_tiles` becomes calls of functions that hold two tiles of tokens by two fields (or one of either) in
     registers: `tileloadd`, `tdpbsud`, `tilestored`. Each function has one shape of tiles, which its arguments give, for
-    LLVM configures tiles once a function.
+    LLVM configures tiles once a function. In a row with outer products it becomes a call of one function in streaming
+    mode: `smopa` or `sumopa` on tiles as large as the CPU has them.
   }];
   let options = [ListOption<"emulate", "emulate", "std::string",
                             "CPU features whose instructions become plain arithmetic; for tests (default: none)">];

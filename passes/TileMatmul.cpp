@@ -30,7 +30,7 @@
 // first cache ("staged").
 //
 // Staged operands of four-way dots are what tiles take: 16 steps of a field are 16 rows of 64 bytes. A row that has
-// tiles multiplies them by tiles of codes, as they lie.
+// tiles multiplies them by tiles of codes, as they lie. Outer products take the operands of a step for as many tokens.
 //
 //===----------------------------------------------------------------------===//
 #include "lib/Target/Kernels.h"
@@ -872,12 +872,15 @@ void MatmulTiler::stagedVectors(Value block, Value count, Value panel, Value fir
 
 void MatmulTiler::stagedTiles(Value block, Value count, Value panel, Value first, Value size, Value operands,
                               Value sums) {
+  const bool isSigned = llvm::any_of(stagedOperands, [](const Operand &operand) { return operand.isSigned; });
   v.loop(v.index(0), count, kTileTokens, [&](Value t) {
     Value tokens = v.min(v.sub(count, t), v.index(kTileTokens)), token = v.add(block, t);
     auto dotTiles = [&](Value step, Value blocks, Value width) {
       DotTilesOp::create(b, loc, op.getX(), token, v.mul(v.add(first, step), 4), operands, step, sums, t, panel, tokens,
-                         blocks, width);
+                         blocks, width, isSigned);
     };
+    if (row->hasOuterProducts()) // one step each
+      return dotTiles(v.index(0), size, v.index(1));
     if (layout.getSteps() >= kTileSteps)
       dotTiles(v.index(0), v.div(size, kTileSteps), v.index(kTileSteps));
     if (layout.getSteps() % kTileSteps == 0)
@@ -908,7 +911,7 @@ void MatmulTiler::stagedTokens(Value unit, Value tokens, Value operands, Value s
           for (auto [f, operand] : llvm::enumerate(stagedOperands))
             vector::StoreOp::create(b, loc, operand.bytes, operands, ValueRange{v.index(f), step, v.index(offset)});
         };
-        if (row->hasMatrixDots()) {
+        if (row->stagesPairs()) {
           v.loop(v.index(0), count, 2, [&](Value t) {
             Value next = v.min(v.add(t, 1), v.sub(count, v.index(1)));
             loopOverPairs(v.index(0), size, ValueRange(), [&](Value step, bool both, ValueRange) {
@@ -963,7 +966,7 @@ void MatmulTiler::run() {
   Value operands, sums;
   if (staged) {
     operands = scratch({operandCount, maxStagedSteps, 64}, b.getI8Type());
-    if (row->hasMatrixDots())
+    if (row->stagesPairs())
       stagedPairs = scratch({maxStagedTokens / 2, maxStagedSteps * 8}, b.getI8Type());
     sums = scratch({maxStagedTokens, panelsPerUnit, operandCount, kLanes}, b.getI32Type());
   }

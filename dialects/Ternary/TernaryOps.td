@@ -779,7 +779,7 @@ def Ternary_DotTilesOp : Ternary_Op<"dot_tiles", [MemoryEffects<[MemRead, MemWri
     `sums[row + m][panel][f][r] += sum_{j<4} zext(u[f][step + s][4r + j]) * sext(x[token + m][column + 4s + j])`.
 
     `tokens` is in [1, 32], `width` (the steps that a tile holds) in [1, 16], `blocks` is not negative. Reads and writes
-    nothing else, so that tiles may end where the buffers do.
+    nothing else, so that tiles may end where the buffers do. With `signed_codes`, `u` is read as signed, too.
 
     C1: `x` has rank 2 and rows without gaps. C2: `u` is `F x S x 64` and `sums` is `T x P x F x 16`, both static
     and without gaps.
@@ -792,7 +792,8 @@ def Ternary_DotTilesOp : Ternary_Op<"dot_tiles", [MemoryEffects<[MemRead, MemWri
     ```
   }];
   let arguments = (ins MemRefOf<[I8]>:$x, Index:$token, Index:$column, MemRefOf<[I8]>:$u, Index:$step,
-                       MemRefOf<[I32]>:$sums, Index:$row, Index:$panel, Index:$tokens, Index:$blocks, Index:$width);
+                       MemRefOf<[I32]>:$sums, Index:$row, Index:$panel, Index:$tokens, Index:$blocks, Index:$width,
+                       UnitAttr:$signed_codes);
   let assemblyFormat = [{
     $x `[` $token `,` $column `]` `,` $u `[` $step `]` `,` $sums `[` $row `,` $panel `]` `tokens` `(` $tokens `)`
     `blocks` `(` $blocks `)` `width` `(` $width `)` attr-dict `:` type($x) `,` type($u) `,` type($sums)

@@ -170,17 +170,20 @@ double Prediction::staged(int64_t tokens) const {
 }
 
 double Prediction::tiled(int64_t tokens) const {
-  // Two tiles of tokens by two of weights at once; sums are loaded and stored for each piece, configurations too.
+  // Two tiles of tokens by two of weights at once; sums are loaded and stored for each piece, configurations too. Codes
+  // for outer products are turned around, a load and a store for each.
   constexpr double storeCycles = 16, callCycles = 60;
   const double steps = static_cast<double>(row.stagedSteps(kind)), loadCycles = 16 / cpu.load;
   const double tokenTiles = std::ceil(static_cast<double>(tokens) / 16), calls = std::ceil(tokenTiles / 2);
   const double dotCycles = tokenTiles * fields * (cpu.tile > 0 ? cpu.tile : 16);
   const double operandCycles = (calls * fields + std::ceil(fields / 2) * tokenTiles) * loadCycles;
+  const double turnCycles = row.hasOuterProducts() ? tokenTiles * steps * 2 : 0;
+  const double vectors = 64.0 / row.bytes;
   Operations once = unpack;
   once.load += 1 + fields;
-  double cycles = steps / 16 * std::max(dotCycles, operandCycles) + steps * once.cycles(cpu, bits) +
-                  tokenTiles * fields * (loadCycles + storeCycles) + calls * callCycles;
-  return cycles / (steps * static_cast<double>(tokens));
+  double cycles = steps / 16 * std::max(dotCycles, operandCycles) + steps * vectors * once.cycles(cpu, bits) +
+                  tokenTiles * fields * (loadCycles + storeCycles) + calls * callCycles + turnCycles;
+  return cycles / (steps * vectors * static_cast<double>(tokens));
 }
 
 KernelChoice Prediction::of(int64_t tokens, int64_t stagedFrom) const {

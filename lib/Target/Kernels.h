@@ -62,8 +62,12 @@ struct KernelRow {
     const int64_t accumulators = operands(kind) * accumulatorsPerField();
     return accumulators <= 5 ? 64 : accumulators <= 10 ? 32 : 16;
   }
-  /// Has tdpbsud, 16 tokens by 16 rows of weights by 16 steps at once.
-  bool hasTiles() const { return features.contains("amx-int8"); }
+  /// Has smopa and sumopa, a vector of tokens by a vector of rows of weights by one step.
+  bool hasOuterProducts() const { return arch == "aarch64" && features.ends_with("sme"); }
+  /// Has these or tdpbsud, 16 tokens by 16 rows of weights by 16 steps at once.
+  bool hasTiles() const { return hasOuterProducts() || features.contains("amx-int8"); }
+  /// Operands on stage are those of matrix dots.
+  bool stagesPairs() const { return hasMatrixDots() && !hasTiles(); }
   /// Where operands are unpacked once for many tokens: tokens that share a piece of a panel, and its steps. The piece
   /// lies in the first cache (but tokens' codes come from the second where tiles leave nothing else to wait for), and
   /// tiles take 16 steps each.

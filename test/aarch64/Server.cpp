@@ -9,6 +9,8 @@
 //                                            u32: number of the new session, text: the package as JSON
 //   'r' u32 session, text entry, u32 count, count tensors (inputs in the entry's order)
 //                                            u32 count, count times: text name, tensor
+//   'z' as 'r', with the caller's matrix tiles waiting to be saved (the CPU must have SME)
+//                                            u8: 0 if they still wait, 1 if they were saved as they were, 2 if not so
 //   'c' u32 session                          nothing; the session is closed
 //
 //===----------------------------------------------------------------------===//
@@ -97,6 +99,44 @@ private:
   std::string bytes;
 };
 
+/// A caller that leaves its tiles to be saved by whoever needs them, as the procedure call standard has it.
+class WaitingTiles {
+public:
+  WaitingTiles() {
+    asm volatile(".arch_extension sme\n rdsvl %0, #1" : "=r"(rowBytes));
+    tiles.resize(rowBytes * rowBytes);
+    for (size_t i = 0; i < tiles.size(); ++i)
+      tiles[i] = static_cast<uint8_t>(i * 31 + i / 256);
+    saved.resize(tiles.size());
+    block = {saved.data(), static_cast<uint16_t>(rowBytes), {}};
+    asm volatile("smstart za" ::: "memory");
+    for (uint64_t row = 0; row < rowBytes; ++row)
+      asm volatile("mov w12, %w0\n ldr za[w12, 0], [%1]" ::"r"(row), "r"(&tiles[row * rowBytes]) : "w12", "memory");
+    setWaiting(&block);
+  }
+  ~WaitingTiles() {
+    setWaiting(nullptr);
+    asm volatile("smstop za" ::: "memory");
+  }
+  uint8_t state() const {
+    const Block *waiting;
+    asm volatile("mrs %0, S3_3_C13_C0_5" : "=r"(waiting)::"memory"); // TPIDR2_EL0
+    return waiting ? (waiting == &block ? 0 : 2) : (saved == tiles ? 1 : 2);
+  }
+
+private:
+  struct Block {
+    uint8_t *buffer;
+    uint16_t rows;
+    uint8_t reserved[6];
+  };
+  static void setWaiting(const Block *waiting) { asm volatile("msr S3_3_C13_C0_5, %0" ::"r"(waiting) : "memory"); }
+
+  uint64_t rowBytes;
+  std::vector<uint8_t> tiles, saved;
+  Block block;
+};
+
 class Server {
 public:
   void answer(char request, Answer &answer) {
@@ -107,6 +147,8 @@ public:
       return open(answer);
     case 'r':
       return run(answer);
+    case 'z':
+      return runWithTiles(answer);
     case 'c':
       sessions.erase(readNumber<uint32_t>());
       return;
@@ -166,6 +208,13 @@ private:
       answer.text(output.name);
       answer.tensor(output.array);
     }
+  }
+
+  void runWithTiles(Answer &answer) {
+    const WaitingTiles tiles;
+    Answer outputs;
+    run(outputs);
+    answer.number(tiles.state());
   }
 
   std::map<uint32_t, Opened> sessions;

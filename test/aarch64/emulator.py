@@ -144,11 +144,21 @@ class Session:
         self.inputs = {entry["name"]: [tensor["name"] for tensor in entry["inputs"]] for entry in package["entries"]}
 
     def run(self, entry: str, inputs: Mapping[str, np.ndarray]) -> Arrays:
-        order = self.inputs.get(entry, sorted(inputs))
-        request = b"r" + struct.pack("<I", self.number) + text(entry) + struct.pack("<I", len(order))
-        answer = self.machine.ask(request + b"".join(tensor(inputs[name]) for name in order))
+        answer = self.ask(b"r", entry, inputs)
         (count,) = read_numbers(answer, "<I")
         return {read_text(answer): read_tensor(answer) for _ in range(count)}
+
+    def saves_tiles(self, entry: str, inputs: Mapping[str, np.ndarray]) -> bool:
+        """Runs with the caller's matrix tiles waiting to be saved: whether they were. Raises if not as they were."""
+        (state,) = read_numbers(self.ask(b"z", entry, inputs), "<B")
+        if state > 1:
+            raise RemoteError("the caller's tiles were not saved as they were")
+        return state == 1
+
+    def ask(self, request: bytes, entry: str, inputs: Mapping[str, np.ndarray]) -> BinaryIO:
+        order = self.inputs.get(entry, sorted(inputs))
+        request += struct.pack("<I", self.number) + text(entry) + struct.pack("<I", len(order))
+        return self.machine.ask(request + b"".join(tensor(inputs[name]) for name in order))
 
     @property
     def target(self) -> str:

@@ -21,7 +21,7 @@ HERE = Path(__file__).resolve().parent
 sys.path.append(str(HERE.parent / "kernels"))
 
 from test_layers import EMULATED_FORMS, FORMS, inputs  # noqa: E402  (by the path above)
-from test_matrix import KINDS, Matrix, run_all  # noqa: E402
+from test_matrix import KINDS, Matrix, entry_name, run_all  # noqa: E402
 
 ROWS = [name for name, _ in kernel_rows("aarch64")]
 # Levels with the features of each row.
@@ -31,6 +31,7 @@ TARGETS = {
     "dotprod": "aarch64-dotprod",
     "sve": "aarch64+sve",
     "i8mm": "aarch64-i8mm",
+    "sme": "aarch64+dotprod+i8mm+sme",
 }
 # Ends of panels, steps of K odd and even, more than 16 bits hold, several pieces of a panel on stage.
 SHAPES = ((1, 4), (3, 5), (31, 516), (33, 33), (16, 4096), (150, 132))
@@ -43,6 +44,8 @@ CPUS = {
     "neoverse-v1": ("i8mm", "sve"),
     # Lengths of vectors: a quarter of a step, half, three quarters, all of it. The best CPU's are longer.
     **{f"max,{length}=on": ("sve",) for length in ("sve128", "sve256", "sve384", "sve512")},
+    # Tiles of 4 x 4 to 64 x 64 sums; the best CPU's are 8 x 8.
+    **{f"max,{length}=on": ("sme",) for length in ("sme128", "sme512", "sme1024", "sme2048")},
 }
 CASES = [("max", row, kind) for row in ROWS for kind in KINDS]
 CASES += [(cpu, row, kind) for cpu, rows in CPUS.items() for row in rows for kind in ("ternary", "binary")]
@@ -74,6 +77,20 @@ def test_accumulators_are_exact(machine: Callable[[str], Machine], cpu: str, row
             assert not wrong, f"{fill}: {len(wrong)} of {runs} runs are wrong: {', '.join(wrong[:8])}"
         session.close()
     assert {kernel["kernel"] for layer in session.package["layers"] for kernel in layer["kernels"]} == {row}
+
+
+@pytest.mark.parametrize("length", ["sme128", "sme512"])
+def test_callers_tiles_are_saved(machine: Callable[[str], Machine], length: str, tmp_path: Path):
+    """Outer products save tiles that a caller left to be saved, a single token leaves them alone."""
+    matrix = Matrix("ternary", tmp_path, FEW_SHAPES)
+    matrix.module.compile(TARGETS["sme"], "--force-kernel=sme", f"--format={matrix.format}", "--no-self-test")
+    session = start(machine, f"max,{length}=on").session(matrix.module.package)
+    n, k = FEW_SHAPES[-1]
+    for tokens in (1, 33):
+        x = matrix.codes[k]["random"][:tokens]
+        saves = session.saves_tiles(entry_name(n, k, "random"), {"x": x, "sums": x.sum(axis=1, dtype=np.int32)})
+        assert saves == (tokens > 1)
+    session.close()
 
 
 def test_every_row_has_a_target():
@@ -141,6 +158,19 @@ def test_products_per_instruction_of_prefill(tmp_path: Path):
         return count(body, dots) * each / vector_instructions(body)
 
     assert products("i8mm", "aarch64-i8mm", "u?smmla", 32) >= 1.8 * products("dotprod", "aarch64-dotprod", "sdot", 16)
+
+
+@pytest.mark.parametrize(("layout", "name"), [("r16k4s4", "smopa"), ("r16k4f4", "sumopa"), ("r16k4t5", "sumopa")])
+def test_outer_products_of_prefill(layout: str, name: str, tmp_path: Path):
+    """Many tokens: four vectors of operands make four outer products. Fewer use matrix dots in the same function."""
+    text = assembly(tmp_path, "aarch64-sme2", 16, 4, "sme", layout)
+    (body,) = [body for body in loops(text) if count(body, "su?mopa|usmopa|umopa")]
+    assert count(body, name) == count(body, "ld1b") == 4
+    assert sum(bool(re.search(r"\b[vz]\d+\.", line)) for line in body) == 8
+    assert re.search(r"\tu?smmla\tv", text)
+    # Without libraries: nobody is called but by what is here.
+    called = set(re.findall(r"\tbl\t(\S+)", text))
+    assert called <= set(re.findall(r"^(\w+):", text, re.MULTILINE))
 
 
 @pytest.fixture(scope="module")

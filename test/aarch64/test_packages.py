@@ -19,7 +19,7 @@ from setun.session import Package
 from setun.text import Text
 
 LEVELS = ("aarch64", "aarch64-dotprod", "aarch64-i8mm", "aarch64-sve2", "aarch64-sme2")
-PROMPT = "ROMEO:\nWhat light through yonder window"
+PROMPT = "ROMEO:\nBut soft, what light through yonder window breaks?"  # many enough tokens for matrix tiles
 TOKENS = 24
 
 

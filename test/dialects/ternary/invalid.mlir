@@ -769,7 +769,7 @@ func.func private @layout_c2() attributes {a = #ternary.layout<r16k4f4, rows = 3
 
 // -----
 
-// expected-error @below {{expects a row of the kernel table (amxint8, avx512vbmi, avx512vnni, avx512bw, avxvnni, avx2, i8mm, sve, dotprod, neon, generic), got fast}}
+// expected-error @below {{expects a row of the kernel table (amxint8, avx512vbmi, avx512vnni, avx512bw, avxvnni, avx2, sme, i8mm, sve, dotprod, neon, generic), got fast}}
 func.func private @kernel_c1() attributes {a = #ternary.kernel<"fast", tokens = 1>}
 
 // -----

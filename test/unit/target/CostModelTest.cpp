@@ -63,6 +63,8 @@ TEST(CostModel, knownArmCpus) {
   EXPECT_EQ(choiceFor("apple-m1"), "dotprod, 2 bits, signed");
   EXPECT_EQ(choiceFor("apple-m2"), "i8mm, 2 bits");
   EXPECT_EQ(choiceFor("aarch64-i8mm", /*binary=*/true), "i8mm, 1 bit");
+  EXPECT_EQ(choiceFor("aarch64-sme2"), "sme, 2 bits");
+  EXPECT_EQ(choiceFor("apple-m4", /*binary=*/true), "sme, 1 bit");
   // Nobody else is offered the signed field.
   CostQuery query = queryFor("znver4");
   for (const KernelChoice &choice : measurableKernels(query))
@@ -76,6 +78,17 @@ TEST(CostModel, matrixDotsAreForSeveralTokens) {
   EXPECT_EQ(matrices.decode, dots.decode);
   EXPECT_LT(matrices.prefill, dots.prefill / 1.5);
   EXPECT_EQ(matrices.tokens % 2, 0);
+}
+
+TEST(CostModel, outerProductsAreForManyTokens) {
+  const CpuModel &cpu = cpuModel("apple-m4");
+  for (WeightKind kind : {WeightKind::Ternary, WeightKind::TernaryBase3, WeightKind::Binary}) {
+    KernelChoice tiles = costOf(*findKernelRow("sme"), kind, cpu, 0);
+    KernelChoice vectors = costOf(*findKernelRow("i8mm"), kind, cpu, 0);
+    EXPECT_EQ(tiles.staged, 16);
+    EXPECT_EQ(tiles.decode, vectors.decode);
+    EXPECT_LT(tiles.prefill, vectors.prefill);
+  }
 }
 
 TEST(CostModel, memoryThatIsShared) {
