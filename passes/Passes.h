@@ -55,6 +55,8 @@ inline constexpr llvm::StringLiteral kAbiAttr = "ternary.abi";
 inline constexpr llvm::StringLiteral kOperationAttr = "ternary.operation";
 /// Attribute of entry functions from ternary-describe-operations on: what each number stands for (OperationInfo.h).
 inline constexpr llvm::StringLiteral kOperationsAttr = "ternary.operations";
+/// Attribute of workspace functions: the messages of an entry's conditions on sizes, by number.
+inline constexpr llvm::StringLiteral kConditionsAttr = "ternary.conditions";
 /// Attribute of operations on buffers that are to become kernels.
 inline constexpr llvm::StringLiteral kComputeAttr = "ternary.compute";
 

@@ -258,7 +258,8 @@ def TernaryAddProbes : Pass<"ternary-add-probes", "::mlir::ModuleOp"> {
   let description = [{
     Every `ternary.matmul` also writes its accumulators; codes and accumulators become results named
     `probe.<layer>.codes` and `probe.<layer>.acc`, where `<layer>` is the weight's name without `.weight`. For
-    `setun verify`. A fused matmul gives one pair for each of its weights, in the order of the source matrix.
+    `setun verify`. A fused matmul gives one pair for each of its weights, in the order of the source matrix. The rows
+    of a matmul have to be fixed or one of the entry's dimension symbols.
   }];
   let dependentDialects = ["::mlir::ternary::TernaryDialect", "::mlir::tensor::TensorDialect"];
 }
@@ -331,6 +332,10 @@ def TernaryLowerEntries : Pass<"ternary-lower-entries", "::mlir::ModuleOp"> {
     the workspace so that buffers whose lives do not overlap share bytes (offsets are constants, or products of constants
     and the entry's dimension symbols); `ternary.barrier` stands between operations of which one writes what another
     touches; arguments are read from the `setun_invocation`. Adds `setun_workspace_<entry>`.
+
+    Conditions on sizes (`cf.assert`) become part of `setun_workspace_<entry>`, which returns -1 - i where the i-th is the
+    first that does not hold; its attribute `ternary.conditions` has their messages. They are arithmetic on the entry's
+    dimension symbols, nothing else.
 
     Operations whose work is small (quantize, norm, ...: what is split by tokens) are solo: with exactly one token every
     thread executes them by itself, into a part of the workspace of its own, and no barrier stands between them and their

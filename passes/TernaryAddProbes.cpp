@@ -23,6 +23,54 @@ std::string layerName(Value weight) {
   return name.str();
 }
 
+/// The symbol of the entry (as in EntryTensor::shape) that a dynamic size plainly is; none where it is computed.
+std::optional<int64_t> symbolOf(const setun::EntryInfo &info, Value tensor, int64_t axis) {
+  auto ofSize = [&](OpFoldResult size) -> std::optional<int64_t> {
+    auto value = dyn_cast<Value>(size);
+    auto dim = value ? value.getDefiningOp<tensor::DimOp>() : tensor::DimOp();
+    std::optional<int64_t> index = dim ? dim.getConstantIndex() : std::nullopt;
+    return index ? symbolOf(info, dim.getSource(), *index) : std::nullopt;
+  };
+  if (auto argument = dyn_cast<BlockArgument>(tensor)) {
+    for (auto *list : {&info.inputs, &info.states})
+      for (const setun::EntryTensor &entryTensor : *list)
+        if (entryTensor.index == argument.getArgNumber())
+          return entryTensor.shape[axis];
+    return std::nullopt;
+  }
+  Operation *def = tensor.getDefiningOp();
+  if (auto empty = dyn_cast<tensor::EmptyOp>(def))
+    return ofSize(empty.getMixedSizes()[axis]);
+  if (auto cast = dyn_cast<tensor::CastOp>(def))
+    return symbolOf(info, cast.getSource(), axis);
+  if (auto expand = dyn_cast<tensor::ExpandShapeOp>(def))
+    return ofSize(expand.getMixedOutputShape()[axis]);
+  if (auto slice = dyn_cast<tensor::ExtractSliceOp>(def)) {
+    llvm::SmallBitVector dropped = slice.getDroppedDims();
+    for (auto [i, size] : llvm::enumerate(slice.getMixedSizes()))
+      if (!dropped[i] && axis-- == 0)
+        return ofSize(size);
+  }
+  if (auto collapse = dyn_cast<tensor::CollapseShapeOp>(def)) {
+    // The one axis that is not of size 1, if there is one.
+    std::optional<int64_t> only;
+    for (int64_t inner : collapse.getReassociationIndices()[axis])
+      if (collapse.getSrcType().getDimSize(inner) != 1) {
+        if (only)
+          return std::nullopt;
+        only = inner;
+      }
+    return only ? symbolOf(info, collapse.getSrc(), *only) : std::nullopt;
+  }
+  if (auto dps = dyn_cast<DestinationStyleOpInterface>(def))
+    return symbolOf(info, dps.getTiedOpOperand(cast<OpResult>(tensor))->get(), axis);
+  if (auto elementwise = dyn_cast<arith::SelectOp>(def))
+    return symbolOf(info, elementwise.getTrueValue(), axis);
+  if (def->hasTrait<OpTrait::SameOperandsAndResultShape>() || def->hasTrait<OpTrait::Elementwise>())
+    return symbolOf(info, def->getOperand(0), axis);
+  return std::nullopt;
+}
+
 struct TernaryAddProbes : public setun::impl::TernaryAddProbesBase<TernaryAddProbes> {
   void runOnOperation() override {
     for (auto func : getOperation().getOps<func::FuncOp>())
@@ -42,6 +90,7 @@ LogicalResult TernaryAddProbes::addProbes(func::FuncOp func) {
   auto ret = cast<func::ReturnOp>(func.getBody().front().getTerminator());
   SmallVector<Value> probes;
   SmallVector<std::string> names;
+  SmallVector<StringRef> symbols; // of the rows of each probe, where they are dynamic
   int unnamed = 0;
 
   for (MatmulOp op : matmuls) {
@@ -53,6 +102,18 @@ LogicalResult TernaryAddProbes::addProbes(func::FuncOp func) {
     bool coded = static_cast<bool>(op.getSums());
     LayoutAttr layout = op.getLayout();
     int64_t tokens = cast<ShapedType>(op.getX().getType()).getDimSize(0);
+    StringRef symbol;
+    if (ShapedType::isDynamic(tokens)) {
+      std::optional<int64_t> number = symbolOf(*info, op.getX(), 0);
+      if (!number || *number >= 0) {
+        std::string name = layerName(pack.getWeights().front());
+        return op.emitError() << "expects the rows of layer "
+                              << (name.empty() ? "linear" + std::to_string(unnamed) : name)
+                              << " to be a dimension of the entry's inputs, so that its probe has a size; compile "
+                                 "without probes";
+      }
+      symbol = info->symbols[-1 - *number];
+    }
     SmallVector<int64_t> shape = {tokens, layout.getRows()};
     if (op.getGroup())
       shape.push_back(op.getGroups());
@@ -95,9 +156,11 @@ LogicalResult TernaryAddProbes::addProbes(func::FuncOp func) {
       if (coded) {
         probes.push_back(slice(codes, {0, 0}, {layout.getCols()}));
         names.push_back("probe." + name + ".codes");
+        symbols.push_back(symbol);
       }
       probes.push_back(op.getGroup() ? slice(acc, {0, row, 0}, {n, op.getGroups()}) : slice(acc, {0, row}, {n}));
       names.push_back("probe." + name + ".acc");
+      symbols.push_back(symbol);
       row += n;
     }
   }
@@ -111,14 +174,11 @@ LogicalResult TernaryAddProbes::addProbes(func::FuncOp func) {
     DictionaryAttr own = func.getResultAttrDict(i);
     attrs.push_back(own ? own : b.getDictionaryAttr({}));
   }
-  // The token symbol of the entry names the only dynamic dimension of a probe.
+  // Rows are the only dynamic dimension of a probe.
   for (auto [i, name] : llvm::enumerate(names)) {
     SmallVector<NamedAttribute> own = {b.getNamedAttr(bitnet::kNameAttr, b.getStringAttr(name))};
-    if (cast<RankedTensorType>(results[ret.getNumOperands() + i].getType()).isDynamicDim(0)) {
-      if (info->symbols.empty())
-        return func.emitError() << "expects a symbol for the tokens of " << name;
-      own.push_back(b.getNamedAttr(bitnet::kDimsAttr, b.getStrArrayAttr({info->symbols.front()})));
-    }
+    if (!symbols[i].empty())
+      own.push_back(b.getNamedAttr(bitnet::kDimsAttr, b.getStrArrayAttr({symbols[i]})));
     attrs.push_back(b.getDictionaryAttr(own));
   }
   ret.getOperandsMutable().assign(results);

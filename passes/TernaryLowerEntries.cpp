@@ -6,9 +6,11 @@
 #include "passes/EntryInfo.h"
 #include "passes/Passes.h"
 
+#include "mlir/Dialect/ControlFlow/IR/ControlFlowOps.h"
 #include "mlir/Interfaces/ViewLikeInterface.h"
 
 #include "llvm/ADT/MapVector.h"
+#include "llvm/Support/SaveAndRestore.h"
 
 namespace setun {
 #define GEN_PASS_DEF_TERNARYLOWERENTRIES
@@ -129,6 +131,8 @@ private:
   };
 
   LogicalResult readAbi();
+  /// Takes the conditions on sizes (`cf.assert`) out of the body.
+  LogicalResult takeConditions();
   LogicalResult redirectResults();
   /// The number that `shapes` has for a dynamic size (a symbol, below 0), if it is plainly that of an input or state.
   std::optional<int64_t> symbolOf(Value memref, int64_t axis);
@@ -144,6 +148,8 @@ private:
                               Value thread);
   /// The size of a memref along one axis, in the terms of the entry's dimensions.
   FailureOr<Value> sizeOf(OpBuilder &b, Value memref, int64_t axis, IRMapping &map, function_ref<Value(int64_t)> dims);
+  /// Says that something does not follow from the entry's dimensions.
+  LogicalResult unknownSize(Location loc) const;
   /// Clones into `b`'s place what `value` is computed from; sizes of arguments come from `dims`.
   FailureOr<Value> cloneSize(OpBuilder &b, Value value, IRMapping &map, function_ref<Value(int64_t symbol)> dims);
 
@@ -154,9 +160,12 @@ private:
   SmallVector<SmallVector<int64_t>> shapes; // buffers in ABI order
   SmallVector<int64_t> arguments, outputs, stateArguments, stateResults;
   int64_t position = -1;
-  SmallVector<Value> bufferValues;            // in ABI order
-  llvm::DenseMap<Operation *, Value> solo;    // and the number of their tokens, one value for equal sizes
-  llvm::DenseMap<Value, Value> privateTokens; // of the allocations that only solo operations write
+  SmallVector<Value> conditions; // on sizes, in order
+  SmallVector<StringRef> messages;
+  StringRef sized = "the size of an intermediate tensor"; // what is being cloned, for messages
+  SmallVector<Value> bufferValues;                        // in ABI order
+  llvm::DenseMap<Operation *, Value> solo;                // and the number of their tokens, one value for equal sizes
+  llvm::DenseMap<Value, Value> privateTokens;             // of the allocations that only solo operations write
   std::vector<Buffer> buffers;
   std::vector<Slot> slots;
 };
@@ -174,6 +183,20 @@ LogicalResult EntryLowering::readAbi() {
   stateResults.assign(list("state_results").begin(), list("state_results").end());
   position = abi.getAs<IntegerAttr>("position").getInt();
   return success();
+}
+
+LogicalResult EntryLowering::takeConditions() {
+  WalkResult walked = func.walk([&](cf::AssertOp op) {
+    if (op->getBlock() != body) {
+      op.emitError() << "expects conditions on sizes outside of other operations";
+      return WalkResult::interrupt();
+    }
+    conditions.push_back(op.getArg());
+    messages.push_back(op.getMsgAttr().getValue()); // lives as long as the context
+    op.erase();
+    return WalkResult::advance();
+  });
+  return failure(walked.wasInterrupted());
 }
 
 std::optional<int64_t> EntryLowering::symbolOf(Value memref, int64_t axis) {
@@ -516,8 +539,11 @@ FailureOr<Value> EntryLowering::sizeOf(OpBuilder &b, Value memref, int64_t axis,
     }
     return product;
   }
-  emitError(memref.getLoc()) << "expects the size of an intermediate tensor to follow from the entry's dimensions";
-  return failure();
+  return unknownSize(memref.getLoc());
+}
+
+LogicalResult EntryLowering::unknownSize(Location loc) const {
+  return emitError(loc) << "expects " << sized << " to follow from the entry's dimensions";
 }
 
 FailureOr<Value> EntryLowering::cloneSize(OpBuilder &b, Value value, IRMapping &map,
@@ -541,8 +567,7 @@ FailureOr<Value> EntryLowering::cloneSize(OpBuilder &b, Value value, IRMapping &
     b.clone(*def, map);
     return map.lookup(value);
   }
-  emitError(value.getLoc()) << "expects the size of an intermediate tensor to follow from the entry's dimensions";
-  return failure();
+  return unknownSize(value.getLoc());
 }
 
 /// Bytes of a buffer, rounded up to the alignment.
@@ -621,10 +646,31 @@ LogicalResult EntryLowering::makeWorkspaceFunction() {
   };
   IRMapping map;
   Value threads = arith::IndexCastUIOp::create(fb, loc, fb.getIndexType(), block->getArgument(1));
+  // Conditions may rely on those before them, and sizes on all of them: that a divisor is not 0, say.
+  SmallVector<scf::IfOp> holding;
+  for (auto [number, condition] : llvm::enumerate(conditions)) {
+    llvm::SaveAndRestore what(sized, StringRef("a condition on sizes"));
+    auto holds = cloneSize(fb, condition, map, dims);
+    if (failed(holds))
+      return failure();
+    auto branch = scf::IfOp::create(fb, loc, TypeRange{fb.getI64Type()}, *holds, /*withElseRegion=*/true);
+    fb.setInsertionPointToStart(branch.elseBlock());
+    Value code = arith::ConstantIntOp::create(fb, loc, -1 - static_cast<int64_t>(number), 64);
+    scf::YieldOp::create(fb, loc, code);
+    fb.setInsertionPointToStart(branch.thenBlock());
+    holding.push_back(branch);
+  }
   auto total = placeSlots(fb, map, dims, threads, Value());
   if (failed(total))
     return failure();
   Value result = arith::IndexCastOp::create(fb, loc, fb.getI64Type(), *total);
+  for (scf::IfOp branch : llvm::reverse(holding)) {
+    scf::YieldOp::create(fb, loc, result);
+    fb.setInsertionPointAfter(branch);
+    result = branch.getResult(0);
+  }
+  if (!messages.empty())
+    fn->setAttr(setun::kConditionsAttr, fb.getStrArrayAttr(messages));
   func::ReturnOp::create(fb, loc, result);
   return success();
 }
@@ -758,7 +804,7 @@ LogicalResult EntryLowering::run() {
   if (!func.getBody().hasOneBlock())
     return func.emitError() << "expects straight-line code in an entry point";
   body = &func.getBody().front();
-  if (failed(readAbi()) || failed(redirectResults()))
+  if (failed(readAbi()) || failed(takeConditions()) || failed(redirectResults()))
     return failure();
   findSolo();
   insertBarriers();

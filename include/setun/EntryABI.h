@@ -39,7 +39,8 @@ typedef struct setun_invocation {
 
 typedef void (*setun_entry_fn)(const setun_invocation *invocation, uint32_t thread);
 /* Bytes of workspace that the entry needs for these dimension values and this many threads, some of whose buffers may
-   be a thread's own. */
+   be a thread's own. -1 - i: the i-th condition on sizes does not hold (CodeEntry.conditions of Package.fbs), and the
+   entry must not be run. */
 typedef int64_t (*setun_workspace_fn)(const int64_t *dims, uint32_t num_threads);
 
 #ifdef __cplusplus

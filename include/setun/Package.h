@@ -149,6 +149,7 @@ struct CodeEntry {
   uint64_t entryOffset = 0;              ///< a setun_entry_fn
   uint64_t workspaceOffset = 0;          ///< a setun_workspace_fn
   std::vector<OperationDesc> operations; ///< numbered as the entry's marks (EntryABI.h)
+  std::vector<std::string> conditions{}; ///< on sizes: what a workspace of -1 - i bytes means
 };
 
 /// Code for one target.

@@ -427,9 +427,11 @@ bool Compilation::compileFor(const TargetSpec &target) {
     return true;
   }
 
-  std::vector<std::vector<package::OperationDesc>> operations;
-  for (size_t i = 0; i < symbols.size(); i += 2)
-    operations.push_back(takeOperations(*clone, symbols[i]));
+  std::vector<package::CodeEntry> entries(symbols.size() / 2);
+  for (size_t i = 0; i < entries.size(); ++i) {
+    entries[i].operations = takeOperations(*clone, symbols[2 * i]);
+    entries[i].conditions = takeConditions(*clone, symbols[2 * i + 1]);
+  }
 
   auto generator = CodeGenerator::create(target);
   if (!generator)
@@ -482,8 +484,11 @@ bool Compilation::compileFor(const TargetSpec &target) {
   auto addresses = functionAddresses(section.image, symbols);
   if (!addresses)
     return fail(addresses.takeError());
-  for (size_t i = 0; i < addresses->size(); i += 2)
-    section.entries.push_back({(*addresses)[i], (*addresses)[i + 1], std::move(operations[i / 2])});
+  for (size_t i = 0; i < entries.size(); ++i) {
+    entries[i].entryOffset = (*addresses)[2 * i];
+    entries[i].workspaceOffset = (*addresses)[2 * i + 1];
+  }
+  section.entries = std::move(entries);
   result.sections.push_back({section.target, section.features, section.image.size()});
   if (package::Error error = writer->addCode(std::move(section)))
     return fail(*error);

@@ -130,6 +130,17 @@ std::vector<package::OperationDesc> setun::takeOperations(ModuleOp module, Strin
   return operations;
 }
 
+std::vector<std::string> setun::takeConditions(ModuleOp module, StringRef symbol) {
+  std::vector<std::string> messages;
+  auto function = module.lookupSymbol<LLVM::LLVMFuncOp>(symbol);
+  if (auto list = function ? function->getAttrOfType<ArrayAttr>(kConditionsAttr) : ArrayAttr()) {
+    for (StringAttr message : list.getAsRange<StringAttr>())
+      messages.push_back(message.str());
+    function->removeAttr(kConditionsAttr);
+  }
+  return messages;
+}
+
 //===----------------------------------------------------------------------===//
 // Layers
 //===----------------------------------------------------------------------===//

@@ -22,6 +22,9 @@ mlir::FailureOr<package::EntryDesc> describeEntry(mlir::func::FuncOp func);
 /// Takes the table of operations from an entry in the LLVM dialect (`symbol` is its function).
 std::vector<package::OperationDesc> takeOperations(mlir::ModuleOp module, llvm::StringRef symbol);
 
+/// Takes the messages of an entry's conditions on sizes from its workspace function in the LLVM dialect (`symbol`).
+std::vector<std::string> takeConditions(mlir::ModuleOp module, llvm::StringRef symbol);
+
 /// The layers of a model, collected from the modules of all targets after the kernels have been chosen.
 class LayerTable {
 public:

@@ -294,7 +294,11 @@ Error Writer::Impl::buildManifest(const Manifest &manifest, flatbuffers::FlatBuf
     std::vector<flatbuffers::Offset<fb::CodeEntry>> functions;
     for (const CodeEntry &entry : code.entries) {
       auto operations = buildOperations(builder, entry.operations);
-      functions.push_back(fb::CreateCodeEntry(builder, entry.entryOffset, entry.workspaceOffset, operations));
+      flatbuffers::Offset<flatbuffers::Vector<flatbuffers::Offset<flatbuffers::String>>> conditions;
+      if (!entry.conditions.empty())
+        conditions = builder.CreateVectorOfStrings(entry.conditions);
+      functions.push_back(
+          fb::CreateCodeEntry(builder, entry.entryOffset, entry.workspaceOffset, operations, conditions));
     }
     auto target = builder.CreateString(code.target);
     auto arch = builder.CreateString(imageArchitecture(code.image));

@@ -1,8 +1,9 @@
-//===- TensorOps.cpp - evaluators of func, tensor and linalg ---------------------===//
+//===- TensorOps.cpp - evaluators of func, cf, tensor and linalg -----------------===//
 #include "lib/Reference/Interpreter.h"
 
 #include "dialects/BitNet/ReductionOrder.h"
 
+#include "mlir/Dialect/ControlFlow/IR/ControlFlowOps.h"
 #include "mlir/Dialect/Linalg/IR/Linalg.h"
 #include "mlir/Dialect/Tensor/IR/Tensor.h"
 
@@ -71,6 +72,10 @@ static LogicalResult evaluateCall(func::CallOp op, Frame &frame) {
   for (auto [result, value] : llvm::zip(op.getResults(), results))
     frame.set(result, value);
   return success();
+}
+
+static LogicalResult evaluateAssert(cf::AssertOp op, Frame &frame) {
+  return frame.getInt(op.getArg()) ? success() : op.emitError() << op.getMsg();
 }
 
 static LogicalResult evaluateEmpty(tensor::EmptyOp op, Frame &frame) {
@@ -476,6 +481,7 @@ static LogicalResult evaluateStructured(linalg::LinalgOp op, Frame &frame) {
 
 void reference::addTensorEvaluators(EvaluatorTable &table) {
   table.add<func::CallOp>(evaluateCall);
+  table.add<cf::AssertOp>(evaluateAssert);
   table.add<tensor::EmptyOp>(evaluateEmpty);
   table.add<tensor::DimOp>(evaluateDim);
   table.add<tensor::ExtractOp>(evaluateExtract);

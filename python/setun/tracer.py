@@ -29,8 +29,10 @@ from setun.writer import (
     Function,
     Unsupported,
     Value,
+    arithmetic,
     element_of,
     location,
+    magnitude,
     named,
     sizes_of,
     string_literal,
@@ -283,6 +285,100 @@ def _first_values(written: _Entry, call: Call, states: dict[str, Value]) -> bool
     return True
 
 
+_LONGEST = 40
+"""Sizes are at most 2 to this power, more than any machine has memory for."""
+
+
+class _Conditions:
+    """What the sizes of an entry's inputs have to be, written at its start: compiled code relies on it."""
+
+    def __init__(self, written: _Entry, call: Call) -> None:
+        self.f = written.f
+        self.call = call
+        self.given = call.stage.symbols
+        self.names = self.given | call.derived
+        self.sources = {expr: written.sources[name] for expr, name in self.names.items()}
+        self.f.symbols = {expr: self.sources[expr] for expr in self.given}
+
+    def write(self) -> None:
+        """Writes limits first: they keep the arithmetic of what follows in 64 bits.
+
+        Raises:
+            SetunError: a size depends on something else than the sizes of arguments.
+        """
+        related = [expr for expr in self.names if not expr.is_Symbol or expr not in self.given]
+        try:
+            limit = self._limit(related) if related else 0
+            for expr in self.given:
+                self._limits(expr, limit)
+            for expr in related:
+                self._relation(expr)
+        except Unsupported as error:
+            raise SetunError(
+                f"an argument or result of the module has the {error}, which no argument tells",
+                "Give every size to an argument as a dimension of its own.",
+            ) from error
+
+    @staticmethod
+    def _limit(related: Sequence[sympy.Expr]) -> int:
+        """The largest size that arithmetic on sizes is sure not to overflow with."""
+        for power in range(_LONGEST, 0, -1):
+            # A symbol that is solved for is as large as the size that it is in, and a constant more.
+            if all(magnitude(expr, 0) <= 1 << power and magnitude(expr, 2 << power) < 1 << 62 for expr in related):
+                return 1 << power
+        raise Unsupported(f"size {related[0]}")
+
+    def _limits(self, expr: sympy.Expr, limit: int) -> None:
+        smallest, largest = self.call.ranges.get(expr, (1, 0))
+        bounds = [largest, limit]
+        hidden = [symbol for symbol in expr.free_symbols if symbol not in self.given]
+        if hidden and len(expr.free_symbols) == 1:
+            low, high = self.call.ranges.get(hidden[0], (1, 0))
+            smallest = max(smallest, int(expr.subs(hidden[0], low)))
+            bounds.append(int(expr.subs(hidden[0], high)) if high else 0)
+        largest = min((bound for bound in bounds if bound), default=0)
+        size = self.f.index(expr)
+        if smallest > 1:
+            self.f.require("ge", size, sympy.Integer(smallest), f"{self._told(expr)} expects at least {smallest}")
+        if largest:
+            self.f.require("le", size, sympy.Integer(largest), f"{self._told(expr)} expects at most {largest}")
+
+    def _relation(self, expr: sympy.Expr) -> None:
+        f = self.f
+        for part in sympy.postorder_traversal(expr):
+            # Of divisors only numbers and sizes of arguments are known to be positive.
+            if part.args and arithmetic(part)[0] in ("floordivsi", "remsi"):
+                for divisor in arithmetic(part)[1][1:]:
+                    if not divisor.is_Integer and divisor not in f.symbols:
+                        f.require("ge", f.index(divisor), sympy.Integer(1), self._message(expr))
+        source, axis = self.sources[expr]
+        size = f.cached_index("dim", f"tensor.dim {source.name}, {f.index(axis).name} : {source.type}")
+        f.require("eq", size, expr, self._message(expr))
+
+    def _told(self, expr: sympy.Expr) -> str:
+        """A size, and where it is: "size n (dimension 0 of 'x')"."""
+        name = self.names[expr]
+        if expr not in self.given:
+            return f"size {name} (of a result, the length of {name!r})"
+        return f"size {name} ({self._place(expr)})"
+
+    def _place(self, expr: sympy.Expr) -> str:
+        source, axis = self.sources[expr]
+        return f"dimension {axis} of {source.name.removeprefix('%')!r}"
+
+    def _message(self, expr: sympy.Expr) -> str:
+        """What a size is made of, and where that is."""
+        symbols = sorted(expr.free_symbols, key=str)
+        named_symbols = {symbol: sympy.Symbol(self.given[symbol]) for symbol in symbols if symbol in self.given}
+        where = []
+        for symbol in symbols:
+            # A symbol that no argument has by itself is read off the first size that it is in.
+            size = symbol if symbol in self.given else next(size for size in self.given if size.has(symbol))
+            is_whole = f"{symbol} is a whole number"
+            where.append(is_whole if size == expr else f"{size.xreplace(named_symbols)} is {self._place(size)}")
+        return f"{self._told(expr)} expects {expr.xreplace(named_symbols)}, where {' and '.join(where)}"
+
+
 def write_call(call: Call, provenance: Mapping[str, str] | None = None) -> Traced:
     """The one entry, `forward`, of an exported call. Results that are tensors are `output`, or `output0` and so on.
 
@@ -299,6 +395,7 @@ def write_call(call: Call, provenance: Mapping[str, str] | None = None) -> Trace
     states = {name: written.declare("state", name, stage.argument(node)) for name, node in stage.states.items()}
     for name in call.derived.values():
         written.declare("name", name, Argument.of(torch.int8, (name,)))
+    _Conditions(written, call).write()
     started = _first_values(written, call, states)
     results = [node for node in stage.outputs if isinstance(node, fx.Node)]
     constants = [node for node in stage.outputs if not isinstance(node, fx.Node)]

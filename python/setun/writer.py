@@ -217,6 +217,17 @@ def arithmetic(expr: sympy.Expr) -> tuple[str, list[sympy.Expr]]:
     raise Unsupported(f"size {expr}")
 
 
+def magnitude(expr: sympy.Expr, size: int) -> int:
+    """What no step of computing a size (`Function.index`) exceeds, either way, if its symbols are at most `size`."""
+    if expr.is_Integer:
+        return abs(int(expr))
+    if expr.is_Symbol:
+        return size
+    mnemonic, operands = arithmetic(expr)
+    parts = [magnitude(operand, size) for operand in operands]
+    return {"addi": sum, "muli": math.prod}.get(mnemonic, max)(parts)
+
+
 class Scope:
     """Where operations are written: a function, or the body of a structured operation in one."""
 
@@ -384,15 +395,15 @@ class Function(Scope):
         if expr.is_Integer:
             number = int(expr)
             hint = f"c{number}".replace("-", "m")
-            return self._cached_index(hint, f"arith.constant {number} : index")
+            return self.cached_index(hint, f"arith.constant {number} : index")
         if expr in self.symbols:
             source, axis = self.symbols[expr]
-            return self._cached_index("dim", f"tensor.dim {source.name}, {self.index(axis).name} : {source.type}")
+            return self.cached_index("dim", f"tensor.dim {source.name}, {self.index(axis).name} : {source.type}")
         if expr.is_Symbol:
             return self._solved(expr)
         return self._arithmetic(expr)
 
-    def _cached_index(self, hint: str, text: str) -> Value:
+    def cached_index(self, hint: str, text: str) -> Value:
         return self.cached(("index", text), lambda: self.op(hint, text, "index"))
 
     def _solved(self, symbol: sympy.Expr) -> Value:
@@ -401,8 +412,8 @@ class Function(Scope):
             a, b = expr.coeff(symbol), sympy.expand(expr - expr.coeff(symbol) * symbol)
             if a.is_Integer and b.is_Integer and a != 0:
                 size = self.index(expr)
-                rest = self._cached_index("size", f"arith.subi {size.name}, {self.index(b).name} : index")
-                return self._cached_index("size", f"arith.divsi {rest.name}, {self.index(a).name} : index")
+                rest = self.cached_index("size", f"arith.subi {size.name}, {self.index(b).name} : index")
+                return self.cached_index("size", f"arith.divsi {rest.name}, {self.index(a).name} : index")
         raise Unsupported(f"size {symbol}, which no argument has")
 
     def _arithmetic(self, expr: sympy.Expr) -> Value:
@@ -410,8 +421,17 @@ class Function(Scope):
         parts = [self.index(operand) for operand in operands]
         total = parts[0]
         for part in parts[1:]:
-            total = self._cached_index("size", f"arith.{mnemonic} {total.name}, {part.name} : index")
+            total = self.cached_index("size", f"arith.{mnemonic} {total.name}, {part.name} : index")
         return total
+
+    def require(self, predicate: str, size: Value, expr: sympy.Expr, message: str) -> None:
+        """Writes that a size compares to another in a way, else the entry fails with the message."""
+        holds = self.compare(predicate, size, self._computed(expr))
+        self.write("", f"cf.assert {holds.name}, {string_literal(message)}")
+
+    def _computed(self, expr: sympy.Expr) -> Value:
+        """A size from others, even if an argument has it."""
+        return self._arithmetic(expr) if expr in self.symbols and not expr.is_Symbol else self.index(expr)
 
     def size(self, size: int | torch.SymInt | sympy.Expr) -> str:
         """A size as a number or an SSA name, as lists of sizes are written."""

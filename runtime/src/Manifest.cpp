@@ -257,12 +257,15 @@ Status readCode(const fb::Code &source, const Manifest &manifest,
     setun::package::CodeEntry &copy = code.entries.emplace_back();
     copy.entryOffset = entry.entry_offset();
     copy.workspaceOffset = entry.workspace_offset();
+    const std::string place = where + ", entry " + quoted(manifest.entries[i].name);
+    copy.conditions.resize(sizeOf(entry.conditions()));
+    for (size_t k = 0; k < copy.conditions.size(); ++k)
+      SETUN_RETURN_IF_ERROR(
+          readName(entry.conditions()->Get(k), place + ", condition " + std::to_string(k), copy.conditions[k]));
     copy.operations.resize(sizeOf(entry.operations()));
     for (size_t k = 0; k < copy.operations.size(); ++k)
-      SETUN_RETURN_IF_ERROR(
-          readOperation(*entry.operations()->Get(k), manifest.entries[i],
-                        where + ", entry " + quoted(manifest.entries[i].name) + ", operation " + std::to_string(k),
-                        copy.operations[k]));
+      SETUN_RETURN_IF_ERROR(readOperation(*entry.operations()->Get(k), manifest.entries[i],
+                                          place + ", operation " + std::to_string(k), copy.operations[k]));
   }
   return Status();
 }

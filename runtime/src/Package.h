@@ -52,9 +52,14 @@ public:
   bool runnable(const Code &code) const;
   /// The operations of an entry in the selected code section; null if there is no such entry or section.
   const std::vector<package::OperationDesc> *operations(uint32_t entry) const {
+    const package::CodeEntry *code = selectedEntry(entry);
+    return code ? &code->operations : nullptr;
+  }
+  /// An entry in the selected code section; null if there is no such entry or section.
+  const package::CodeEntry *selectedEntry(uint32_t entry) const {
     if (selectedCode < 0 || entry >= contents.entries.size())
       return nullptr;
-    return &contents.codes[selectedCode].entries[entry].operations;
+    return &contents.codes[selectedCode].entries[entry];
   }
   /// Reads all weights and compares their checksum.
   Status verifyWeights() const;

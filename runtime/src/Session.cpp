@@ -153,7 +153,9 @@ Status Session::initialize(uint32_t threads, int64_t capacity) {
     std::fill_n(dims, kMaxSymbols, 1);
     if (entries[i].capacitySymbol >= 0)
       dims[entries[i].capacitySymbol] = contextCapacity;
-    SETUN_RETURN_IF_ERROR(reserveWorkspace(i, dims));
+    // Not every entry can be run with sizes of 1.
+    if (Status status = reserveWorkspace(i, dims); status.code() != SETUN_ERROR_INVALID_ARGUMENT)
+      SETUN_RETURN_IF_ERROR(std::move(status));
   }
   return Status();
 }
@@ -218,11 +220,23 @@ Status Session::allocateStates() {
   return Status();
 }
 
+Status Session::refusal(uint32_t index, const int64_t *dims, int64_t bytes) const {
+  const Entry &entry = package.manifest().entries[index];
+  const package::CodeEntry *code = package.selectedEntry(index);
+  const uint64_t condition = static_cast<uint64_t>(-1 - bytes);
+  if (!code || condition >= code->conditions.size())
+    return Status(SETUN_ERROR_INTERNAL,
+                  "entry " + quoted(entry.name) + " asks for " + std::to_string(bytes) + " bytes of workspace");
+  std::string sizes;
+  for (size_t i = 0; i < entry.symbols.size(); ++i)
+    sizes += (i ? ", " : "") + entry.symbols[i] + " = " + std::to_string(dims[i]);
+  return invalidArgument("entry " + quoted(entry.name) + ": " + code->conditions[condition] + "; got " + sizes);
+}
+
 Status Session::reserveWorkspace(uint32_t entry, const int64_t *dims) {
   const int64_t bytes = package.functions()[entry].workspace(dims, pool->size());
   if (bytes < 0)
-    return Status(SETUN_ERROR_INTERNAL, "entry " + quoted(package.manifest().entries[entry].name) + " asks for " +
-                                            std::to_string(bytes) + " bytes of workspace");
+    return refusal(entry, dims, bytes);
   if (static_cast<uint64_t>(bytes) <= workspace.size())
     return Status();
   Mapping larger;

@@ -56,7 +56,10 @@ private:
   /// Whether a run is faster on one thread than on all.
   bool isBetterAlone(uint32_t entry, const int64_t *dims, int64_t position) const;
   Status allocateStates();
+  /// Makes the workspace large enough for a run. An invalid argument: the sizes break a condition of the entry.
   Status reserveWorkspace(uint32_t entry, const int64_t *dims);
+  /// What a negative size of the workspace says.
+  Status refusal(uint32_t entry, const int64_t *dims, int64_t bytes) const;
   Status findEntry(uint32_t index, const Entry *&entry) const;
   /// Checks the inputs but for their data, and finds the values of the entry's symbols.
   Status bind(const Entry &entry, const setun_tensor *inputs, uint32_t numInputs, int64_t *dims) const;

@@ -51,6 +51,39 @@ func.func @floats(%x: tensor<?x8xf32> {bitnet.name = "x", bitnet.dims = ["T"]})
 
 // -----
 
+// Rows are named by the symbol that they are, whichever that is.
+// CHECK-LABEL: func.func @second_symbol
+// CHECK-SAME: tensor<?x2xf32> {bitnet.dims = ["N"], bitnet.name = "probe.w.acc"}
+func.func @second_symbol(%s: tensor<?xf32> {bitnet.name = "s", bitnet.dims = ["M"]},
+                         %x: tensor<?x8xf32> {bitnet.name = "x", bitnet.dims = ["N"]})
+    -> (tensor<?x2xf32> {bitnet.name = "y", bitnet.dims = ["N"]}, tensor<?xf32> {bitnet.name = "t", bitnet.dims = ["M"]})
+    attributes {bitnet.entry} {
+  %w = bitnet.weight "w.weight" : tensor<2x8xi2>
+  %one = arith.constant dense<0.5> : tensor<1xf32>
+  %y = bitnet.linear %x, %w scale(%one) {scales = #bitnet.scales<tensor>}
+    : (tensor<?x8xf32>, tensor<2x8xi2>, tensor<1xf32>) -> tensor<?x2xf32>
+  return %y, %s : tensor<?x2xf32>, tensor<?xf32>
+}
+
+// -----
+
+// Rows that are computed have no symbol: the caller's buffer could not be sized.
+func.func @computed_rows(%x: tensor<?x3x8xf32> {bitnet.name = "x", bitnet.dims = ["T"]})
+    -> (tensor<?x3x2xf32> {bitnet.name = "y", bitnet.dims = ["T"]}) attributes {bitnet.entry} {
+  %w = bitnet.weight "q.weight" : tensor<2x8xi2>
+  %s = arith.constant dense<0.5> : tensor<1xf32>
+  %c0 = arith.constant 0 : index
+  %t = tensor.dim %x, %c0 : tensor<?x3x8xf32>
+  %rows = tensor.collapse_shape %x [[0, 1], [2]] : tensor<?x3x8xf32> into tensor<?x8xf32>
+  // expected-error@+1 {{expects the rows of layer q to be a dimension of the entry's inputs, so that its probe has a size; compile without probes}}
+  %a = bitnet.linear %rows, %w scale(%s) {scales = #bitnet.scales<tensor>}
+    : (tensor<?x8xf32>, tensor<2x8xi2>, tensor<1xf32>) -> tensor<?x2xf32>
+  %y = tensor.expand_shape %a [[0, 1], [2]] output_shape [%t, 3, 2] : tensor<?x2xf32> into tensor<?x3x2xf32>
+  return %y : tensor<?x3x2xf32>
+}
+
+// -----
+
 // Functions that are no entries have no outputs.
 // CHECK-LABEL: func.func @no_entry
 // CHECK-NOT: probe.

@@ -175,6 +175,68 @@ func.func @another_size(%x: tensor<?x4xf32> {bitnet.name = "x", bitnet.dims = ["
 
 // -----
 
+// Conditions on sizes: the workspace function says which is the first that does not hold, and computes nothing beyond.
+// CHECK-LABEL: func.func @setun_workspace_conditions
+// CHECK-SAME: attributes {ternary.conditions = ["at most 64", "twice as many"]}
+// CHECK: %[[N:.*]] = arith.index_cast %{{.*}} : i64 to index
+// CHECK: %[[MOST:.*]] = arith.cmpi sle, %[[N]], %c64 : index
+// CHECK: scf.if %[[MOST]] -> (i64) {
+// CHECK:   %[[M:.*]] = arith.index_cast %{{.*}} : i64 to index
+// CHECK:   %[[TWICE:.*]] = arith.muli %[[N]], %c2
+// CHECK:   %[[EQUAL:.*]] = arith.cmpi eq, %[[M]], %[[TWICE]] : index
+// CHECK:   scf.if %[[EQUAL]] -> (i64) {
+// CHECK:     arith.muli %[[M]], %c32
+// CHECK:   } else {
+// CHECK:     scf.yield %c-2_i64
+// CHECK: } else {
+// CHECK:   scf.yield %c-1_i64
+// CHECK-LABEL: func.func @setun_entry_conditions
+// CHECK-NOT: cf.assert
+func.func @conditions(%x: tensor<?x8xf32> {bitnet.name = "x", bitnet.dims = ["N"]},
+                      %y: tensor<?x8xf32> {bitnet.name = "y", bitnet.dims = ["M"]})
+    -> (tensor<?x8xf32> {bitnet.name = "z", bitnet.dims = ["M"]}) attributes {bitnet.entry} {
+  %c0 = arith.constant 0 : index
+  %c2 = arith.constant 2 : index
+  %c64 = arith.constant 64 : index
+  %n = tensor.dim %x, %c0 : tensor<?x8xf32>
+  %m = tensor.dim %y, %c0 : tensor<?x8xf32>
+  %most = arith.cmpi sle, %n, %c64 : index
+  cf.assert %most, "at most 64"
+  %twice = arith.muli %n, %c2 : index
+  %equal = arith.cmpi eq, %m, %twice : index
+  cf.assert %equal, "twice as many"
+  %e = tensor.empty(%m) : tensor<?x8xf32>
+  %h = ternary.hadamard %y outs(%e) {block = 2} : (tensor<?x8xf32>, tensor<?x8xf32>) -> tensor<?x8xf32>
+  %i = ternary.hadamard %h outs(%e) {block = 4} : (tensor<?x8xf32>, tensor<?x8xf32>) -> tensor<?x8xf32>
+  return %i : tensor<?x8xf32>
+}
+
+// -----
+
+func.func @condition_on_data(%x: tensor<4xi1> {bitnet.name = "x"}) -> (tensor<4xi1> {bitnet.name = "y"}) attributes {bitnet.entry} {
+  %c0 = arith.constant 0 : index
+  // expected-error@+1 {{expects a condition on sizes to follow from the entry's dimensions}}
+  %b = tensor.extract %x[%c0] : tensor<4xi1>
+  cf.assert %b, "true"
+  return %x : tensor<4xi1>
+}
+
+// -----
+
+func.func @condition_inside(%x: tensor<4xi1> {bitnet.name = "x"}) -> (tensor<4xi1> {bitnet.name = "y"}) attributes {bitnet.entry} {
+  %e = tensor.empty() : tensor<4xi1>
+  %y = linalg.generic {indexing_maps = [affine_map<(i) -> (i)>, affine_map<(i) -> (i)>], iterator_types = ["parallel"]}
+      ins(%x : tensor<4xi1>) outs(%e : tensor<4xi1>) {
+  ^bb0(%a: i1, %b: i1):
+    // expected-error@+1 {{expects conditions on sizes outside of other operations}}
+    cf.assert %a, "true"
+    linalg.yield %a : i1
+  } -> tensor<4xi1>
+  return %y : tensor<4xi1>
+}
+
+// -----
+
 func.func @branches(%x: tensor<4xf32> {bitnet.name = "x"}, %c: i64 {bitnet.position})
     -> (tensor<4xf32> {bitnet.name = "y"}) attributes {bitnet.entry} {
   %zero = arith.constant 0 : i64

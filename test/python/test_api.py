@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 import threading
@@ -21,6 +22,8 @@ from torch.export import Dim
 import setun
 from setun import nn as setun_nn
 from setun.backend import SetunWarning, setun_backend
+from setun.compiler import find_tool
+from setun.session import open_package
 
 Pair = namedtuple("Pair", ["hidden", "input"])
 
@@ -176,11 +179,18 @@ def test_buffers_are_kept_from_call_to_call() -> None:
     assert close(made(numbers(4)), 2 * numbers(4))
 
 
-def test_sizes_depend_on_each_other() -> None:
-    class Halves(nn.Module):
-        def forward(self, x: Tensor, y: Tensor) -> Tensor:
-            return x.view(-1, 2, 4)[:, 0] + y
+class Halves(nn.Module):
+    def forward(self, x: Tensor, y: Tensor) -> Tensor:
+        return x.view(-1, 2, 4)[:, 0] + y
 
+
+class Longer(nn.Module):
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        joined = torch.cat([torch.zeros(1, 4), x, x])
+        return joined, x[::2] * 2, x.repeat(1, 2).view(-1, 4)
+
+
+def test_sizes_depend_on_each_other() -> None:
     n = Dim("n")
     made = setun.compile(Halves().eval(), (numbers(6, 4), numbers(3, 4)), dynamic_shapes=({0: 2 * n}, {0: n}))
     x, y = numbers(10, 4), numbers(5, 4)
@@ -190,17 +200,59 @@ def test_sizes_depend_on_each_other() -> None:
 
 
 def test_results_of_sizes_that_no_argument_has() -> None:
-    class Longer(nn.Module):
-        def forward(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-            joined = torch.cat([torch.zeros(1, 4), x, x])
-            return joined, x[::2] * 2, x.repeat(1, 2).view(-1, 4)
-
     made = setun.compile(Longer().eval(), numbers(6, 4), dynamic_shapes=({0: Dim("n", min=3)},))
     for rows in (6, 3, 11):
         x = numbers(rows, 4)
         for found, wanted in zip(made(x), Longer()(x), strict=True):
             assert found.shape == wanted.shape
             assert close(found, wanted)
+
+
+def test_packages_themselves_refuse_wrong_sizes(tmp_path: Path) -> None:
+    n = Dim("n", min=3, max=64)
+    made = setun.compile(Halves().eval(), (numbers(8, 4), numbers(4, 4)), dynamic_shapes=({0: 2 * n}, {0: n}))
+    made.save(tmp_path / "halves.setun")
+    session = open_package(tmp_path / "halves.setun").session(threads=1)
+
+    def halves(x: int, y: int) -> bool:
+        given = {"x": numbers(x, 4).numpy(), "y": numbers(y, 4).numpy()}
+        return close(session.run("forward", given)["output"], given["x"][::2] + given["y"])
+
+    assert halves(10, 5)
+    for x, y, text in [
+        (12, 5, "size x_0 (dimension 0 of 'x') expects 2*n, where n is dimension 0 of 'y'; got x_0 = 12, n = 5"),
+        (4, 2, "size x_0 (dimension 0 of 'x') expects at least 6; got x_0 = 4, n = 2"),
+        (128, 65, "size n (dimension 0 of 'y') expects at most 64; got x_0 = 128, n = 65"),
+    ]:
+        with pytest.raises(setun.SetunError, match=re.escape(text)):
+            halves(x, y)
+    assert halves(128, 64)
+
+
+def test_packages_themselves_refuse_wrong_sizes_of_results(tmp_path: Path) -> None:
+    made = setun.compile(Longer().eval(), numbers(6, 4), dynamic_shapes=({0: Dim("n", min=3)},))
+    package, out = tmp_path / "longer.setun", tmp_path / "out"
+    made.save(package)
+    command = [find_tool("setun-run"), package, "--entry", "forward", "--output-dir", out]
+
+    def run(n: int, *sizes: int) -> subprocess.CompletedProcess[str]:
+        given = {"x": numbers(n, 4).numpy()} | {f"setun.size{i}": np.zeros(k, np.int8) for i, k in enumerate(sizes)}
+        for name, array in given.items():
+            np.save(tmp_path / f"{name}.npy", array)
+        inputs = [part for name in given for part in ("--input", f"{name}={tmp_path / name}.npy")]
+        return subprocess.run([*command, *inputs], capture_output=True, text=True, check=False)
+
+    for sizes, text in [
+        ((5, 12, 3, 10), "expects 2*n + 1, where n is dimension 0 of 'x'; got n = 5, setun.size0 = 12, "),
+        ((5, 11, 2, 10), "size setun.size1 (of a result, the length of 'setun.size1') expects ((n + 1)//2)"),
+        ((2, 5, 1, 4), "size n (dimension 0 of 'x') expects at least 3"),
+    ]:
+        refused = run(*sizes)
+        assert refused.returncode == 1 and text in refused.stderr, refused.stderr
+        assert not out.exists()
+    assert run(5, 11, 3, 10).returncode == 0
+    wanted = Longer()(numbers(5, 4))
+    assert all(close(np.load(out / f"output{i}.npy"), result) for i, result in enumerate(wanted))
 
 
 def test_saved_and_loaded_without_torch(compiled: setun.Compiled, tmp_path: Path) -> None:

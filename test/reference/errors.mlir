@@ -14,6 +14,7 @@
 // RUN: not setun-opt --interpret %s --entry endless 2>&1 | FileCheck %s --check-prefix=ENDLESS
 // RUN: not setun-opt --interpret %s --entry branches 2>&1 | FileCheck %s --check-prefix=BRANCHES
 // RUN: not setun-opt --interpret %s --entry masters 2>&1 | FileCheck %s --check-prefix=MASTERS
+// RUN: not setun-opt --interpret %s --entry condition 2>&1 | FileCheck %s --check-prefix=CONDITION
 
 // CBRT: errors.mlir:[[#@LINE+3]]:8: error: 'math.cbrt' op is not supported by the reference interpreter
 func.func @unsupported() -> f32 {
@@ -127,4 +128,20 @@ func.func @masters() -> tensor<1x1xi1> {
   %w, %s = bitnet.quantize_weight %m {method = #bitnet.weight_quant<sign>, eps = 0.0 : f32}
     : tensor<1x1xf32> -> tensor<1x1xi1>, tensor<1xf32>
   return %w : tensor<1x1xi1>
+}
+
+// Sizes that hold pass; the first that does not stops the run.
+// CONDITION-NOT: at least 2
+// CONDITION: errors.mlir:[[#@LINE+10]]:3: error: size N expects at least 4
+func.func @condition() -> index {
+  %c2 = arith.constant 2 : index
+  %c4 = arith.constant 4 : index
+  %x = arith.constant dense<1.0> : tensor<3xf32>
+  %c0 = arith.constant 0 : index
+  %n = tensor.dim %x, %c0 : tensor<3xf32>
+  %two = arith.cmpi sge, %n, %c2 : index
+  %four = arith.cmpi sge, %n, %c4 : index
+  cf.assert %two, "size N expects at least 2"
+  cf.assert %four, "size N expects at least 4"
+  return %n : index
 }

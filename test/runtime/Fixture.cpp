@@ -130,7 +130,8 @@ fixture::Parts fixture::parts() {
   };
   entry("fixture_forward", "fixture_model_workspace");
   entry("fixture_step", "fixture_model_workspace");
-  entry("fixture_mlp", "fixture_no_workspace");
+  entry("fixture_mlp", "fixture_mlp_workspace");
+  code.entries.back().conditions = {"size B expects at least 1", "size B expects at most 1000"};
   entry("fixture_fence", "fixture_fence_workspace");
   for (size_t i = 0; i < 2; ++i) {
     OperationDesc embed, total, head;

@@ -226,6 +226,10 @@ TEST(Writer, RefusesInconsistentManifests) {
   expectUnwritable(changed, "operation 0: has the negative count -1");
 
   changed = parts();
+  changed.codes[0].entries[2].conditions[1].clear();
+  expectUnwritable(changed, "entry 'mlp', condition 1: a name is empty");
+
+  changed = parts();
   changed.manifest.selfTests[0].inputs[0].pop_back();
   expectUnwritable(changed, "records 15 bytes");
 

@@ -187,6 +187,22 @@ TEST_F(SessionTest, SymbolsAgreeBetweenInputs) {
               "input 'z' of entry 'mlp': dimension 0 (B) expects 2, got 3");
 }
 
+TEST_F(SessionTest, ConditionsOnSizes) {
+  SessionPointer session = createSession(package, 2);
+  auto run = [&](int64_t batch) {
+    Owned<float> x(SETUN_F32, {batch, kRow}), y(SETUN_F32, {batch, kRow});
+    std::fill(x.data.begin(), x.data.end(), 1.0f);
+    setun_tensor in = x.tensor(), out = y.tensor();
+    setun_status status = setun_session_run(session.get(), mlp, &in, 1, &out, 1);
+    EXPECT_EQ(y.data[0], status == SETUN_OK ? 2.0f : 0.0f);
+    return status;
+  };
+  EXPECT_EQ(run(1000), SETUN_OK);
+  expectError(run(1001), SETUN_ERROR_INVALID_ARGUMENT, "entry 'mlp': size B expects at most 1000; got B = 1001");
+  expectError(run(2001), SETUN_ERROR_INTERNAL, "entry 'mlp' asks for -3 bytes of workspace");
+  EXPECT_EQ(run(1), SETUN_OK);
+}
+
 TEST_F(SessionTest, BarriersHoldWithMoreThreadsThanCpus) {
   for (uint32_t threads : {1u, 2u, 5u, 16u}) {
     SessionPointer session = createSession(package, threads);
