@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import sysconfig
 from pathlib import Path
 
 import pytest
@@ -45,20 +46,25 @@ def run(command: list[str | Path], folder: Path, **environment: str) -> str:
 def test_the_wheel_works_outside_the_source_tree(root: Path, tmp_path: Path) -> None:
     if not (root / "build" / "bin" / "setun-compile").exists():
         pytest.skip("nothing is built")
-    wheels, installed = tmp_path / "wheels", tmp_path / "installed"
+    wheels, venv = tmp_path / "wheels", tmp_path / "venv"
     pip = [sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check"]
     options = [f"--config-settings=cmake.define.SETUN_PREBUILT={root / 'build'}"]
     options += [f"--config-settings=build-dir={tmp_path / 'cmake'}", "--no-build-isolation", "--no-deps"]
     run([*pip, "wheel", *options, "--wheel-dir", wheels, root], tmp_path)
     (wheel,) = wheels.glob("setun-*.whl")
-    run([*pip, "install", "--no-deps", "--target", installed, wheel], tmp_path)
+    run([sys.executable, "-m", "venv", "--without-pip", venv], tmp_path)
+    python = venv / "bin" / "python"
+    run([*pip, "--python", python, "install", "--no-deps", wheel], tmp_path)
+    (installed,) = venv.glob("lib/python*/site-packages")
     names = {path.relative_to(installed).as_posix() for path in installed.rglob("*") if path.is_file()}
     assert {"setun/py.typed", "setun/_setun.pyi", "setun/bin/setun-run", "setun/bin/setun-compile"} <= names
     assert sum(name.endswith(".so") for name in names) == 2
     # The module that runs packages needs nothing of the compiler.
     (runtime,) = installed.glob("setun/_setun*.so")
     assert b"libMLIR" not in runtime.read_bytes()
+    # Other packages are those of this environment; its .pth files, one of which finds the source tree, are not read.
+    (installed / "others.pth").write_text(sysconfig.get_path("purelib"), encoding="utf-8")
     work = tmp_path / "work"
     work.mkdir()
-    run([sys.executable, "-c", PROGRAM, installed], work, PYTHONPATH=str(installed))
-    assert "setun" in run([sys.executable, "-m", "setun", "--version"], work, PYTHONPATH=str(installed))
+    run([python, "-c", PROGRAM, installed], work)
+    assert "setun" in run([python, "-m", "setun", "--version"], work)
