@@ -35,6 +35,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "examples" / "di
 from vit import VisionTransformer
 
 ENGINES = ("setun", "eager", "float", "inductor")
+PAUSE = 0.02
+"""Seconds before each call, in which the threads of the engine before it stop to wait busily."""
 
 
 @dataclass
@@ -110,6 +112,7 @@ def measure(listed: list[Engine], images: Tensor, threads: int, seconds: float) 
     while rounds < 3 or time.perf_counter() < end:
         for i in range(len(calls)):
             at = (i + rounds) % len(calls)
+            time.sleep(PAUSE)
             started = time.perf_counter()
             calls[at](images)
             cells[at].times_s.append(time.perf_counter() - started)

@@ -521,6 +521,21 @@ void AttentionTiler::tiles(int64_t mostQueries, int64_t queriesTogether) {
   int64_t kvHeads = cast<MemRefType>(op.getK().getType()).getDimSize(1);
   Value perHead = arith::CeilDivUIOp::create(v.b, v.loc, total, v.index(mostQueries));
   Value items = v.mul(perHead, kvHeads);
+  auto compute = [&](Value item) {
+    Value kvHead = arith::DivUIOp::create(v.b, v.loc, item, perHead);
+    Value first = v.mul(arith::RemUIOp::create(v.b, v.loc, item, perHead), mostQueries);
+    // Queries beyond the last are the last once more.
+    Value left = v.min(v.sub(total, first), v.index(mostQueries));
+    queries = mostQueries == together
+                  ? v.index(together)
+                  : v.mul(arith::CeilDivUIOp::create(v.b, v.loc, left, v.index(together)), together);
+    tile(kvHead, first);
+  };
+  if (!op.getCausal()) {
+    auto [begin, end] = v.share(items, c.thread, c.threads);
+    v.loop(begin, end, 1, compute);
+    return;
+  }
   // A later tile costs more: threads take turns there and back.
   Value rounds = arith::CeilDivUIOp::create(v.b, v.loc, items, c.threads);
   v.loop(zero(), rounds, 1, [&](Value round) {
@@ -529,16 +544,7 @@ void AttentionTiler::tiles(int64_t mostQueries, int64_t queriesTogether) {
     Value turn = arith::SelectOp::create(v.b, v.loc, isOdd, back, c.thread);
     Value item = v.add(arith::MulIOp::create(v.b, v.loc, round, c.threads), turn);
     Value exists = arith::CmpIOp::create(v.b, v.loc, arith::CmpIPredicate::ult, item, items);
-    v.onlyIf(exists, [&] {
-      Value kvHead = arith::DivUIOp::create(v.b, v.loc, item, perHead);
-      Value first = v.mul(arith::RemUIOp::create(v.b, v.loc, item, perHead), mostQueries);
-      // Queries beyond the last are the last once more.
-      Value left = v.min(v.sub(total, first), v.index(mostQueries));
-      queries = mostQueries == together
-                    ? v.index(together)
-                    : v.mul(arith::CeilDivUIOp::create(v.b, v.loc, left, v.index(together)), together);
-      tile(kvHead, first);
-    });
+    v.onlyIf(exists, [&] { compute(item); });
   });
 }
 

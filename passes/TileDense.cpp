@@ -56,11 +56,14 @@ SmallVector<Value> setun::dotRows(VectorBuilder &v, Value x, Value token, int64_
 
 void setun::tileDense(DenseOp op, TileContext &c) {
   VectorBuilder &v = c.v;
-  int64_t n = cast<MemRefType>(op.getW().getType()).getDimSize(0);
-  // Sixteen accumulators; a tile's rows stay in the first cache while the tokens pass by.
-  constexpr int64_t rowTile = 4, tokenTile = 4;
+  auto matrix = cast<MemRefType>(op.getW().getType());
+  int64_t n = matrix.getDimSize(0);
+  // Sixteen accumulators; a tile's rows stay in the first cache while the tokens of a block pass by, and the block
+  // stays in the second while all rows do.
+  constexpr int64_t rowTile = 4, tokenTile = 4, blockFloats = 128 << 10;
+  int64_t block = llvm::alignTo(std::max<int64_t>(16, blockFloats / matrix.getDimSize(1)), tokenTile);
   Value tokens = v.dim(op.getX(), 0);
-  auto [begin, end] = v.share(v.index(n), c.thread, c.threads);
+  std::pair<Value, Value> rows = v.share(v.index(n), c.thread, c.threads);
 
   auto tile = [&](Value row, int64_t rows, Value token, int64_t count) {
     // Four rows at once are four short streams, which the hardware's own prefetching follows too late.
@@ -73,14 +76,17 @@ void setun::tileDense(DenseOp op, TileContext &c) {
       }
     }
   };
-  auto allTokens = [&](Value row, int64_t rows) {
-    Value whole = v.mul(v.div(tokens, tokenTile), tokenTile);
-    v.loop(v.index(0), whole, tokenTile, [&](Value token) { tile(row, rows, token, tokenTile); });
-    v.loop(whole, tokens, 1, [&](Value token) { tile(row, rows, token, 1); });
+  auto someTokens = [&](Value row, int64_t rows, Value from, Value to) {
+    Value whole = v.add(from, v.mul(v.div(v.sub(to, from), tokenTile), tokenTile));
+    v.loop(from, whole, tokenTile, [&](Value token) { tile(row, rows, token, tokenTile); });
+    v.loop(whole, to, 1, [&](Value token) { tile(row, rows, token, 1); });
   };
-  Value whole = v.add(begin, v.mul(v.div(v.sub(end, begin), rowTile), rowTile));
-  v.loop(begin, whole, rowTile, [&](Value row) { allTokens(row, rowTile); });
-  v.loop(whole, end, 1, [&](Value row) { allTokens(row, 1); });
+  Value whole = v.add(rows.first, v.mul(v.div(v.sub(rows.second, rows.first), rowTile), rowTile));
+  v.loop(v.index(0), tokens, block, [&](Value from) {
+    Value to = v.min(v.add(from, block), tokens);
+    v.loop(rows.first, whole, rowTile, [&](Value row) { someTokens(row, rowTile, from, to); });
+    v.loop(whole, rows.second, 1, [&](Value row) { someTokens(row, 1, from, to); });
+  });
 }
 
 void setun::tileEmbedding(EmbeddingOp op, TileContext &c) {

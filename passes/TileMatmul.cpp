@@ -44,6 +44,11 @@ using namespace setun;
 namespace {
 /// Steps of K that a tile holds, and tokens of two tiles.
 constexpr int64_t kTileSteps = 16, kTileTokens = 32;
+/// Tokens of a thread from which on threads may share tokens rather than panels.
+constexpr int64_t kSharedTokens = 16;
+/// Bytes of activations that are to stay in the second cache, and the fewest tokens that are worth a pass over the
+/// panels.
+constexpr int64_t kBlockBytes = 512 << 10, kBlockTokens = 64;
 
 class MatmulTiler {
 public:
@@ -159,8 +164,13 @@ private:
   void forTokens(Value from, Value to, int64_t tile, llvm::function_ref<void(Value token, int64_t tokens)> body);
   int64_t narrowSteps() const { return row->maxNarrowSteps(maxCode); }
   void tokenTile(Value unit, Value token, int64_t tokens);
-  void directTokens(Value unit, Value tokens);
-  void stagedTokens(Value unit, Value tokens, Value operands, Value sums);
+  void directTokens(Value unit, Value from, Value to);
+  void stagedTokens(Value unit, Value from, Value to, Value operands, Value sums);
+  /// What this thread computes.
+  struct Part {
+    Value unit, endUnit, token, endToken;
+  };
+  Part share();
   /// Where the activations of two tokens in two steps are on stage.
   SmallVector<Value> stagedPair(Value token, Value step) { return {v.div(token, 2), v.mul(step, 8)}; }
   /// Dots of a staged piece by vectors, and by tiles.
@@ -798,9 +808,9 @@ void MatmulTiler::tokenTile(Value unit, Value token, int64_t tokens) {
   });
 }
 
-void MatmulTiler::directTokens(Value unit, Value tokens) {
+void MatmulTiler::directTokens(Value unit, Value from, Value to) {
   int64_t tile = op.getKernel() ? op.getKernel()->getTokens() : 1;
-  forTokens(v.index(0), tokens, tile, [&](Value token, int64_t count) { tokenTile(unit, token, count); });
+  forTokens(from, to, tile, [&](Value token, int64_t count) { tokenTile(unit, token, count); });
 }
 
 void MatmulTiler::forTokens(Value from, Value to, int64_t tile, llvm::function_ref<void(Value, int64_t)> body) {
@@ -894,10 +904,10 @@ void MatmulTiler::stagedTiles(Value block, Value count, Value panel, Value first
 
 /// operands: [operand][step][64] bytes, two steps interleaved where matrix dots take them; sums: [token][panel of the
 /// unit][operand][16] of i32.
-void MatmulTiler::stagedTokens(Value unit, Value tokens, Value operands, Value sums) {
+void MatmulTiler::stagedTokens(Value unit, Value from, Value to, Value operands, Value sums) {
   int64_t bytes = row->bytes;
-  v.loop(v.index(0), tokens, maxStagedTokens, [&](Value block) {
-    Value count = v.min(v.sub(tokens, block), v.index(maxStagedTokens));
+  v.loop(from, to, maxStagedTokens, [&](Value block) {
+    Value count = v.min(v.sub(to, block), v.index(maxStagedTokens));
     for (int64_t p = 0; p < panelsPerUnit; ++p) {
       Value panelIndex = v.index(p), panel = panelOf(unit, panelIndex);
       v.loop(v.index(0), count, 1, [&](Value t) {
@@ -951,6 +961,26 @@ void MatmulTiler::stagedTokens(Value unit, Value tokens, Value operands, Value s
   });
 }
 
+/// Threads share the units, whose bytes are then read once. Where these do not come out even and there are many tokens,
+/// threads share the tokens instead.
+MatmulTiler::Part MatmulTiler::share() {
+  Value none = v.index(0), units = v.index(layout.getUnits()), tokens = v.dim(op.getX(), 0);
+  auto [unit, endUnit] = v.share(units, c.thread, c.threads);
+  int64_t tile = row->hasTiles() ? kTileTokens : op.getKernel() ? op.getKernel()->getTokens() : 1;
+  auto [from, to] = v.share(arith::CeilDivUIOp::create(b, loc, tokens, v.index(tile)), c.thread, c.threads);
+  // More than a sixteenth of the time would be waiting.
+  Value most = v.mul(arith::CeilDivUIOp::create(b, loc, units, c.threads), 16);
+  Value isUneven = arith::CmpIOp::create(b, loc, arith::CmpIPredicate::ugt,
+                                         arith::MulIOp::create(b, loc, most, c.threads), v.mul(units, 17));
+  Value isMany = arith::CmpIOp::create(b, loc, arith::CmpIPredicate::uge, tokens, v.mul(c.threads, kSharedTokens));
+  Value byTokens = arith::AndIOp::create(b, loc, isUneven, isMany);
+  auto choose = [&](Value ofTokens, Value ofUnits) -> Value {
+    return arith::SelectOp::create(b, loc, byTokens, ofTokens, ofUnits);
+  };
+  return {choose(none, unit), choose(units, endUnit), choose(v.mul(from, tile), none),
+          choose(v.min(v.mul(to, tile), tokens), tokens)};
+}
+
 void MatmulTiler::run() {
   bool stages = op.getKernel() && coded && !op.getGroup() && !row->isScalable();
   int64_t staged = stages ? op.getKernel()->getStaged() : 0;
@@ -970,13 +1000,19 @@ void MatmulTiler::run() {
       stagedPairs = scratch({maxStagedTokens / 2, maxStagedSteps * 8}, b.getI8Type());
     sums = scratch({maxStagedTokens, panelsPerUnit, operandCount, kLanes}, b.getI32Type());
   }
-  auto [begin, end] = v.share(v.index(layout.getUnits()), c.thread, c.threads);
-  Value tokens = v.dim(op.getX(), 0);
-  v.loop(begin, end, 1, [&](Value unit) {
-    if (!staged)
-      return directTokens(unit, tokens);
-    Value many = arith::CmpIOp::create(b, loc, arith::CmpIPredicate::sge, tokens, v.index(staged));
-    v.choose(many, [&] { stagedTokens(unit, tokens, operands, sums); }, [&] { directTokens(unit, tokens); });
+  Part part = share();
+  // Blocks of tokens whose codes stay in the cache while all panels pass.
+  int64_t tile = row->hasTiles() ? kTileTokens : op.getKernel() ? op.getKernel()->getTokens() : 1;
+  int64_t block =
+      llvm::alignTo(std::max(kBlockTokens, kBlockBytes / layout.getCols()), staged ? maxStagedTokens : tile);
+  v.loop(part.token, part.endToken, block, [&](Value from) {
+    Value to = v.min(v.add(from, block), part.endToken);
+    v.loop(part.unit, part.endUnit, 1, [&](Value unit) {
+      if (!staged)
+        return directTokens(unit, from, to);
+      Value many = arith::CmpIOp::create(b, loc, arith::CmpIPredicate::sge, v.sub(to, from), v.index(staged));
+      v.choose(many, [&] { stagedTokens(unit, from, to, operands, sums); }, [&] { directTokens(unit, from, to); });
+    });
   });
 }
 } // namespace

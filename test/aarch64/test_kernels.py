@@ -1,11 +1,13 @@
 """The kernel matrix of 64-bit ARM, under emulation: every row on every packed layout, compared with exact products.
 
-The emulator's best CPU runs every row on most shapes, CPUs that are sold run what is theirs on a few.
+The emulator's best CPU runs every row on most shapes, CPUs that are sold run what is theirs on a few. With
+SETUN_TEST_WHOLE=1 in the environment, each runs the whole matrix of test/kernels/test_matrix.py, which takes long.
 """
 
 from __future__ import annotations
 
 import json
+import os
 import re
 import sys
 from collections.abc import Callable
@@ -20,6 +22,7 @@ from emulator import Machine, emulated_cpus
 HERE = Path(__file__).resolve().parent
 sys.path.append(str(HERE.parent / "kernels"))
 
+import test_matrix as whole  # noqa: E402
 from test_layers import EMULATED_FORMS, FORMS, inputs  # noqa: E402  (by the path above)
 from test_matrix import KINDS, Matrix, entry_name, run_all  # noqa: E402
 
@@ -37,6 +40,9 @@ TARGETS = {
 SHAPES = ((1, 4), (3, 5), (31, 516), (33, 33), (16, 4096), (150, 132))
 TOKENS, SPLIT = (1, 2, 3, 7, 8, 15, 16, 17, 33, 128), (1, 9, 33)
 FEW_SHAPES = ((3, 5), (150, 132))
+if os.environ.get("SETUN_TEST_WHOLE"):
+    SHAPES = FEW_SHAPES = whole.SHAPES
+    TOKENS, SPLIT = whole.TOKENS, whole.SPLIT
 # CPU for the emulator: the rows that it would choose.
 CPUS = {
     "cortex-a53": ("neon",),
