@@ -45,6 +45,8 @@ inline constexpr uint64_t kSectionAlignment = 4096;
 inline constexpr uint64_t kWeightsAlignment = 64;
 /// Largest manifest that a reader accepts, in bytes.
 inline constexpr uint64_t kMaxManifestSize = uint64_t(64) << 20;
+/// File that a package has which setun.compile made from a call of a PyTorch module.
+inline constexpr char kCallFile[] = "setun.call.json";
 /// Largest rank of a tensor.
 inline constexpr unsigned kMaxRank = 8;
 

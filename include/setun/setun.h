@@ -5,8 +5,9 @@
  * checks keep from being loaded damaged but not from being malicious: run only packages that you would run as programs.
  *
  * Threads: a setun_package may be used by several threads at once, a setun_session by one at a time (a second call
- * meanwhile gets SETUN_ERROR_BUSY). The file of an open package must not be changed or truncated; replace it by
- * renaming another file over it.
+ * meanwhile gets SETUN_ERROR_BUSY; only setun_session_destroy must not come meanwhile). After a fork on Linux both
+ * processes may go on with a session that was not in use, each for itself. The file of an open package must not be
+ * changed or truncated; replace it by renaming another file over it.
  *
  * All strings are UTF-8 and end with a zero byte. Pointers obtained from a package stay valid until it is closed.
  *

@@ -27,7 +27,7 @@ Package openPackage(const py::object &path, const std::optional<std::string> &ta
     py::gil_scoped_release release;
     check(setun_package_open(file.c_str(), &options, &package));
   }
-  return {std::shared_ptr<setun_package>(package, PackageCloser())};
+  return {std::shared_ptr<setun_package>(package, setun::HandleCloser())};
 }
 
 std::string toJson(const Package &package) {

@@ -59,7 +59,7 @@ Session createSession(const Package &package, uint32_t threads, int64_t context)
     py::gil_scoped_release release;
     check(setun_session_create(package.handle.get(), &options, &session));
   }
-  return {package.handle, std::unique_ptr<setun_session, SessionCloser>(session)};
+  return {package.handle, setun::SessionPointer(session)};
 }
 
 py::dict run(Session &session, const std::string &entryName, const py::dict &inputs) {

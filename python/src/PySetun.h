@@ -2,6 +2,7 @@
 #ifndef SETUN_PYTHON_PYSETUN_H
 #define SETUN_PYTHON_PYSETUN_H
 
+#include "setun/Handles.h"
 #include "setun/setun.h"
 
 #include <pybind11/numpy.h>
@@ -26,13 +27,6 @@ inline void check(setun_status status) {
     throw StatusError(status, setun_last_error());
 }
 
-struct PackageCloser {
-  void operator()(setun_package *package) const { setun_package_close(package); }
-};
-struct SessionCloser {
-  void operator()(setun_session *session) const { setun_session_destroy(session); }
-};
-
 /// setun._setun.Package
 struct Package {
   std::shared_ptr<setun_package> handle;
@@ -41,7 +35,7 @@ struct Package {
 /// setun._setun.Session
 struct Session {
   std::shared_ptr<setun_package> package;
-  std::unique_ptr<setun_session, SessionCloser> handle;
+  SessionPointer handle;
 };
 
 void definePackage(pybind11::module_ &module);

@@ -30,7 +30,12 @@ namespace {
 thread_local char lastError[2048];
 
 setun_status report(setun_status code, const char *message) {
-  const size_t length = std::min(std::strlen(message), sizeof(lastError) - 1);
+  size_t length = std::strlen(message);
+  if (length >= sizeof(lastError)) {
+    length = sizeof(lastError) - 1;
+    while (length && (message[length] & 0xc0) == 0x80) // within a character
+      --length;
+  }
   std::memcpy(lastError, message, length);
   lastError[length] = 0;
   return code;

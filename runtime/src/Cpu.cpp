@@ -1,8 +1,11 @@
 //===- Cpu.cpp - what the CPU at hand can do ------------------------------===//
 #include "Cpu.h"
 
+#include "Memory.h"
+
 #include <algorithm>
 #include <cerrno>
+#include <cstdio>
 #include <cstring>
 #include <thread>
 
@@ -177,13 +180,18 @@ Status setun::runtime::enableFeatures(const std::vector<std::string> &features) 
 }
 
 unsigned setun::runtime::usableCpus() {
+  unsigned cpus = std::max(1u, std::thread::hardware_concurrency());
 #ifdef __linux__
   cpu_set_t set;
   CPU_ZERO(&set);
   if (::sched_getaffinity(0, sizeof(set), &set) == 0)
-    return std::max(1, CPU_COUNT(&set));
+    cpus = std::max(1, CPU_COUNT(&set));
+  // A container may see more CPUs than it gets the time of ("max" is no number).
+  unsigned long long time = 0, period = 0;
+  if (std::sscanf(readText("/sys/fs/cgroup/cpu.max").c_str(), "%llu %llu", &time, &period) == 2 && time && period)
+    cpus = static_cast<unsigned>(std::min<unsigned long long>(cpus, (time + period - 1) / period));
 #endif
-  return std::max(1u, std::thread::hardware_concurrency());
+  return cpus;
 }
 
 //===----------------------------------------------------------------------===//

@@ -17,6 +17,8 @@ namespace {
 constexpr size_t kMaxNameLength = 4096;
 constexpr flatbuffers::uoffset_t kMaxTables = 1000000;
 constexpr flatbuffers::uoffset_t kMaxDepth = 16;
+/// What texts and bytes may take together. Tables may share them, so a small manifest can stand for terabytes.
+constexpr size_t kMaxCopied = size_t(256) << 20;
 
 Status bad(const std::string &where, const std::string &message) {
   return badPackage("manifest: " + (where.empty() ? message : where + ": " + message));
@@ -49,20 +51,59 @@ bool isText(const char *data, size_t size, bool name) {
   return true;
 }
 
-/// Copies a name: not empty, of sensible length, printable.
-Status readName(const flatbuffers::String *text, const std::string &where, std::string &name) {
-  if (!text || text->size() == 0)
-    return bad(where, "a name is empty");
-  if (text->size() > kMaxNameLength)
-    return bad(where, "a name has " + std::to_string(text->size()) + " bytes, more than the limit of " +
-                          std::to_string(kMaxNameLength));
-  if (!isText(text->c_str(), text->size(), true))
-    return bad(where, "a name is not printable UTF-8");
-  name = text->str();
-  return Status();
-}
-
 template <typename T> size_t sizeOf(const flatbuffers::Vector<T> *vector) { return vector ? vector->size() : 0; }
+
+/// Copies what a manifest holds of texts and bytes, up to kMaxCopied.
+class Copier {
+public:
+  /// A name: not empty, of sensible length, printable.
+  Status name(const flatbuffers::String *text, const std::string &where, std::string &name) {
+    if (!text || text->size() == 0)
+      return bad(where, "a name is empty");
+    if (text->size() > kMaxNameLength)
+      return bad(where, "a name has " + std::to_string(text->size()) + " bytes, more than the limit of " +
+                            std::to_string(kMaxNameLength));
+    if (!isText(text->c_str(), text->size(), true))
+      return bad(where, "a name is not printable UTF-8");
+    SETUN_RETURN_IF_ERROR(count(sizeof(name) + text->size(), where));
+    name = text->str();
+    return Status();
+  }
+  /// A name that may be missing.
+  Status optionalName(const flatbuffers::String *text, const std::string &where, std::string &name) {
+    return text && text->size() ? this->name(text, where, name) : Status();
+  }
+  Status names(const flatbuffers::Vector<flatbuffers::Offset<flatbuffers::String>> *list, const std::string &where,
+               const std::string &what, std::vector<std::string> &names) {
+    for (size_t i = 0; i < sizeOf(list); ++i)
+      SETUN_RETURN_IF_ERROR(name(list->Get(i), where + ", " + what + " " + std::to_string(i), names.emplace_back()));
+    return Status();
+  }
+  /// A text of lines; it may be empty.
+  Status text(const flatbuffers::String &source, const std::string &where, std::string &text) {
+    if (!isText(source.c_str(), source.size(), false))
+      return bad(where, "the value is not printable UTF-8");
+    SETUN_RETURN_IF_ERROR(count(source.size(), where));
+    text = source.str();
+    return Status();
+  }
+  Status bytes(const flatbuffers::Vector<uint8_t> *source, const std::string &where, std::vector<uint8_t> &bytes) {
+    SETUN_RETURN_IF_ERROR(count(sizeOf(source), where));
+    if (source)
+      bytes.assign(source->begin(), source->end());
+    return Status();
+  }
+
+private:
+  Status count(size_t size, const std::string &where) {
+    if (size > left)
+      return bad(where, "texts and recorded tensors take more than " + std::to_string(kMaxCopied) + " bytes");
+    left -= size;
+    return Status();
+  }
+
+  size_t left = kMaxCopied;
+};
 
 /// Reports the second use of a name.
 class UniqueNames {
@@ -80,10 +121,10 @@ private:
 /// Decodes one entry.
 class EntryReader {
 public:
-  EntryReader(const fb::Entry &source, Entry &entry) : source(source), entry(entry) {}
+  EntryReader(Copier &copier, const fb::Entry &source, Entry &entry) : copier(copier), source(source), entry(entry) {}
 
   Status read() {
-    SETUN_RETURN_IF_ERROR(readName(source.name(), "entry", entry.name));
+    SETUN_RETURN_IF_ERROR(copier.name(source.name(), "entry", entry.name));
     where = "entry " + quoted(entry.name);
     SETUN_RETURN_IF_ERROR(readSymbols());
     entry.usesPosition = source.uses_position();
@@ -126,11 +167,9 @@ private:
       return bad(where, "has " + std::to_string(count) + " dimension symbols, more than the limit of " +
                             std::to_string(kMaxSymbols));
     UniqueNames unique(where, "dimension symbols");
-    entry.symbols.resize(count);
-    for (size_t i = 0; i < count; ++i) {
-      SETUN_RETURN_IF_ERROR(readName(source.symbols()->Get(i), where, entry.symbols[i]));
-      SETUN_RETURN_IF_ERROR(unique.add(entry.symbols[i]));
-    }
+    SETUN_RETURN_IF_ERROR(copier.names(source.symbols(), where, "dimension symbol", entry.symbols));
+    for (const std::string &symbol : entry.symbols)
+      SETUN_RETURN_IF_ERROR(unique.add(symbol));
     return Status();
   }
 
@@ -153,7 +192,7 @@ private:
   }
 
   Status readTensor(const fb::Tensor &tensor, Tensor &result) {
-    SETUN_RETURN_IF_ERROR(readName(tensor.name(), where, result.name));
+    SETUN_RETURN_IF_ERROR(copier.name(tensor.name(), where, result.name));
     const std::string what = "tensor " + quoted(result.name);
     if (tensor.type() > fb::ElementType::MAX)
       return bad(where, what + " has the unknown element type " + std::to_string(static_cast<int>(tensor.type())));
@@ -179,6 +218,7 @@ private:
     return Status();
   }
 
+  Copier &copier;
   const fb::Entry &source;
   Entry &entry;
   std::string where = "entry";
@@ -206,17 +246,12 @@ Status checkSharedStates(const std::vector<Entry> &entries) {
   return Status();
 }
 
-/// Copies a text that may be missing.
-Status readOptionalName(const flatbuffers::String *text, const std::string &where, std::string &name) {
-  return text && text->size() ? readName(text, where, name) : Status();
-}
-
-Status readOperation(const fb::Operation &source, const Entry &entry, const std::string &where,
+Status readOperation(Copier &copier, const fb::Operation &source, const Entry &entry, const std::string &where,
                      setun::package::OperationDesc &operation) {
-  SETUN_RETURN_IF_ERROR(readName(source.kind(), where, operation.kind));
-  SETUN_RETURN_IF_ERROR(readOptionalName(source.detail(), where, operation.detail));
-  SETUN_RETURN_IF_ERROR(readOptionalName(source.name(), where, operation.name));
-  SETUN_RETURN_IF_ERROR(readOptionalName(source.shape(), where, operation.shape));
+  SETUN_RETURN_IF_ERROR(copier.name(source.kind(), where, operation.kind));
+  SETUN_RETURN_IF_ERROR(copier.optionalName(source.detail(), where, operation.detail));
+  SETUN_RETURN_IF_ERROR(copier.optionalName(source.name(), where, operation.name));
+  SETUN_RETURN_IF_ERROR(copier.optionalName(source.shape(), where, operation.shape));
   operation.rowsSymbol = source.rows_symbol();
   if (operation.rowsSymbol < -1 || operation.rowsSymbol >= static_cast<int64_t>(entry.symbols.size()))
     return bad(where, "dimension symbol " + std::to_string(operation.rowsSymbol) + " of " +
@@ -234,14 +269,12 @@ Status readOperation(const fb::Operation &source, const Entry &entry, const std:
   return Status();
 }
 
-Status readCode(const fb::Code &source, const Manifest &manifest,
+Status readCode(Copier &copier, const fb::Code &source, const Manifest &manifest,
                 const std::vector<setun::package::SectionRecord> &sections, Code &code) {
-  SETUN_RETURN_IF_ERROR(readName(source.target(), "code section", code.target));
+  SETUN_RETURN_IF_ERROR(copier.name(source.target(), "code section", code.target));
   const std::string where = "code section " + quoted(code.target);
-  SETUN_RETURN_IF_ERROR(readName(source.arch(), where, code.arch));
-  code.features.resize(sizeOf(source.features()));
-  for (size_t i = 0; i < code.features.size(); ++i)
-    SETUN_RETURN_IF_ERROR(readName(source.features()->Get(i), where, code.features[i]));
+  SETUN_RETURN_IF_ERROR(copier.name(source.arch(), where, code.arch));
+  SETUN_RETURN_IF_ERROR(copier.names(source.features(), where, "feature", code.features));
   code.section = source.section();
   if (code.section >= sections.size() || sections[code.section].kind != static_cast<uint32_t>(SectionKind::Code))
     return bad(where, "section " + std::to_string(code.section) + " of the file holds no code");
@@ -258,21 +291,19 @@ Status readCode(const fb::Code &source, const Manifest &manifest,
     copy.entryOffset = entry.entry_offset();
     copy.workspaceOffset = entry.workspace_offset();
     const std::string place = where + ", entry " + quoted(manifest.entries[i].name);
-    copy.conditions.resize(sizeOf(entry.conditions()));
-    for (size_t k = 0; k < copy.conditions.size(); ++k)
-      SETUN_RETURN_IF_ERROR(
-          readName(entry.conditions()->Get(k), place + ", condition " + std::to_string(k), copy.conditions[k]));
+    SETUN_RETURN_IF_ERROR(copier.names(entry.conditions(), place, "condition", copy.conditions));
     copy.operations.resize(sizeOf(entry.operations()));
     for (size_t k = 0; k < copy.operations.size(); ++k)
-      SETUN_RETURN_IF_ERROR(readOperation(*entry.operations()->Get(k), manifest.entries[i],
+      SETUN_RETURN_IF_ERROR(readOperation(copier, *entry.operations()->Get(k), manifest.entries[i],
                                           place + ", operation " + std::to_string(k), copy.operations[k]));
   }
   return Status();
 }
 
 /// Copies recorded tensors and checks their sizes.
-Status readBytes(const flatbuffers::Vector<flatbuffers::Offset<fb::Bytes>> *list, const std::vector<Tensor> &tensors,
-                 const int64_t *dims, const std::string &where, std::vector<std::vector<uint8_t>> &result) {
+Status readBytes(Copier &copier, const flatbuffers::Vector<flatbuffers::Offset<fb::Bytes>> *list,
+                 const std::vector<Tensor> &tensors, const int64_t *dims, const std::string &where,
+                 std::vector<std::vector<uint8_t>> &result) {
   if (sizeOf(list) != tensors.size())
     return bad(where,
                "records " + std::to_string(sizeOf(list)) + " tensors, expected " + std::to_string(tensors.size()));
@@ -282,12 +313,12 @@ Status readBytes(const flatbuffers::Vector<flatbuffers::Offset<fb::Bytes>> *list
     if (!tensors[i].byteSize(dims, expected) || sizeOf(data) != static_cast<uint64_t>(expected))
       return bad(where, "records " + std::to_string(sizeOf(data)) + " bytes of tensor " + quoted(tensors[i].name) +
                             ", expected " + std::to_string(expected));
-    result.emplace_back(data ? std::vector<uint8_t>(data->begin(), data->end()) : std::vector<uint8_t>());
+    SETUN_RETURN_IF_ERROR(copier.bytes(data, where, result.emplace_back()));
   }
   return Status();
 }
 
-Status readSelfTest(const fb::SelfTest &source, const Manifest &manifest, SelfTest &test) {
+Status readSelfTest(Copier &copier, const fb::SelfTest &source, const Manifest &manifest, SelfTest &test) {
   test.entry = source.entry();
   test.code = source.code();
   if (test.entry >= manifest.entries.size())
@@ -307,15 +338,15 @@ Status readSelfTest(const fb::SelfTest &source, const Manifest &manifest, SelfTe
   }
   if (entry.capacitySymbol >= 0 && entry.maxContext && test.dims[entry.capacitySymbol] > entry.maxContext)
     return bad(where, "its context is larger than the entry's");
-  SETUN_RETURN_IF_ERROR(readBytes(source.inputs(), entry.inputs, test.dims.data(), where, test.inputs));
-  return readBytes(source.outputs(), entry.outputs, test.dims.data(), where, test.outputs);
+  SETUN_RETURN_IF_ERROR(readBytes(copier, source.inputs(), entry.inputs, test.dims.data(), where, test.inputs));
+  return readBytes(copier, source.outputs(), entry.outputs, test.dims.data(), where, test.outputs);
 }
 
-Status readLayer(const fb::Layer &source, Layer &layer) {
-  SETUN_RETURN_IF_ERROR(readName(source.name(), "layer", layer.name));
+Status readLayer(Copier &copier, const fb::Layer &source, Layer &layer) {
+  SETUN_RETURN_IF_ERROR(copier.name(source.name(), "layer", layer.name));
   const std::string where = "layer " + quoted(layer.name);
-  SETUN_RETURN_IF_ERROR(readName(source.format(), where, layer.format));
-  SETUN_RETURN_IF_ERROR(readName(source.scale(), where, layer.scale));
+  SETUN_RETURN_IF_ERROR(copier.name(source.format(), where, layer.format));
+  SETUN_RETURN_IF_ERROR(copier.name(source.scale(), where, layer.scale));
   layer.rows = source.rows();
   layer.cols = source.cols();
   layer.bytes = source.bytes();
@@ -325,10 +356,9 @@ Status readLayer(const fb::Layer &source, Layer &layer) {
   for (size_t i = 0; i < layer.kernels.size(); ++i) {
     const fb::Kernel &from = *source.kernels()->Get(i);
     LayerKernel &kernel = layer.kernels[i];
-    SETUN_RETURN_IF_ERROR(readName(from.target(), where, kernel.target));
-    SETUN_RETURN_IF_ERROR(readName(from.kernel(), where, kernel.kernel));
-    if (from.format())
-      SETUN_RETURN_IF_ERROR(readName(from.format(), where, kernel.format));
+    SETUN_RETURN_IF_ERROR(copier.name(from.target(), where, kernel.target));
+    SETUN_RETURN_IF_ERROR(copier.name(from.kernel(), where, kernel.kernel));
+    SETUN_RETURN_IF_ERROR(copier.optionalName(from.format(), where, kernel.format));
     kernel.tokens = from.tokens();
     kernel.staged = from.staged();
     kernel.predictedDecode = from.predicted_decode();
@@ -343,8 +373,9 @@ Status readLayer(const fb::Layer &source, Layer &layer) {
   return Status();
 }
 
-Status readFile(const fb::File &source, const std::vector<setun::package::SectionRecord> &sections, File &file) {
-  SETUN_RETURN_IF_ERROR(readName(source.name(), "file", file.name));
+Status readFile(Copier &copier, const fb::File &source, const std::vector<setun::package::SectionRecord> &sections,
+                File &file) {
+  SETUN_RETURN_IF_ERROR(copier.name(source.name(), "file", file.name));
   const std::string where = "file " + quoted(file.name);
   // Users write these files to disk by their names.
   if (file.name == "." || file.name == ".." || file.name.find_first_of("/\\:") != std::string::npos)
@@ -410,12 +441,13 @@ Status Manifest::decode(const uint8_t *bytes, size_t size, const std::vector<pac
     return bad("", "is no valid FlatBuffer");
   const fb::Manifest &root = *fb::GetManifest(bytes);
 
+  Copier copier;
   if (sizeOf(root.entries()) == 0)
     return bad("", "has no entries");
   UniqueNames entryNames("", "entries");
   entries.resize(root.entries()->size());
   for (size_t i = 0; i < entries.size(); ++i) {
-    SETUN_RETURN_IF_ERROR(EntryReader(*root.entries()->Get(i), entries[i]).read());
+    SETUN_RETURN_IF_ERROR(EntryReader(copier, *root.entries()->Get(i), entries[i]).read());
     SETUN_RETURN_IF_ERROR(entryNames.add(entries[i].name));
   }
   SETUN_RETURN_IF_ERROR(checkSharedStates(entries));
@@ -423,33 +455,32 @@ Status Manifest::decode(const uint8_t *bytes, size_t size, const std::vector<pac
   UniqueNames targetNames("", "code sections");
   codes.resize(sizeOf(root.codes()));
   for (size_t i = 0; i < codes.size(); ++i) {
-    SETUN_RETURN_IF_ERROR(readCode(*root.codes()->Get(i), *this, sections, codes[i]));
+    SETUN_RETURN_IF_ERROR(readCode(copier, *root.codes()->Get(i), *this, sections, codes[i]));
     SETUN_RETURN_IF_ERROR(targetNames.add(codes[i].target));
   }
 
   selfTests.resize(sizeOf(root.self_tests()));
   for (size_t i = 0; i < selfTests.size(); ++i)
-    SETUN_RETURN_IF_ERROR(readSelfTest(*root.self_tests()->Get(i), *this, selfTests[i]));
+    SETUN_RETURN_IF_ERROR(readSelfTest(copier, *root.self_tests()->Get(i), *this, selfTests[i]));
 
   layers.resize(sizeOf(root.layers()));
   for (size_t i = 0; i < layers.size(); ++i)
-    SETUN_RETURN_IF_ERROR(readLayer(*root.layers()->Get(i), layers[i]));
+    SETUN_RETURN_IF_ERROR(readLayer(copier, *root.layers()->Get(i), layers[i]));
 
   UniqueNames keys("", "provenance items");
   provenance.resize(sizeOf(root.provenance()));
   for (size_t i = 0; i < provenance.size(); ++i) {
     const fb::Provenance &item = *root.provenance()->Get(i);
-    SETUN_RETURN_IF_ERROR(readName(item.key(), "provenance", provenance[i].first));
+    SETUN_RETURN_IF_ERROR(copier.name(item.key(), "provenance", provenance[i].first));
     SETUN_RETURN_IF_ERROR(keys.add(provenance[i].first));
-    if (!isText(item.value()->c_str(), item.value()->size(), false))
-      return bad("provenance " + quoted(provenance[i].first), "the value is not printable UTF-8");
-    provenance[i].second = item.value()->str();
+    SETUN_RETURN_IF_ERROR(
+        copier.text(*item.value(), "provenance " + quoted(provenance[i].first), provenance[i].second));
   }
 
   UniqueNames fileNames("", "files");
   files.resize(sizeOf(root.files()));
   for (size_t i = 0; i < files.size(); ++i) {
-    SETUN_RETURN_IF_ERROR(readFile(*root.files()->Get(i), sections, files[i]));
+    SETUN_RETURN_IF_ERROR(readFile(copier, *root.files()->Get(i), sections, files[i]));
     SETUN_RETURN_IF_ERROR(fileNames.add(files[i].name));
   }
 

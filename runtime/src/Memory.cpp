@@ -20,8 +20,7 @@ size_t setun::runtime::pageSize() {
   return size > 0 ? static_cast<size_t>(size) : 4096;
 }
 
-/// Reads a small file; empty if it cannot be read.
-static std::string readText(const char *path) {
+std::string setun::runtime::readText(const char *path) {
   std::string text;
   if (std::FILE *file = std::fopen(path, "re")) {
     char buffer[4096];
@@ -84,6 +83,16 @@ Status Mapping::reserved(size_t size, const std::string &what, Mapping &mapping)
   SETUN_RETURN_IF_ERROR(map(size, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, what, mapping.start));
   mapping.length = size;
   return Status();
+}
+
+Mapping Mapping::zeroedByFork() {
+  Mapping page;
+#ifdef MADV_WIPEONFORK
+  if (!anonymous(pageSize(), "a mark of the process", page).ok() ||
+      ::madvise(page.start, page.length, MADV_WIPEONFORK) != 0)
+    page.release();
+#endif
+  return page;
 }
 
 Status Mapping::file(int fd, size_t size, const std::string &path, Mapping &mapping) {

@@ -27,6 +27,8 @@ public:
   static Status anonymous(size_t size, const std::string &what, Mapping &mapping);
   /// Address range without access, to be opened piece by piece with protect().
   static Status reserved(size_t size, const std::string &what, Mapping &mapping);
+  /// A page that a fork leaves zeroed in the child. Empty where the system has no such pages.
+  static Mapping zeroedByFork();
   /// `size` bytes of a file, read-only.
   static Status file(int fd, size_t size, const std::string &path, Mapping &mapping);
 
@@ -42,6 +44,8 @@ private:
   size_t length = 0;
 };
 
+/// Contents of a small file of text; empty if it cannot be read.
+std::string readText(const char *path);
 /// Page size of the system in bytes.
 size_t pageSize();
 /// Size and alignment of the pages that adviseLargePages asks for.

@@ -47,7 +47,7 @@ Status Package::open(const std::string &path, const Options &options, std::share
   ::close(fd); // the mapping keeps the file
   SETUN_RETURN_IF_ERROR(status);
 
-  opened->name = path;
+  opened->path = path;
   opened->options = options;
   opened->base = opened->mapping.data();
   opened->size = opened->mapping.size();
@@ -60,12 +60,12 @@ Status Package::open(const std::string &path, const Options &options, std::share
 
 Status Package::openMemory(const uint8_t *data, size_t size, const Options &options, std::shared_ptr<Package> &result) {
   auto opened = std::make_shared<Package>();
-  opened->name = "package in memory";
   opened->options = options;
   opened->base = data;
   opened->size = size;
   if (reinterpret_cast<uintptr_t>(data) % kSectionAlignment != 0 && size) {
     SETUN_RETURN_IF_ERROR(Mapping::anonymous(size, "a copy of the package", opened->mapping));
+    adviseLargePages(opened->mapping.data(), size);
     std::memcpy(opened->mapping.data(), data, size);
     opened->base = opened->mapping.data();
   }
@@ -168,11 +168,17 @@ Status Package::checkContents() {
     std::memcpy(bytes, sectionData(manifestSection), manifestSize);
   SETUN_RETURN_IF_ERROR(checkChecksum(manifestSection, bytes, "manifest"));
   SETUN_RETURN_IF_ERROR(contents.decode(bytes, manifestSize, sections));
+  // However many names a section has, it is read once.
+  std::vector<bool> checked(sections.size());
+  auto checkOnce = [&](uint32_t section, const std::string &what) {
+    const bool again = checked[section];
+    checked[section] = true;
+    return again ? Status() : checkChecksum(section, sectionData(section), what);
+  };
   for (const Code &code : contents.codes)
-    SETUN_RETURN_IF_ERROR(
-        checkChecksum(code.section, sectionData(code.section), "code section " + quoted(code.target)));
+    SETUN_RETURN_IF_ERROR(checkOnce(code.section, "code section " + quoted(code.target)));
   for (const File &file : contents.files)
-    SETUN_RETURN_IF_ERROR(checkChecksum(file.section, sectionData(file.section), "file " + quoted(file.name)));
+    SETUN_RETURN_IF_ERROR(checkOnce(file.section, "file " + quoted(file.name)));
   return Status();
 }
 
@@ -249,19 +255,23 @@ Status Package::nothingRuns() const {
 }
 
 std::string Package::cure() const {
-  std::string targets;
+  std::string targets, source;
   for (const Code &code : contents.codes) {
     if (runnable(code))
       return "code for " + quoted(code.target) + " runs here";
     targets += code.target + ",";
   }
   const std::string level = bestLevel(options.features);
-  std::string text = "to add code for it: setun compile MODEL -o " + quoted(name) + " --target " + targets +
-                     (level.empty() ? "host" : level);
+  targets += level.empty() ? "host" : level;
   for (const auto &[key, value] : contents.provenance)
     if (key == "source")
-      return text + ", where MODEL is " + quoted(value);
-  return text;
+      source = value;
+  for (const File &file : contents.files)
+    if (file.name == package::kCallFile)
+      return "to add code for it, compile the module" + (source.empty() ? "" : " " + quoted(source)) +
+             " again, in Python: setun.compile(module, ..., target=\"" + targets + "\")";
+  return "to add code for it: setun compile MODEL" + (path.empty() ? "" : " -o " + quoted(path)) + " --target " +
+         targets + (source.empty() ? "" : ", where MODEL is " + quoted(source));
 }
 
 //===----------------------------------------------------------------------===//
@@ -293,18 +303,23 @@ Status Package::load() {
   std::vector<uint8_t> copy(start, start + sectionSize(code.section));
   SETUN_RETURN_IF_ERROR(checkChecksum(code.section, copy.data(), "code section " + quoted(code.target)));
   SETUN_RETURN_IF_ERROR(ElfImage::load(copy.data(), copy.size(), image));
+  std::vector<EntryFunctions> functions;
   for (const package::CodeEntry &entry : code.entries) {
     const void *run = nullptr, *workspace = nullptr;
     SETUN_RETURN_IF_ERROR(image.function(entry.entryOffset, run));
     SETUN_RETURN_IF_ERROR(image.function(entry.workspaceOffset, workspace));
-    entryFunctions.push_back({reinterpret_cast<setun_entry_fn>(reinterpret_cast<uintptr_t>(run)),
-                              reinterpret_cast<setun_workspace_fn>(reinterpret_cast<uintptr_t>(workspace))});
+    functions.push_back({reinterpret_cast<setun_entry_fn>(reinterpret_cast<uintptr_t>(run)),
+                         reinterpret_cast<setun_workspace_fn>(reinterpret_cast<uintptr_t>(workspace))});
   }
-  if (options.weights == SETUN_WEIGHTS_COPY || (options.weights == SETUN_WEIGHTS_AUTO && copyPays()))
+  entryFunctions = std::move(functions);
+  if (options.weights == SETUN_WEIGHTS_COPY)
     return copyWeights();
+  // Where there is no room for a copy after all, the file's pages will do.
+  if (options.weights == SETUN_WEIGHTS_AUTO && copyPays() && copyWeights().ok())
+    return Status();
 #if defined(MADV_WILLNEED) && defined(__linux__)
   // From now on all weights will be read, in order, for every token.
-  if (mapping.size()) {
+  if (isFile()) {
     uintptr_t begin = reinterpret_cast<uintptr_t>(weights()) / pageSize() * pageSize();
     (void)::madvise(reinterpret_cast<void *>(begin), reinterpret_cast<uintptr_t>(weights()) + weightsSize() - begin,
                     MADV_WILLNEED);
@@ -317,7 +332,7 @@ Status Package::load() {
 /// A copy is worth its memory where there is plenty of it.
 bool Package::copyPays() const {
   constexpr uint64_t large = uint64_t(64) << 20;
-  return mapping.size() && weightsSize() >= large && hasLargePages() && availableMemory() / 2 >= weightsSize();
+  return isFile() && weightsSize() >= large && hasLargePages() && availableMemory() / 2 >= weightsSize();
 }
 
 Status Package::copyWeights() {
@@ -334,7 +349,7 @@ Status Package::copyWeights() {
   // Piece by piece: the pages of the file are mapped at once, which is ten times faster than one by one, and go back as
   // soon as they are copied, so that nothing counts twice.
   constexpr uint64_t piece = 8 * kLargePage;
-  const bool ofFile = mapping.size() && kSectionAlignment % pageSize() == 0;
+  const bool ofFile = isFile() && kSectionAlignment % pageSize() == 0;
   for (uint64_t offset = 0; offset < bytes; offset += piece) {
     const uint64_t size = std::min(piece, bytes - offset);
     void *pages = const_cast<uint8_t *>(source + offset);

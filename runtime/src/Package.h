@@ -87,13 +87,14 @@ private:
   /// What to do where nothing runs.
   std::string cure() const;
   Status load();
+  bool isFile() const { return !path.empty(); }
   bool copyPays() const;
   Status copyWeights();
   Status selfTest();
 
-  std::string name; ///< for messages
+  std::string path; ///< empty for a package in memory
   Options options;
-  Mapping mapping; ///< of the file, or of a copy; empty for borrowed memory
+  Mapping mapping; ///< of the file, or a copy of memory; empty for borrowed memory
   const uint8_t *base = nullptr;
   uint64_t size = 0;
   package::FileHeader header = {};

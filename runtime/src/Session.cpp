@@ -201,9 +201,13 @@ Status Session::allocateStates() {
     std::vector<void *> &pointers = buffers.emplace_back(count, nullptr);
     int64_t dims[kMaxSymbols];
     std::fill_n(dims, kMaxSymbols, 1);
-    // Code may keep rows in blocks; the last one is whole.
-    if (entry.capacitySymbol >= 0)
+    if (entry.capacitySymbol >= 0) {
+      // Code may keep rows in blocks; the last one is whole.
+      if (contextCapacity > INT64_MAX - packing::kCacheBlockRows)
+        return Status(SETUN_ERROR_OUT_OF_MEMORY,
+                      "a context of " + std::to_string(contextCapacity) + " tokens is too large");
       dims[entry.capacitySymbol] = packing::BlockedCache::paddedRows(contextCapacity);
+    }
     for (size_t i = 0; i < entry.states.size(); ++i) {
       const Tensor &state = entry.states[i];
       auto [place, added] = states.try_emplace(state.name);
@@ -339,6 +343,8 @@ Status Session::run(uint32_t index, const setun_tensor *inputs, uint32_t numInpu
                                             " in the session exceed its context of " +
                                             std::to_string(contextCapacity ? contextCapacity : INT64_MAX));
   SETUN_RETURN_IF_ERROR(reserveWorkspace(index, dims));
+  if (pool->isForked()) // the session was taken along, its threads were not
+    SETUN_RETURN_IF_ERROR(ThreadPool::create(threads(), pool));
 
   if (entry->resetsSession)
     clear();
@@ -415,6 +421,8 @@ Status Session::profile(bool on) {
 }
 
 Status Session::entryTime(uint32_t index, setun_profile_time &time) const {
+  Claim claim(busy);
+  SETUN_RETURN_IF_ERROR(claim.status());
   const Entry *entry;
   SETUN_RETURN_IF_ERROR(findEntry(index, entry));
   time = profileTimes ? profileTimes->entry(index) : setun_profile_time();
@@ -422,6 +430,8 @@ Status Session::entryTime(uint32_t index, setun_profile_time &time) const {
 }
 
 Status Session::operationTime(uint32_t index, uint32_t operation, uint32_t thread, setun_profile_time &time) const {
+  Claim claim(busy);
+  SETUN_RETURN_IF_ERROR(claim.status());
   const Entry *entry;
   SETUN_RETURN_IF_ERROR(findEntry(index, entry));
   const auto *operations = package.operations(index);

@@ -71,7 +71,7 @@ private:
   std::unique_ptr<ThreadPool> pool;
   int64_t contextCapacity = 0;
   std::atomic<int64_t> tokens{0};
-  std::atomic<bool> busy{false};
+  mutable std::atomic<bool> busy{false};
   bool empty = true;                        ///< states are all zero
   std::map<std::string, Mapping> states;    ///< by name
   std::vector<std::vector<void *>> buffers; ///< of each entry, the states filled in

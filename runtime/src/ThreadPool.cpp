@@ -5,12 +5,12 @@
 
 #include <algorithm>
 #include <chrono>
-#include <csignal>
 #include <system_error>
 
+#include <pthread.h>
+#include <signal.h>
 #ifdef __linux__
 #include <linux/futex.h>
-#include <pthread.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 #endif
@@ -116,35 +116,58 @@ static unsigned looksIn(std::chrono::nanoseconds time) {
 
 ThreadPool::ThreadPool(unsigned threads, unsigned looks) : threads(threads), looks(looks), barrier(threads, looks) {}
 
+namespace {
+
+/// For its lifetime signals are kept from this thread, and from those that it starts for good: signals are for the
+/// threads of the host program. Not so those that a thread raises itself by a fault, which then end the process unseen
+/// by the host's handlers.
+class BlockedSignals {
+public:
+  BlockedSignals() {
+    sigset_t blocked;
+    sigfillset(&blocked);
+    for (int fault : {SIGBUS, SIGFPE, SIGILL, SIGSEGV, SIGSYS, SIGTRAP})
+      sigdelset(&blocked, fault);
+    pthread_sigmask(SIG_BLOCK, &blocked, &previous);
+  }
+  ~BlockedSignals() { pthread_sigmask(SIG_SETMASK, &previous, nullptr); }
+  BlockedSignals(const BlockedSignals &) = delete;
+  BlockedSignals &operator=(const BlockedSignals &) = delete;
+
+private:
+  sigset_t previous;
+};
+
+} // namespace
+
 Status ThreadPool::create(unsigned threads, std::unique_ptr<ThreadPool> &pool) {
   // Longer than the usual wait within a token (a tenth of a large matmul), and short enough that little is lost where
   // another program has the CPU of the thread that is waited for. With more threads than CPUs that is certain, so they
   // sleep at once.
   unsigned looks = threads == 1 || threads > usableCpus() ? 0 : looksIn(std::chrono::microseconds(50));
-  pool.reset(new ThreadPool(threads, looks));
+  std::unique_ptr<ThreadPool> made(new ThreadPool(threads, looks));
+  SETUN_RETURN_IF_ERROR(made->start());
+  if (looks)
+    made->measureBarrier();
+  pool = std::move(made);
+  return Status();
+}
 
-#ifndef _WIN32
-  // Signals are for the threads of the host program.
-  sigset_t all, previous;
-  sigfillset(&all);
-  pthread_sigmask(SIG_SETMASK, &all, &previous);
-#endif
-  Status status;
+Status ThreadPool::start() {
+  if (threads == 1)
+    return Status();
+  alive = Mapping::zeroedByFork();
+  if (alive.size())
+    *alive.data() = 1;
+  BlockedSignals signals;
   try {
-    pool->workers.reserve(threads - 1);
+    workers.reserve(threads - 1);
     for (unsigned thread = 1; thread < threads; ++thread)
-      pool->workers.emplace_back(&ThreadPool::work, pool.get(), thread);
+      workers.emplace_back(&ThreadPool::work, this, thread);
   } catch (const std::system_error &error) {
-    status = Status(SETUN_ERROR_OUT_OF_MEMORY, "cannot start " + std::to_string(threads) + " threads: " + error.what());
+    return Status(SETUN_ERROR_OUT_OF_MEMORY, "cannot start " + std::to_string(threads) + " threads: " + error.what());
   }
-#ifndef _WIN32
-  pthread_sigmask(SIG_SETMASK, &previous, nullptr);
-#endif
-  if (!status.ok())
-    pool.reset();
-  else if (threads > 1)
-    pool->measureBarrier();
-  return status;
+  return Status();
 }
 
 void ThreadPool::measureBarrier() {
@@ -165,6 +188,11 @@ void ThreadPool::measureBarrier() {
 }
 
 ThreadPool::~ThreadPool() {
+  if (isForked()) {
+    // Nobody here can wait for the parent's threads, and what names them must not be destroyed before that.
+    static_cast<void>(new std::vector<std::thread>(std::move(workers)));
+    return;
+  }
   function = nullptr;
   job.advance();
   for (std::thread &worker : workers)

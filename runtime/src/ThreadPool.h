@@ -2,6 +2,7 @@
 #ifndef SETUN_RUNTIME_THREADPOOL_H
 #define SETUN_RUNTIME_THREADPOOL_H
 
+#include "Memory.h"
 #include "Status.h"
 #include "setun/EntryABI.h"
 
@@ -70,7 +71,10 @@ public:
   ~ThreadPool();
 
   unsigned size() const { return threads; }
-  /// What a barrier of all threads takes when they come at the same time, measured at the start.
+  /// Whether the threads are another process's: this one was forked from it.
+  bool isForked() const { return alive.size() && !*alive.data(); }
+  /// What a barrier of all threads takes when they come at the same time, measured at the start; 0 where there are more
+  /// threads than CPUs.
   double barrierNanoseconds() const { return barrierTime; }
   /// Runs `function(invocation, thread)` on all threads, or on the caller's alone, and returns when all are done. Fills
   /// in the invocation's thread count and barrier. One call at a time.
@@ -78,16 +82,18 @@ public:
 
 private:
   ThreadPool(unsigned threads, unsigned looks);
+  Status start();
   void work(unsigned thread);
   void measureBarrier();
 
   const unsigned threads, looks;
   Barrier barrier;
   WaitWord job;
-  // Written by the caller before job.publish, read by the workers after it.
+  // Written by the caller before job.advance, read by the workers after it.
   setun_entry_fn function = nullptr; // null: stop
   const setun_invocation *invocation = nullptr;
   std::vector<std::thread> workers;
+  Mapping alive; // its first byte is 1 in the process that has the workers
   double barrierTime = 0;
 };
 

@@ -15,24 +15,20 @@
 //
 //===----------------------------------------------------------------------===//
 #include "../../runtime/tools/Outputs.h"
+#include "setun/Handles.h"
 
 #include <cstdio>
 #include <cstdlib>
 #include <map>
-#include <memory>
 #include <stdexcept>
 
 using namespace setun::tools;
 
 namespace {
 
-struct Closer {
-  void operator()(setun_package *package) const { setun_package_close(package); }
-  void operator()(setun_session *session) const { setun_session_destroy(session); }
-};
 struct Opened {
-  std::unique_ptr<setun_package, Closer> package;
-  std::unique_ptr<setun_session, Closer> session; // goes before its package
+  setun::PackagePointer package;
+  setun::SessionPointer session; // goes before its package
 };
 
 void check(setun_status status) {

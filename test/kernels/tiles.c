@@ -184,17 +184,6 @@ long syscall(long number, ...) {
   return result;
 }
 
-/* Worker threads block all signals, but a blocked trap ends the process. */
-int pthread_sigmask(int how, const sigset_t *set, sigset_t *old) {
-  sigset_t without;
-  if (set && how != SIG_UNBLOCK) {
-    without = *set;
-    sigdelset(&without, SIGILL);
-    set = &without;
-  }
-  return sigprocmask(how, set, old) ? errno : 0;
-}
-
 __attribute__((constructor)) static void start(void) {
   struct sigaction action;
   memset(&action, 0, sizeof(action));

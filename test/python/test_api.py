@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import platform
 import re
 import subprocess
 import sys
@@ -26,6 +27,8 @@ from setun.compiler import find_tool
 from setun.session import open_package
 
 Pair = namedtuple("Pair", ["hidden", "input"])
+OTHER = "x86-64-v2" if platform.machine() == "aarch64" else "aarch64-dotprod"
+"""A target that this machine does not run."""
 
 
 class Block(nn.Module):
@@ -280,6 +283,16 @@ def test_what_was_not_made_by_compile_is_refused(tmp_path: Path) -> None:
     (tmp_path / "damaged.setun").write_bytes(b"nothing")
     with pytest.raises(setun.SetunError, match=r"damaged\.setun"):
         setun.load(tmp_path / "damaged.setun")
+
+
+def test_the_message_without_code_for_this_cpu_speaks_of_the_call() -> None:
+    """It names the module and how to compile it for more CPUs, not the command for checkpoints."""
+    elsewhere = setun.compile(nn.Sequential(nn.Linear(4, 2)).eval(), numbers(3, 4), target=OTHER)
+    with pytest.raises(setun.SetunError, match="the package holds code for") as caught:
+        elsewhere(numbers(3, 4))
+    named = "compile the module 'torch.nn.modules.container.Sequential' again, in Python: "
+    assert f'{named}setun.compile(module, ..., target="{OTHER},' in str(caught.value)
+    assert "setun compile " not in str(caught.value)
 
 
 def test_the_report(compiled: setun.Compiled) -> None:

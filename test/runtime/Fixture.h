@@ -2,11 +2,11 @@
 #ifndef SETUN_TEST_RUNTIME_FIXTURE_H
 #define SETUN_TEST_RUNTIME_FIXTURE_H
 
+#include "setun/Handles.h"
 #include "setun/Package.h"
 #include "setun/setun.h"
 
 #include <cstdint>
-#include <memory>
 #include <string>
 #include <vector>
 
@@ -39,14 +39,8 @@ const std::vector<uint8_t> &packageBytes();
 /// Logits that forward gives for tokens that follow `before`.
 std::vector<float> expectedLogits(const std::vector<int64_t> &before, const std::vector<int64_t> &tokens);
 
-struct PackageCloser {
-  void operator()(setun_package *package) const { setun_package_close(package); }
-};
-struct SessionCloser {
-  void operator()(setun_session *session) const { setun_session_destroy(session); }
-};
-using PackagePointer = std::unique_ptr<setun_package, PackageCloser>;
-using SessionPointer = std::unique_ptr<setun_session, SessionCloser>;
+using setun::PackagePointer;
+using setun::SessionPointer;
 
 PackagePointer open(const std::vector<uint8_t> &bytes, const setun_open_options *options = nullptr);
 SessionPointer createSession(const PackagePointer &package, uint32_t threads = 1, int64_t context = 0);

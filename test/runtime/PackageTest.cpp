@@ -1,5 +1,7 @@
 //===- PackageTest.cpp - writing, opening and inspecting packages ---------===//
+#include "../../runtime/src/Manifest.h"
 #include "Fixture.h"
+#include "setun/Package_generated.h"
 
 #include <gtest/gtest.h>
 
@@ -336,6 +338,26 @@ TEST(Reader, RefusesBadSectionTables) {
   expectFailure(changed(1, [](SectionRecord &s) { s.kind = 1; }), SETUN_ERROR_BAD_PACKAGE, "one weights section");
 }
 
+TEST(Reader, CountsTextsThatTablesShare) {
+  // One table of names, 40,000 times in a layer: 160 KB in the file, 320 MB if all of them were copied.
+  flatbuffers::FlatBufferBuilder builder;
+  const std::string name(4000, 'x');
+  const std::vector<flatbuffers::Offset<fb::Kernel>> kernels(
+      40000, fb::CreateKernelDirect(builder, name.c_str(), name.c_str()));
+  const std::vector<flatbuffers::Offset<fb::Layer>> layers = {
+      fb::CreateLayerDirect(builder, "layer", 1, 1, "f32", "tensor", 4, &kernels)};
+  const std::vector<flatbuffers::Offset<fb::Entry>> entries = {fb::CreateEntryDirect(builder, "entry")};
+  fb::FinishManifestBuffer(builder, fb::CreateManifestDirect(builder, &entries, nullptr, nullptr, &layers));
+  std::vector<uint64_t> aligned((builder.GetSize() + 7) / 8);
+  std::memcpy(aligned.data(), builder.GetBufferPointer(), builder.GetSize());
+  setun::runtime::Manifest manifest;
+  const setun::runtime::Status status =
+      manifest.decode(reinterpret_cast<const uint8_t *>(aligned.data()), builder.GetSize(), {});
+  EXPECT_EQ(status.code(), SETUN_ERROR_BAD_PACKAGE);
+  EXPECT_NE(status.message().find("layer 'layer': texts and recorded tensors take more than"), std::string::npos)
+      << status.message();
+}
+
 TEST(Reader, OpensFiles) {
   const std::string path = temporaryFolder() + "/file.setun";
   writeFile(path, packageBytes());
@@ -360,6 +382,16 @@ TEST(Reader, ReportsWrongArguments) {
   uint32_t index;
   EXPECT_EQ(setun_package_find_entry(package.get(), "nothing", &index), SETUN_ERROR_NOT_FOUND);
   EXPECT_STREQ(setun_last_error(), "no entry 'nothing'; the package has 'forward', 'step', 'mlp', 'fence'");
+  // Where a message is too long, it ends with a whole character.
+  for (const char *prefix : {"", "x"}) {
+    std::string name = prefix;
+    for (int i = 0; i < 2000; ++i)
+      name += "\u00e9";
+    EXPECT_EQ(setun_package_find_entry(package.get(), name.c_str(), &index), SETUN_ERROR_NOT_FOUND);
+    const std::string message = setun_last_error();
+    EXPECT_GT(message.size(), 2000u);
+    EXPECT_EQ(message.substr(message.size() - 2), "\u00e9");
+  }
   EXPECT_EQ(setun_package_json(nullptr), nullptr);
   setun_file_info file;
   EXPECT_EQ(setun_package_file(package.get(), 2, &file), SETUN_ERROR_INVALID_ARGUMENT);
@@ -455,8 +487,7 @@ TEST(Targets, SaysWhyNothingRuns) {
   EXPECT_EQ(setun_session_create(package.get(), nullptr, &session), SETUN_ERROR_UNSUPPORTED);
   const std::string message = setun_last_error();
   for (const char *part : {"'v3' (which needs avx2)", "'v4' (which needs avx512f)", "with avx,sse2",
-                           "to add code for it: setun compile MODEL -o 'package in memory' --target v3,v4,host",
-                           "where MODEL is 'line one"})
+                           "to add code for it: setun compile MODEL --target v3,v4,host, ", "where MODEL is 'line one"})
     EXPECT_NE(message.find(part), std::string::npos) << message;
 
   // A level of CPUs is named where the CPU has one.
@@ -480,6 +511,24 @@ TEST(Targets, SaysWhyNothingRuns) {
   EXPECT_EQ(setun_session_create(package.get(), nullptr, &session), SETUN_ERROR_UNSUPPORTED);
   options.target = "v5";
   expectFailure(bytes, SETUN_ERROR_NOT_FOUND, "'v5'", &options);
+}
+
+TEST(Targets, SaysHowAModuleGetsMoreCode) {
+  Parts changed = parts();
+  changed.codes[0].features = {"no-such-feature"};
+  changed.manifest.provenance["source"] = "torch.nn.modules.container.Sequential";
+  changed.files.push_back({kCallFile, {'{', '}'}});
+  const std::string path = temporaryFolder() + "/call.setun";
+  Error error = write(changed, path);
+  ASSERT_FALSE(error) << *error;
+  const std::vector<uint8_t> bytes = readFile(path); // outlives its package
+  setun_open_options options = {sizeof(options), nullptr, "avx", SETUN_WEIGHTS_AUTO};
+  PackagePointer package = open(bytes, &options);
+  setun_session *session = nullptr;
+  EXPECT_EQ(setun_session_create(package.get(), nullptr, &session), SETUN_ERROR_UNSUPPORTED);
+  const std::string cure = "compile the module 'torch.nn.modules.container.Sequential' again, in Python: "
+                           "setun.compile(module, ..., target=\"base,host\")";
+  EXPECT_NE(std::string(setun_last_error()).find(cure), std::string::npos) << setun_last_error();
 }
 
 TEST(Targets, OtherArchitecturesCanBeInspected) {
@@ -552,6 +601,39 @@ TEST(Weights, AreReadFromTheFileOrFromACopy) {
   EXPECT_EQ(setun_package_weights_copied(package.get()), 1);
   EXPECT_EQ(runModel(session, 0, {1, 2}, false), expectedLogits({}, {1, 2}));
   EXPECT_EQ(setun_package_weights_copied(nullptr), 0);
+}
+
+TEST(Weights, ACopyLeavesThePackageAsItIs) {
+  const std::string path = temporaryFolder() + "/large.setun";
+  {
+    Writer writer;
+    ASSERT_FALSE(writer.open(path));
+    uint64_t offset;
+    const std::vector<uint8_t> data(20000, 7); // whole pages
+    ASSERT_FALSE(writer.appendWeights(data.data(), data.size(), offset));
+    Parts base = parts();
+    base.manifest.selfTests.clear();
+    ASSERT_FALSE(writer.addCode(base.codes[0]));
+    ASSERT_FALSE(writer.finish(base.manifest));
+  }
+  const std::vector<uint8_t> bytes = readFile(path);
+  std::vector<uint8_t> room(bytes.size() + kSectionAlignment + 1);
+  uint8_t *aligned = room.data() + (kSectionAlignment - reinterpret_cast<uintptr_t>(room.data()) % kSectionAlignment);
+  setun_open_options options = {sizeof(options), nullptr, nullptr, SETUN_WEIGHTS_COPY};
+  for (int place = 0; place < 3; ++place) { // a file, memory that is used as it is, memory that is copied
+    setun_package *opened = nullptr;
+    if (place == 0) {
+      ASSERT_EQ(setun_package_open(path.c_str(), &options, &opened), SETUN_OK) << setun_last_error();
+    } else {
+      uint8_t *start = aligned + (place - 1);
+      std::copy(bytes.begin(), bytes.end(), start);
+      ASSERT_EQ(setun_package_open_memory(start, bytes.size(), &options, &opened), SETUN_OK) << setun_last_error();
+    }
+    PackagePointer package(opened);
+    SessionPointer session = createSession(package, 1);
+    EXPECT_EQ(setun_package_weights_copied(opened), 1);
+    EXPECT_EQ(setun_package_verify(opened), SETUN_OK) << place << ": " << setun_last_error();
+  }
 }
 
 TEST(Weights, UnknownPlaceIsAnError) {

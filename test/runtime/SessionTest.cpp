@@ -1,11 +1,15 @@
 //===- SessionTest.cpp - running entries ----------------------------------===//
+#include "../../runtime/src/Session.h"
 #include "Fixture.h"
 
 #include <gtest/gtest.h>
 
 #include <atomic>
 #include <cmath>
+#include <sys/mman.h>
+#include <sys/wait.h>
 #include <thread>
+#include <unistd.h>
 
 #if defined(__x86_64__)
 #include <xmmintrin.h>
@@ -82,6 +86,21 @@ TEST_F(SessionTest, ContextIsLimited) {
   options.context = -1;
   EXPECT_EQ(setun_session_create(package.get(), &options, &none), SETUN_ERROR_INVALID_ARGUMENT);
   EXPECT_EQ(setun_session_capacity(createSession(package).get()), kMaxContext);
+}
+
+TEST_F(SessionTest, ContextsThatNoMemoryHolds) {
+  Parts changed = parts();
+  for (auto &entry : changed.manifest.entries)
+    entry.maxContext = 0;
+  const std::string path = temporaryFolder() + "/unlimited.setun";
+  ASSERT_FALSE(write(changed, path));
+  const std::vector<uint8_t> bytes = readFile(path); // outlives its package
+  PackagePointer unlimited = open(bytes);
+  for (int64_t context : {INT64_MAX, INT64_MAX / 12, int64_t(1) << 59}) {
+    setun_session_options options = {sizeof(options), 1, context};
+    setun_session *none = nullptr;
+    EXPECT_EQ(setun_session_create(unlimited.get(), &options, &none), SETUN_ERROR_OUT_OF_MEMORY) << context;
+  }
 }
 
 TEST_F(SessionTest, EntriesWithoutStateOrPosition) {
@@ -263,6 +282,50 @@ TEST_F(SessionTest, OneThreadAtATime) {
       std::this_thread::yield();
   }
   other.join();
+}
+
+TEST_F(SessionTest, TimesOfARunThatGoesOn) {
+  // A run that asks its own session: any other thread would get the same.
+  static const setun::runtime::Session *running;
+  static setun_status statuses[2];
+  auto ask = [](const setun_invocation *, uint32_t) {
+    setun_profile_time time;
+    statuses[0] = running->entryTime(0, time).code();
+    statuses[1] = running->operationTime(0, 0, 0, time).code();
+  };
+  std::shared_ptr<setun::runtime::Package> opened;
+  const std::vector<uint8_t> &bytes = packageBytes();
+  ASSERT_TRUE(setun::runtime::Package::openMemory(bytes.data(), bytes.size(), {}, opened).ok());
+  opened->replaceFunctions(
+      std::vector<setun::runtime::EntryFunctions>(4, {ask, [](const int64_t *, uint32_t) { return int64_t(64); }}));
+  std::unique_ptr<setun::runtime::Session> session;
+  ASSERT_TRUE(setun::runtime::Session::create(opened, {1, 0}, session).ok());
+  running = session.get();
+  ASSERT_TRUE(session->profile(true).ok());
+  Owned<int64_t> rounds(SETUN_I64, {}), errors(SETUN_I64, {});
+  const setun_tensor in = rounds.tensor(), out = errors.tensor();
+  ASSERT_TRUE(session->run(fence, &in, 1, &out, 1).ok());
+  EXPECT_EQ(statuses[0], SETUN_ERROR_BUSY);
+  EXPECT_EQ(statuses[1], SETUN_ERROR_BUSY);
+}
+
+TEST_F(SessionTest, AForkTakesItsSessionsAlong) {
+#ifdef MADV_WIPEONFORK
+  SessionPointer session = createSession(package, 3);
+  runModel(session, step, {1, 5}, true);
+  const pid_t child = ::fork();
+  ASSERT_GE(child, 0);
+  if (child == 0) {
+    ::alarm(60); // so that a wait for threads that are not there has an end
+    const bool same = runModel(session, step, {2}, true) == expectedLogits({1, 5}, {2});
+    session.reset();
+    ::_exit(same ? 0 : 1);
+  }
+  int status = -1;
+  ASSERT_EQ(::waitpid(child, &status, 0), child);
+  EXPECT_TRUE(WIFEXITED(status) && WEXITSTATUS(status) == 0) << status;
+  EXPECT_EQ(runModel(session, step, {4}, true), expectedLogits({1, 5}, {4})) << "the parent's goes on as well";
+#endif
 }
 
 TEST_F(SessionTest, CallersFloatEnvironmentDoesNotMatter) {

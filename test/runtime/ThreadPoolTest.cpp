@@ -7,6 +7,8 @@
 
 #include <chrono>
 #include <cstdio>
+#include <pthread.h>
+#include <signal.h>
 #include <vector>
 
 using namespace setun::runtime;
@@ -35,6 +37,15 @@ void body(const setun_invocation *invocation, uint32_t thread) {
   }
 }
 
+/// Signals are for the host's threads, but a fault is the business of the thread that made it.
+void signals(const setun_invocation *invocation, uint32_t thread) {
+  Shared &shared = *static_cast<Shared *>(invocation->buffers[0]);
+  sigset_t blocked;
+  pthread_sigmask(SIG_BLOCK, nullptr, &blocked);
+  shared.errors[thread] += sigismember(&blocked, SIGINT) != (thread > 0);
+  shared.errors[thread] += sigismember(&blocked, SIGSEGV) + sigismember(&blocked, SIGILL);
+}
+
 } // namespace
 
 int main() {
@@ -51,6 +62,7 @@ int main() {
       setun_invocation invocation = {};
       invocation.buffers = buffers;
       pool->run(body, invocation, run == 4);
+      pool->run(signals, invocation);
       for (int count : shared.errors)
         errors += count;
       // Workers are asleep by the next run.
