@@ -35,7 +35,7 @@ struct Level {
 struct Architecture {
   StringLiteral name;
   StringLiteral triple;
-  /// Stands for the portable set where it is the only target.
+  /// Stands for the portable set where it is the only target of the architecture.
   StringLiteral baseline;
   /// Targets of the portable set, weakest first: each needs more features than those before it.
   ArrayRef<StringLiteral> portable;
@@ -390,13 +390,9 @@ Expected<std::vector<TargetSpec>> setun::parseTargets(StringRef list) {
     texts = {"host"};
   else if (is_contained(texts, ""))
     return targetError("expects targets separated by commas, got '" + list + "'");
-  if (texts.size() == 1)
-    for (const Architecture &arch : architectures)
-      if (texts[0] == arch.baseline)
-        texts.assign(arch.portable.begin(), arch.portable.end());
 
   std::vector<TargetSpec> targets;
-  for (StringRef text : texts) {
+  auto add = [&](StringRef text) -> Error {
     bool host = text == "host" || text.starts_with("host+") || text.starts_with("host-");
     Expected<TargetSpec> target = [&]() -> Expected<TargetSpec> {
       if (host)
@@ -410,6 +406,18 @@ Expected<std::vector<TargetSpec>> setun::parseTargets(StringRef list) {
       return target.takeError();
     if (none_of(targets, [&](const TargetSpec &other) { return other.name == target->name; }))
       targets.push_back(std::move(*target));
+    return Error::success();
+  };
+  for (StringRef text : texts)
+    if (Error error = add(text))
+      return std::move(error);
+  for (const Architecture &arch : architectures) {
+    auto another = [&](const TargetSpec &target) { return target.arch == arch.name && target.name != arch.baseline; };
+    if (!is_contained(texts, arch.baseline) || any_of(targets, another))
+      continue;
+    for (StringRef text : arch.portable)
+      if (Error error = add(text))
+        return std::move(error);
   }
   return targets;
 }

@@ -33,9 +33,9 @@ struct TargetSpec {
   bool has(llvm::StringRef feature) const { return enabled.contains(feature); }
 };
 
-/// Parses a list of targets, separated by commas; empty means `host`. If it is just `x86-64` or `aarch64`, the result
-/// is the portable set: one section for each generation of CPUs, of which the runtime takes the best. Beside other
-/// targets these names are the baseline alone. Repetitions are dropped.
+/// Parses a list of targets, separated by commas; empty means `host`. `x86-64` and `aarch64` are portable sets: a
+/// section for each generation of CPUs, of which the runtime takes the best. Beside other targets of the same
+/// architecture they are the baseline alone. Repetitions are dropped.
 llvm::Expected<std::vector<TargetSpec>> parseTargets(llvm::StringRef list);
 
 /// What can be typed: the special names and levels, then LLVM's names of CPUs.

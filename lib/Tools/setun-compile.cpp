@@ -25,10 +25,10 @@ Compiles a module of the bitnet dialect (MLIR text or bytecode; '-' is standard 
   -o, --output FILE       where the output goes; '-' is standard output (not for packages)
   --target LIST           CPUs to compile for, separated by commas; may be repeated (default: host)
                             host                  this machine
-                            x86-64                one package for all: code for five generations of CPUs, of which the
-                                                  runtime takes the best
+                            x86-64                code for six generations of CPUs, of which the runtime takes the best
+                                                  (beside other targets of x86-64: the oldest alone)
                             x86-64-v2, -v3, -v4   a level of x86-64
-                            aarch64               the same for 64-bit ARM
+                            aarch64               the same for 64-bit ARM, five of them
                             aarch64-dotprod, -i8mm, -sve2, -sme2
                                                   a level of 64-bit ARM
                             znver4, cortex-a76... a CPU by LLVM's name

@@ -22,6 +22,7 @@ from setun.models.config import KV_CACHES
 
 OK, FAILED, USAGE = 0, 1, 2
 MAX_THREADS = 1024  # of the runtime
+EXTRA = ("torch", "safetensors", "tokenizers", "jinja2")  # of pyproject.toml, named `compile`
 
 
 def say(text: str) -> None:
@@ -92,8 +93,8 @@ def _parser() -> argparse.ArgumentParser:
         "--target",
         default="host",
         help="host, x86-64 or aarch64 (portable sets, chosen at run time), x86-64-v2, -v3, -v4, aarch64-dotprod, "
-        "-i8mm, -sve2, -sme2, an LLVM CPU name with +features; "
-        "several separated by commas (default: host)",
+        "-i8mm, -sve2, -sme2, an LLVM CPU name, each with +features; several separated by commas (default: host; "
+        "setun-compile --list-targets lists all)",
     )
     compile_.add_argument("--context", type=_positive, metavar="N", help="largest session in tokens (default: model's)")
     compile_.add_argument(
@@ -408,7 +409,9 @@ def _explain(error: BaseException) -> str:
     if isinstance(error, ModuleNotFoundError):
         if error.name == "setun._setun":
             return "the runtime module is not built\n  Run scripts/build."
-        return f"the Python package {error.name!r} is missing\n  Run scripts/setup, or: pip install setun[compile]"
+        package = str(error.name).partition(".")[0]
+        wanted = "'setun[compile]'" if package in EXTRA else package
+        return f"the Python package {package!r} is missing\n  Run scripts/setup, or: pip install {wanted}"
     if isinstance(error, OSError) and error.filename:
         return f"{error.filename}: {error.strerror}"
     return str(error) or type(error).__name__

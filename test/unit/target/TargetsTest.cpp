@@ -154,7 +154,7 @@ TEST(Targets, bareX86IsThePortableSet) {
     kernels.push_back(chooseKernel(query).row->name.str());
   }
   EXPECT_EQ(kernels, (std::vector<std::string>{"generic", "generic", "avx2", "avxvnni", "avx512bw", "avx512vnni"}));
-  // Beside others it is the baseline alone, and so is any spelling with a feature.
+  // Beside others of x86-64 it is the baseline alone, and so is any spelling with a feature.
   EXPECT_EQ(names(parse("x86-64,x86-64-v3")), (std::vector<std::string>{"x86-64", "x86-64-v3"}));
   EXPECT_EQ(names(parse("x86-64+sse2")), (std::vector<std::string>{"x86-64+sse2"}));
   // All of them by name are the same set.
@@ -208,8 +208,12 @@ TEST(Targets, bareArmIsThePortableSet) {
         << targets[i].name;
   EXPECT_TRUE(std::includes(targets[4].required.begin(), targets[4].required.end(), targets[2].required.begin(),
                             targets[2].required.end()));
-  // Beside code for other CPUs it is the baseline alone.
-  EXPECT_EQ(names(parse("x86-64-v3,aarch64")), (std::vector<std::string>{"x86-64-v3", "aarch64"}));
+  // Beside code for other ARM CPUs it is the baseline alone; code for x86-64 is no matter.
+  EXPECT_EQ(names(parse("aarch64,aarch64-i8mm")), (std::vector<std::string>{"aarch64", "aarch64-i8mm"}));
+  std::vector<std::string> both = {"x86-64-v3",    "aarch64",      "aarch64-dotprod",
+                                   "aarch64-i8mm", "aarch64-sve2", "aarch64-sme2"};
+  EXPECT_EQ(names(parse("x86-64-v3,aarch64")), both);
+  EXPECT_EQ(parse("x86-64,aarch64").size(), parse("x86-64").size() + parse("aarch64").size());
 }
 
 TEST(Targets, listsAreTrimmedAndRepetitionsDropped) {
