@@ -12,7 +12,7 @@ import tempfile
 import threading
 import weakref
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -158,7 +158,8 @@ class Compiled:
         except OSError as error:
             raise SetunError(f"{path} cannot be written: {error.strerror or error}") from error
         finally:
-            temporary.unlink(missing_ok=True)
+            with suppress(OSError):  # it has its name already, or was never made
+                temporary.unlink()
 
     def report(self) -> Report:
         """The layers with their source lines, formats and kernels, and what the compiler had to say."""
@@ -239,11 +240,13 @@ def _write(traced: Traced, folder: Path) -> tuple[Path, list[Path]]:
 
 def _build(traced: Traced, signature: Signature, folder: Path, target: str, head: str) -> None:
     """Compiles into `folder`. After a failure the folder holds what shows it again."""
+    from setun.compiler import LIBRARIES
+
     try:
         from setun import _compiler
     except ImportError as error:
         raise SetunError(
-            f"the compiler cannot be loaded: {error}", "It needs LLVM and MLIR 22; see docs/python.md."
+            f"the compiler cannot be loaded: {error}", f"It is built by scripts/build, and needs {LIBRARIES}."
         ) from error
 
     mlir, weights = _write(traced, folder)

@@ -35,6 +35,9 @@ open, or by all exact logits; or by the logits of a head whose weights and activ
 STAGES = (*TEXT_STAGES, "obj", "package")
 """What can be looked at: the traced text, then the stages of `setun-compile`."""
 
+LIBRARIES = "the shared libraries of LLVM and MLIR 22 (on Debian the package libmlir-22)"
+"""What the compiler needs where it runs."""
+
 MLIR_FILE = "model.mlir"
 CONSTANTS_FILE = "constants.safetensors"
 
@@ -77,6 +80,8 @@ def run_tool(command: Sequence[str | Path], what: str, cure: str | None = None) 
         raise SetunError(f"{words[0]} cannot be run ({error.strerror or error})") from error
     if done.returncode != 0:
         how = f"exit status {done.returncode}" if done.returncode > 0 else f"signal {-done.returncode}"
+        if done.returncode == 127:  # of the dynamic linker, which has said what is missing
+            cure = f"{what} needs {LIBRARIES}."
         raise SetunError(f"{what} failed ({how}); its messages are above", cure or f"Command: {shlex.join(words)}")
     return done.stdout.decode("utf-8", "replace")
 

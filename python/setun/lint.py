@@ -250,8 +250,8 @@ def _check_tokenizer(result: Import) -> None:
         vocabulary = tokenizer.get("model", {}).get("vocab", {})
         ids = list(vocabulary.values()) if isinstance(vocabulary, dict) else list(range(len(vocabulary)))
         ids += [token["id"] for token in tokenizer.get("added_tokens") or []]
-        largest = max(ids, default=-1)
-    except (SetunError, AttributeError, KeyError, TypeError) as error:
+        largest = int(max(ids, default=-1))
+    except (SetunError, AttributeError, KeyError, TypeError, ValueError, OverflowError) as error:
         result.found.error("bad-tokenizer", "tokenizer.json", f"cannot be read ({error})")
         return
     rows = result.config.vocab_size
@@ -382,10 +382,10 @@ def _scan_scales(result: Import) -> None:
         if tensor is None or tensor.elements != 1 or tensor.dtype not in FLOAT_DTYPES:
             continue
         value = float(read_floats(tensor).reshape(-1)[0])
-        report.scale = value
         if not (np.isfinite(value) and value > 0):
             found.error("bad-scale", tensor.name, f"expects a finite scale above 0, got {value}")
             continue
+        report.scale = value
         multiplies = result.config.quantization.auto
         if (multiplies and value > IMPLAUSIBLE_SCALE) or (not multiplies and value < 1 / IMPLAUSIBLE_SCALE):
             odd.append((tensor.name, value))

@@ -61,7 +61,10 @@ class Text:
 
     def _template(self, files: Mapping[str, bytes]) -> str | None:
         if "chat_template.jinja" in files:
-            return files["chat_template.jinja"].decode("utf-8")
+            try:
+                return files["chat_template.jinja"].decode("utf-8")
+            except UnicodeDecodeError as error:
+                raise SetunError(f"chat_template.jinja is not valid UTF-8 ({error})") from error
         template = self._json(files, "chat_template.json").get("chat_template", self.settings.get("chat_template"))
         if isinstance(template, list):  # several by name
             named = {item.get("name"): item.get("template") for item in template if isinstance(item, dict)}
@@ -140,7 +143,7 @@ class Text:
             return environment.from_string(self.template).render(
                 messages=[dict(message) for message in messages], add_generation_prompt=True, **tokens
             )
-        except (TemplateError, TypeError, ValueError) as error:
+        except Exception as error:  # a template is a program, and may raise whatever it likes
             raise SetunError(f"the model's chat template refuses this conversation ({error})") from error
 
     def decode(self, ids: Iterable[int]) -> str:

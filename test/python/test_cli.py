@@ -121,6 +121,21 @@ def test_a_missing_tool_is_said(
     assert err == "setun: the program setun-compile is not found\n  Build it with scripts/build.\n"
 
 
+@pytest.mark.parametrize(
+    ("module", "cure"), [("torch", "'setun[compile]'"), ("jinja2", "'setun[compile]'"), ("matplotlib", "matplotlib")]
+)
+def test_a_missing_python_package_is_said(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, module: str, cure: str
+) -> None:
+    def fail(options: object) -> int:
+        raise ModuleNotFoundError(f"No module named '{module}.part'", name=f"{module}.part")
+
+    monkeypatch.setattr(cli, "_inspect", fail)
+    status, _, err = run(capsys, "inspect", tmp_path)
+    assert (status, err.splitlines()[0]) == (2, f"setun: the Python package '{module}' is missing")
+    assert err.rstrip().endswith(f"pip install {cure}")
+
+
 def test_tools_are_found_where_the_environment_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     tool = tmp_path / "setun-compile"
     tool.write_text("#!/bin/sh\nexit 3\n")
@@ -129,6 +144,9 @@ def test_tools_are_found_where_the_environment_says(tmp_path: Path, monkeypatch:
     assert compiler.find_tool("setun-compile") == tool
     with pytest.raises(compiler.SetunError, match=r"the tool failed .exit status 3."):
         compiler.run_tool([tool, "a b"], "the tool")
+    tool.write_text("#!/bin/sh\nexit 127\n")  # as the dynamic linker does
+    with pytest.raises(compiler.SetunError, match="the tool needs the shared libraries of LLVM and MLIR 22"):
+        compiler.run_tool([tool], "the tool", "Try again.")
 
 
 def test_the_command_line_of_the_compiler(tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -105,6 +105,7 @@ def test_bad_scale(edit: Callable[..., Editor], value: float) -> None:
     result = editor.findings()
     assert "bad-scale" in result.found.codes()
     assert result.found.codes() <= {"bad-scale", "not-finite"}
+    json.dumps(result.as_json(), allow_nan=False)
 
 
 def test_missing_tensor(edit: Callable[..., Editor]) -> None:
@@ -166,6 +167,7 @@ def test_unsupported_architecture(edit: Callable[..., Editor], architecture: str
     ("change", "code"),
     [
         ({"hidden_act": "gelu"}, "unsupported-activation"),
+        ({"hidden_act": ["relu2"]}, "unsupported-activation"),
         ({"rope_scaling": {"rope_type": "llama3", "factor": 8.0}}, "unsupported-rope"),
         ({"rope_parameters": {"rope_type": "yarn", "rope_theta": 1e4}}, "unsupported-rope"),
         ({"quantization_config": None}, "no-quantization"),
@@ -178,6 +180,9 @@ def test_unsupported_architecture(edit: Callable[..., Editor], architecture: str
         ({"max_position_embeddings": 10**15}, "bad-config"),
         ({"rms_norm_eps": "x"}, "bad-config"),
         ({"rms_norm_eps": -1}, "bad-config"),
+        ({"rms_norm_eps": 10**400}, "bad-config"),
+        ({"rope_theta": 10**400}, "bad-config"),
+        ({"rope_theta": float("inf")}, "bad-config"),
         ({"tie_word_embeddings": "yes"}, "bad-config"),
         ({"rope_scaling": {"rope_type": "yarn"}, "rope_parameters": {"rope_theta": 10000.0}}, "unsupported-rope"),
         ({"num_attention_heads": 5}, "bad-config"),
@@ -245,6 +250,10 @@ def test_tokenizer_larger_than_the_table(edit: Callable[..., Editor]) -> None:
     tokenizer["added_tokens"][-1]["id"] = 4000
     path.write_text(json.dumps(tokenizer))
     assert only(editor.findings(), "vocab-mismatch") == ("warning", "tokenizer.json")
+    tokenizer["model"]["vocab"] = {"a": "b"}
+    tokenizer["added_tokens"] = []
+    path.write_text(json.dumps(tokenizer))
+    assert only(editor.findings(), "bad-tokenizer") == ("error", "tokenizer.json")
     path.unlink()
     assert only(editor.findings(), "no-tokenizer") == ("warning", "tokenizer.json")
 

@@ -98,8 +98,11 @@ def test_templates_get_the_special_tokens() -> None:
         text.chat([{"role": "system", "content": ""}])
 
 
-def test_templates_are_confined() -> None:
-    text = make(template="{{ messages.__class__.__mro__[1].__subclasses__() }}")
+@pytest.mark.parametrize(
+    "template", ["{{ messages.__class__.__mro__[1].__subclasses__() }}", "{{ 1 / 0 }}", "{{ {}.missing.name }}"]
+)
+def test_templates_are_confined(template: str) -> None:
+    text = make(template=template)
     with pytest.raises(SetunError, match="refuses"):
         text.chat([{"role": "user", "content": ""}])
 
@@ -107,6 +110,8 @@ def test_templates_are_confined() -> None:
 def test_what_is_missing_or_damaged_is_said() -> None:
     with pytest.raises(SetunError, match=r"has no tokenizer\.json"):
         Text({})
+    with pytest.raises(SetunError, match=r"chat_template\.jinja is not valid UTF-8"):
+        Text({"tokenizer.json": json.dumps(tokenizer_json()).encode(), "chat_template.jinja": b"\xff"})
     with pytest.raises(SetunError, match=r"tokenizer\.json cannot be read"):
         Text({"tokenizer.json": b"{}"})
     with pytest.raises(SetunError, match=r"config\.json is not valid JSON"):

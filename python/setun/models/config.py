@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import math
 import re
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -13,6 +13,8 @@ from setun.diagnostics import Diagnostics
 MAX_LAYERS = 1000
 MAX_CONTEXT = 1 << 24
 """Far above every published model: what is larger comes from a damaged file and would fill the memory."""
+
+MAX_FLOAT = sys.float_info.max
 
 KV_CACHES = ("f16", "f32")
 
@@ -91,7 +93,7 @@ def _epsilon(config: Mapping[str, Any], key: str, found: Diagnostics, default: f
     value = config.get(key)
     if value is None:
         return default
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < math.inf:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= MAX_FLOAT:
         found.error("bad-config", "config.json", f"expects a number of 0 or more for {key!r}, got {value!r}")
         return default
     return float(value)
@@ -126,7 +128,7 @@ def _rope(config: Mapping[str, Any], found: Diagnostics, default_theta: float) -
         )
         break
     theta = parameters.get("rope_theta", config.get("rope_theta", default_theta))
-    if isinstance(theta, bool) or not isinstance(theta, int | float) or not theta > 0:
+    if isinstance(theta, bool) or not isinstance(theta, int | float) or not 0 < theta <= MAX_FLOAT:
         found.error("bad-config", "config.json", f"expects a positive number for 'rope_theta', got {theta!r}")
         return default_theta
     partial = parameters.get("partial_rotary_factor", config.get("partial_rotary_factor", 1.0))
@@ -207,7 +209,7 @@ def read_decoder(
     if head_dim % 2:
         found.error("bad-config", "config.json", f"expects an even head_dim for rotary embeddings, got {head_dim}")
     act = config.get("hidden_act", default_act)
-    if act not in GATE_ACTIVATIONS:
+    if not isinstance(act, str) or act not in GATE_ACTIVATIONS:
         found.error(
             "unsupported-activation",
             "config.json",
@@ -222,7 +224,7 @@ def read_decoder(
         heads=heads,
         kv_heads=kv_heads,
         head_dim=head_dim,
-        gate_act=GATE_ACTIVATIONS.get(act, "silu"),
+        gate_act=GATE_ACTIVATIONS.get(str(act), "silu"),
         context=_positive(config, "max_position_embeddings", found, 2048, MAX_CONTEXT),
         rope_theta=_rope(config, found, default_theta),
         norm_eps=_epsilon(config, "rms_norm_eps", found, default_norm_eps),
