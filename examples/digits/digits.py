@@ -120,6 +120,10 @@ def main(description: str, build: Callable[[], nn.Module], steps: int) -> None:
     parser.add_argument("--threads", type=int, default=1, help="of training (default 1)")
     parser.add_argument("--out", type=Path, help="file to save the compiled network in")
     arguments = parser.parse_args()
+    if min(arguments.steps, arguments.threads) < 1:
+        parser.error("expects 1 or more --steps and --threads")
+    if arguments.out and not arguments.out.absolute().parent.is_dir():
+        parser.error(f"expects --out in a folder that is there, got {arguments.out}")
 
     torch.set_num_threads(arguments.threads)
     torch.manual_seed(arguments.seed)

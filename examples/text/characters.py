@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import ClassVar
@@ -41,8 +42,8 @@ class Alphabet:
         return "".join(self.characters[int(token)] for token in tokens)
 
 
-class Reader(nn.Module):
-    """A network that reads characters and says what might come next; subclasses write `forward`.
+class Reader(nn.Module, ABC):
+    """A network that reads characters and says what might come next; subclasses write `forward` and `inputs`.
 
     Attributes:
         STATE: last parts of the names of the buffers that it remembers in.
@@ -50,9 +51,9 @@ class Reader(nn.Module):
 
     STATE: ClassVar[tuple[str, ...]]
 
+    @abstractmethod
     def inputs(self, tokens: Tensor, start: int) -> tuple[Tensor, ...]:
         """Arguments of `forward` for int64 `tokens` `[B, T]`, of which the first is character number `start`."""
-        raise NotImplementedError
 
     def reset(self) -> None:
         """Forgets everything."""
@@ -146,6 +147,10 @@ def main(description: str, build: Callable[[int], Reader], steps: int) -> None:
     parser.add_argument("--characters", type=int, default=160, help="how many to write (default 160)")
     parser.add_argument("--out", type=Path, help="file to save the compiled network in")
     arguments = parser.parse_args()
+    if min(arguments.steps, arguments.threads) < 1:
+        parser.error("expects 1 or more --steps and --threads")
+    if arguments.out and not arguments.out.absolute().parent.is_dir():
+        parser.error(f"expects --out in a folder that is there, got {arguments.out}")
 
     torch.set_num_threads(arguments.threads)
     torch.manual_seed(arguments.seed)

@@ -14,7 +14,7 @@ os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["TORCHDYNAMO_DISABLE"] = "1"
 
 ROOT = Path(__file__).resolve().parents[2]
-for _folder in ("examples/shakespeare", "examples/digits", "examples/text", "test/execution"):
+for _folder in ("examples/shakespeare", "examples/digits", "examples/text"):
     sys.path.insert(0, str(ROOT / _folder))
 
 

@@ -1,4 +1,5 @@
-"""The commands and programs of README.md, run as they stand there, from a folder that looks like the repository."""
+"""The commands and programs of README.md, run as they stand there, from a folder that looks like the repository; and
+the files that other README.md name."""
 
 from __future__ import annotations
 
@@ -31,6 +32,27 @@ def folder(tmp_path_factory: pytest.TempPathFactory, root: Path) -> Path:
     (made / "build").mkdir()
     (made / "build" / "bin").symlink_to(root / "build" / "bin")
     return made
+
+
+FOLDERS = [
+    "examples/digits",
+    "examples/shakespeare",
+    "examples/text",
+    "lib",
+    "lib/Reference",
+    "python/setun",
+    "runtime",
+    "test",
+]
+
+
+@pytest.mark.parametrize("name", FOLDERS)
+def test_tables_of_files_are_right(root: Path, name: str) -> None:
+    """What the first column of a folder's README.md names is there; `Name` without an ending stands for `Name.*`."""
+    text = (root / name / "README.md").read_text(encoding="utf-8")
+    names = [part for row in re.findall(r"^\| (`.*?) \|", text, re.MULTILINE) for part in re.findall(r"`(.*?)`", row)]
+    assert names
+    assert [part for part in names if not any((root / name).glob(f"{part.rstrip('/')}*"))] == []
 
 
 def test_there_are_commands() -> None:
