@@ -35,15 +35,6 @@ bool setun::runtime::hasLargePages() {
   return modes.find("[always]") != std::string::npos || modes.find("[madvise]") != std::string::npos;
 }
 
-void setun::runtime::adviseLargePages(void *start, size_t size) {
-#ifdef MADV_HUGEPAGE
-  (void)::madvise(start, size, MADV_HUGEPAGE);
-#else
-  (void)start;
-  (void)size;
-#endif
-}
-
 uint64_t setun::runtime::availableMemory() {
   auto number = [](const std::string &text, size_t at) { return std::strtoull(text.c_str() + at, nullptr, 10); };
   const std::string info = readText("/proc/meminfo");
@@ -73,6 +64,27 @@ Status Mapping::anonymous(size_t size, const std::string &what, Mapping &mapping
     return Status();
   SETUN_RETURN_IF_ERROR(map(size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, what, mapping.start));
   mapping.length = size;
+  return Status();
+}
+
+Status Mapping::largePages(size_t size, const std::string &what, Mapping &mapping) {
+  size_t room;
+  if (__builtin_add_overflow(size, kLargePage, &room))
+    return Status(SETUN_ERROR_OUT_OF_MEMORY, "cannot map " + std::to_string(size) + " bytes for " + what);
+  SETUN_RETURN_IF_ERROR(anonymous(room, what, mapping));
+  // What lies before the first whole large page, and behind the last byte's page, goes back.
+  uint8_t *begin = mapping.data(), *end = begin + room;
+  uint8_t *first = begin + (kLargePage - reinterpret_cast<uintptr_t>(begin) % kLargePage) % kLargePage;
+  uint8_t *last = first + (size + pageSize() - 1) / pageSize() * pageSize();
+  if (first > begin)
+    ::munmap(begin, static_cast<size_t>(first - begin));
+  if (end > last)
+    ::munmap(last, static_cast<size_t>(end - last));
+  mapping.start = first;
+  mapping.length = size;
+#ifdef MADV_HUGEPAGE
+  (void)::madvise(first, size, MADV_HUGEPAGE); // a wish
+#endif
   return Status();
 }
 

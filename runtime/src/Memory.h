@@ -25,6 +25,8 @@ public:
 
   /// Zeroed memory; a page costs nothing until it is touched. Size 0 gives an empty mapping. `what` is for messages.
   static Status anonymous(size_t size, const std::string &what, Mapping &mapping);
+  /// The same in large pages where the system gives them, beginning with a whole one.
+  static Status largePages(size_t size, const std::string &what, Mapping &mapping);
   /// Address range without access, to be opened piece by piece with protect().
   static Status reserved(size_t size, const std::string &what, Mapping &mapping);
   /// A page that a fork leaves zeroed in the child. Empty where the system has no such pages.
@@ -48,12 +50,10 @@ private:
 std::string readText(const char *path);
 /// Page size of the system in bytes.
 size_t pageSize();
-/// Size and alignment of the pages that adviseLargePages asks for.
+/// Size and alignment of large pages.
 inline constexpr size_t kLargePage = size_t(2) << 20;
 /// Whether the system gives large pages to those who ask.
 bool hasLargePages();
-/// Asks for large pages for a range of anonymous memory; a wish.
-void adviseLargePages(void *start, size_t size);
 /// Bytes of memory that could be had without taking any from other programs, as far as the system tells; else 0.
 uint64_t availableMemory();
 

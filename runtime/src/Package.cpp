@@ -64,8 +64,7 @@ Status Package::openMemory(const uint8_t *data, size_t size, const Options &opti
   opened->base = data;
   opened->size = size;
   if (reinterpret_cast<uintptr_t>(data) % kSectionAlignment != 0 && size) {
-    SETUN_RETURN_IF_ERROR(Mapping::anonymous(size, "a copy of the package", opened->mapping));
-    adviseLargePages(opened->mapping.data(), size);
+    SETUN_RETURN_IF_ERROR(Mapping::largePages(size, "a copy of the package", opened->mapping));
     std::memcpy(opened->mapping.data(), data, size);
     opened->base = opened->mapping.data();
   }
@@ -337,13 +336,11 @@ bool Package::copyPays() const {
 
 Status Package::copyWeights() {
   const uint64_t bytes = weightsSize();
-  if (bytes == 0 || weightsCopy)
+  if (bytes == 0)
     return Status();
   Mapping memory;
-  // Only whole large pages are such; there is room to start at one.
-  SETUN_RETURN_IF_ERROR(Mapping::anonymous(bytes + kLargePage, "a copy of the weights", memory));
-  uint8_t *start = memory.data() + (kLargePage - reinterpret_cast<uintptr_t>(memory.data()) % kLargePage) % kLargePage;
-  adviseLargePages(start, bytes);
+  SETUN_RETURN_IF_ERROR(Mapping::largePages(bytes, "a copy of the weights", memory));
+  uint8_t *copy = memory.data();
   const uint8_t *source = sectionData(weightsSection);
 #if defined(MADV_DONTNEED) && defined(__linux__)
   // Piece by piece: the pages of the file are mapped at once, which is ten times faster than one by one, and go back as
@@ -357,15 +354,14 @@ Status Package::copyWeights() {
     if (ofFile)
       (void)::madvise(pages, size, MADV_POPULATE_READ);
 #endif
-    std::memcpy(start + offset, source + offset, size);
+    std::memcpy(copy + offset, source + offset, size);
     if (ofFile)
       (void)::madvise(pages, size / pageSize() * pageSize(), MADV_DONTNEED);
   }
 #else
-  std::memcpy(start, source, bytes);
+  std::memcpy(copy, source, bytes);
 #endif
-  weightsMemory = std::move(memory);
-  weightsCopy = start;
+  weightsCopy = std::move(memory);
   return Status();
 }
 

@@ -37,10 +37,10 @@ public:
 
   const Manifest &manifest() const { return contents; }
   /// Where code reads the weights.
-  const uint8_t *weights() const { return weightsCopy ? weightsCopy : sectionData(weightsSection); }
+  const uint8_t *weights() const { return weightsCopy.size() ? weightsCopy.data() : sectionData(weightsSection); }
   bool weightsCopied() const {
     std::lock_guard<std::mutex> lock(loadMutex);
-    return weightsCopy != nullptr;
+    return weightsCopy.size() != 0;
   }
   uint64_t weightsSize() const { return sections[weightsSection].size; }
   const uint8_t *sectionData(uint32_t index) const { return base + sections[index].offset; }
@@ -110,8 +110,7 @@ private:
   bool loaded = false;
   Status loadStatus;
   ElfImage image;
-  Mapping weightsMemory;
-  const uint8_t *weightsCopy = nullptr; ///< in weightsMemory
+  Mapping weightsCopy; ///< empty where there is none
   std::vector<EntryFunctions> entryFunctions;
 
   std::once_flag jsonOnce;

@@ -2,8 +2,16 @@
 #ifndef SETUN_RUNTIME_TOOLS_ARGUMENTS_H
 #define SETUN_RUNTIME_TOOLS_ARGUMENTS_H
 
+#include "setun/setun.h"
+
+#include <cerrno>
 #include <charconv>
+#include <cstdio>
+#include <cstring>
+#include <exception>
+#include <functional>
 #include <limits>
+#include <map>
 #include <string>
 #include <system_error>
 #include <utility>
@@ -12,66 +20,104 @@
 namespace setun {
 namespace tools {
 
-/// The words of a command line one by one: a plain word, "--flag", "--name value" or "--name=value".
-///
-///   while (arguments.next())
-///     if (!arguments.isOption()) ...
-///     else if (arguments.isFlag("--json")) ...
-///     else if (arguments.takes("--entry", value)) ...
-///     else return arguments.problem();
-class Arguments {
-public:
-  explicit Arguments(std::vector<std::string> words) : words(std::move(words)) {}
-
-  bool next() {
-    if (place == words.size())
-      return false;
-    name = words[place++];
-    error.clear();
-    const size_t equals = isOption() ? name.find('=') : std::string::npos;
-    hasValue = equals != std::string::npos;
-    if (hasValue) {
-      attached = name.substr(equals + 1);
-      name.resize(equals);
-    }
-    return true;
-  }
-  /// The present word; of an option its name alone.
-  const std::string &word() const { return name; }
-  bool isOption() const { return name.size() > 2 && name.compare(0, 2, "--") == 0; }
-  bool isFlag(const char *flag) {
-    if (name != flag)
-      return false;
-    if (hasValue)
-      error = "option " + name + " expects no value, got '" + attached + "'";
-    return !hasValue;
-  }
-  /// Takes the value if the present option is `option` and has one.
-  bool takes(const char *option, std::string &value) {
-    if (name != option)
-      return false;
-    if (!hasValue && place == words.size()) {
-      error = "option " + name + " expects a value";
-      return false;
-    }
-    value = hasValue ? attached : words[place++];
-    return true;
-  }
-  /// What is wrong with the present option, which nobody took.
-  std::string problem() const { return error.empty() ? "unknown option " + name : error; }
-
-private:
-  std::vector<std::string> words;
-  size_t place = 0;
-  std::string name, attached, error;
-  bool hasValue = false;
-};
-
 /// A whole number from 1 to `most`.
 template <typename Number>
 bool parseNumber(const std::string &text, Number &number, Number most = std::numeric_limits<Number>::max()) {
   auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), number);
   return error == std::errc() && end == text.data() + text.size() && number >= 1 && number <= most;
+}
+
+/// What a tool takes: one package, flags ("--json") and options with a value ("--entry NAME" or "--entry=NAME").
+class CommandLine {
+public:
+  /// Takes the value of an option; returns what is wrong with it, or nothing.
+  using Taker = std::function<std::string(const std::string &value)>;
+
+  explicit CommandLine(std::string &package) : package(package) {}
+
+  void flag(const char *name, bool &set) { flags[name] = &set; }
+  void option(const char *name, Taker taker) { takers[name] = std::move(taker); }
+  void text(const char *name, std::string &text) {
+    option(name, [&text](const std::string &value) {
+      text = value;
+      return std::string();
+    });
+  }
+  /// A whole number of at least 1.
+  template <typename Number> void number(const char *name, Number &number) {
+    option(name, [&number](const std::string &value) {
+      return parseNumber(value, number) ? std::string() : "expects a number of at least 1, got '" + value + "'";
+    });
+  }
+
+  /// Returns what is wrong, or nothing.
+  std::string parse(const std::vector<std::string> &words) const {
+    for (size_t i = 0; i < words.size(); ++i) {
+      const std::string &word = words[i];
+      if (word.size() < 2 || word[0] != '-') {
+        if (!package.empty())
+          return "expects one package, got '" + package + "' and '" + word + "'";
+        package = word;
+        continue;
+      }
+      const size_t equals = word.find('=');
+      const bool attached = equals != std::string::npos;
+      const std::string name = word.substr(0, equals);
+      if (auto flag = flags.find(name); flag != flags.end()) {
+        if (attached)
+          return "option " + name + " expects no value, got '" + word.substr(equals + 1) + "'";
+        *flag->second = true;
+      } else if (auto taker = takers.find(name); taker != takers.end()) {
+        if (!attached && i + 1 == words.size())
+          return "option " + name + " expects a value";
+        if (std::string wrong = taker->second(attached ? word.substr(equals + 1) : words[++i]); !wrong.empty())
+          return name + " " + wrong;
+      } else {
+        return "unknown option " + name;
+      }
+    }
+    return std::string();
+  }
+
+private:
+  std::string &package;
+  std::map<std::string, bool *> flags;
+  std::map<std::string, Taker> takers;
+};
+
+/// The main function of a tool: --help, --version, messages and exit status (0, 1 after a failure, 2 for wrong
+/// arguments). `parse` and `run` return what is wrong, or nothing.
+template <typename Options>
+int runTool(const std::string &tool, const char *help, int argc, char **argv,
+            std::string (*parse)(const std::vector<std::string> &words, Options &options),
+            std::string (*run)(const Options &options)) {
+  auto fail = [&](const std::string &message, int status) {
+    std::fprintf(stderr, "%s: error: %s\n", tool.c_str(), message.c_str());
+    return status;
+  };
+  try {
+    const std::vector<std::string> words(argv + 1, argv + argc);
+    for (const std::string &word : words) {
+      if (word == "--help" || word == "-h") {
+        std::fputs(help, stdout);
+        return 0;
+      }
+      if (word == "--version") {
+        std::printf("%s %s\n", tool.c_str(), setun_version());
+        return 0;
+      }
+    }
+    Options options;
+    if (std::string message = parse(words, options); !message.empty())
+      return fail(message + " (see " + tool + " --help)", 2);
+    if (std::string message = run(options); !message.empty())
+      return fail(message, 1);
+  } catch (const std::exception &error) {
+    return fail(error.what(), 1);
+  }
+  if (std::fflush(stdout) != 0 || std::ferror(stdout))
+    return fail(std::string("cannot write to standard output: ") + std::strerror(errno), 1);
+  return 0;
 }
 
 } // namespace tools

@@ -7,6 +7,7 @@
 #include "setun/Limits.h"
 
 #include "../src/Cpu.h"
+#include "../src/Memory.h"
 #include "setun/setun.h"
 
 #include <algorithm>
@@ -16,9 +17,7 @@
 #include <cstring>
 #include <functional>
 #include <new>
-#include <sys/mman.h>
 #include <thread>
-#include <unistd.h>
 #include <vector>
 
 #if defined(__x86_64__)
@@ -155,26 +154,12 @@ std::vector<ReadMethod> readMethods(const std::function<bool(const char *)> &has
 }
 
 /// Anonymous memory, in large pages where the system gives them.
-class Buffer {
-public:
-  explicit Buffer(size_t size) : length(size) {
-    start = ::mmap(nullptr, length, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-    if (start == MAP_FAILED)
-      throw std::bad_alloc();
-#ifdef MADV_HUGEPAGE
-    (void)::madvise(start, length, MADV_HUGEPAGE);
-#endif
-  }
-  ~Buffer() { ::munmap(start, length); }
-  Buffer(const Buffer &) = delete;
-  Buffer &operator=(const Buffer &) = delete;
-  uint8_t *data() const { return static_cast<uint8_t *>(start); }
-  size_t size() const { return length; }
-
-private:
-  void *start;
-  size_t length;
-};
+runtime::Mapping allocate(size_t size) {
+  runtime::Mapping memory;
+  if (!size || !runtime::Mapping::largePages(size, "a buffer", memory).ok())
+    throw std::bad_alloc();
+  return memory;
+}
 
 /// A number of bytes in a file of one line, with K, M or no unit behind it; 0 if there is none.
 size_t readSize(const char *path) {
@@ -194,9 +179,8 @@ size_t defaultBytes() {
     cache = std::max(cache,
                      readSize(("/sys/devices/system/cpu/cpu0/cache/index" + std::to_string(level) + "/size").c_str()));
   size_t bytes = std::max(size_t(512) << 20, 8 * cache);
-  const long pages = ::sysconf(_SC_AVPHYS_PAGES), page = ::sysconf(_SC_PAGESIZE);
-  if (pages > 0 && page > 0)
-    bytes = std::min(bytes, static_cast<size_t>(pages) / 2 * static_cast<size_t>(page));
+  if (const uint64_t available = runtime::availableMemory())
+    bytes = std::min<uint64_t>(bytes, available / 2);
   return bytes;
 }
 
@@ -426,7 +410,7 @@ struct Limits::Impl {
   };
 
   const unsigned threads;
-  Buffer buffer;
+  runtime::Mapping buffer;
   std::vector<Part> parts;
   std::vector<uint8_t> operands;
   ReadMethod bestRead;
@@ -499,8 +483,8 @@ double Limits::Impl::multiply(const MultiplyMethod &method, double wanted) {
 
 Limits::Impl::Impl(unsigned threadCount, size_t bytes, const std::string &features)
     : threads(std::max(1u, threadCount)),
-      buffer(std::max<size_t>((bytes ? bytes : defaultBytes()) / kChunk, threads) * kChunk + kChunk), parts(threads),
-      operands(kOperandBytes) {
+      buffer(allocate(std::max<size_t>((bytes ? bytes : defaultBytes()) / kChunk, threads) * kChunk + kChunk)),
+      parts(threads), operands(kOperandBytes) {
   char detected[8192];
   if (setun_cpu_features(detected, sizeof(detected)) != SETUN_OK)
     detected[0] = 0;

@@ -2,8 +2,25 @@
 #include "Outputs.h"
 
 #include <exception>
+#include <utility>
 
 using namespace setun::tools;
+
+std::optional<std::string> setun::tools::makeArray(const std::string &name, setun_dtype dtype,
+                                                   std::vector<int64_t> shape, Array &array) {
+  array.dtype = dtype;
+  array.shape = std::move(shape);
+  size_t bytes = setun_dtype_size(dtype);
+  for (int64_t size : array.shape)
+    if (__builtin_mul_overflow(bytes, static_cast<size_t>(size), &bytes))
+      return "tensor '" + name + "' is too large";
+  try {
+    array.data.resize(bytes);
+  } catch (const std::exception &) {
+    return "out of memory for the " + std::to_string(bytes) + " bytes of tensor '" + name + "'";
+  }
+  return std::nullopt;
+}
 
 std::optional<std::string> setun::tools::makeOutputs(const setun_package *package, const setun_session *session,
                                                      uint32_t entry, const std::vector<setun_tensor> &inputs,
@@ -22,17 +39,8 @@ std::optional<std::string> setun::tools::makeOutputs(const setun_package *packag
       return setun_last_error();
     NamedArray &output = outputs.emplace_back();
     output.name = tensor.name;
-    output.array.dtype = tensor.dtype;
-    output.array.shape.assign(shape, shape + rank);
-    size_t bytes = setun_dtype_size(tensor.dtype);
-    for (int64_t size : output.array.shape)
-      if (__builtin_mul_overflow(bytes, static_cast<size_t>(size), &bytes))
-        return "output '" + output.name + "' is too large";
-    try {
-      output.array.data.resize(bytes);
-    } catch (const std::exception &) {
-      return "out of memory for the " + std::to_string(bytes) + " bytes of output '" + output.name + "'";
-    }
+    if (auto error = makeArray(output.name, tensor.dtype, std::vector<int64_t>(shape, shape + rank), output.array))
+      return error;
   }
   return std::nullopt;
 }

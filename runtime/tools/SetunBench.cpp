@@ -1,5 +1,8 @@
 //===- SetunBench.cpp - times one entry beside the machine's limits -------===//
+#include "../src/Memory.h"
 #include "Arguments.h"
+#include "Outputs.h"
+#include "setun/Handles.h"
 #include "setun/Limits.h"
 #include "setun/setun.h"
 
@@ -13,7 +16,6 @@
 #include <map>
 #include <memory>
 #include <string>
-#include <sys/mman.h>
 #include <utility>
 #include <vector>
 
@@ -22,17 +24,17 @@
 #endif
 
 using setun::Limits;
-using setun::tools::Arguments;
+using setun::PackagePointer;
+using setun::SessionPointer;
+using setun::runtime::Mapping;
+using setun::tools::Array;
+using setun::tools::CommandLine;
+using setun::tools::NamedArray;
 using setun::tools::parseNumber;
 
 namespace {
 
-// Exit codes.
-constexpr int kFailed = 1;
-constexpr int kUsage = 2;
-
 constexpr uint32_t kMaxThreads = 1024;
-constexpr size_t kLargePage = size_t(2) << 20;
 
 const char kHelp[] =
     R"(usage: setun-bench MODEL.setun [--entry NAME] [--dim SYMBOL=N,...]... [--threads N,...] [options]
@@ -69,16 +71,6 @@ struct Options {
   bool cold = false, profile = false, limits = false, json = false;
 };
 
-int fail(const std::string &message) {
-  std::fprintf(stderr, "setun-bench: error: %s\n", message.c_str());
-  return kFailed;
-}
-
-int usageError(const std::string &message) {
-  std::fprintf(stderr, "setun-bench: error: %s (see setun-bench --help)\n", message.c_str());
-  return kUsage;
-}
-
 template <typename Number> bool parseList(const std::string &text, Number most, std::vector<Number> &list) {
   list.clear();
   for (size_t start = 0; start <= text.size();) {
@@ -90,47 +82,37 @@ template <typename Number> bool parseList(const std::string &text, Number most, 
   return true;
 }
 
-/// Returns a message if the arguments are wrong.
-std::string parseArguments(Arguments arguments, Options &options) {
-  std::string value;
-  while (arguments.next()) {
-    if (!arguments.isOption()) {
-      if (!options.package.empty())
-        return "expects one package, got '" + options.package + "' and '" + arguments.word() + "'";
-      options.package = arguments.word();
-    } else if (arguments.isFlag("--cold")) {
-      options.cold = true;
-    } else if (arguments.isFlag("--profile")) {
-      options.profile = true;
-    } else if (arguments.isFlag("--limits")) {
-      options.limits = true;
-    } else if (arguments.isFlag("--json")) {
-      options.json = true;
-    } else if (arguments.takes("--entry", options.entry) || arguments.takes("--target", options.target)) {
-      continue;
-    } else if (arguments.takes("--dim", value)) {
-      const size_t split = value.find('=');
-      auto &dim = options.dims.emplace_back(value.substr(0, split), std::vector<int64_t>());
-      if (split == 0 || split == std::string::npos || !parseList(value.substr(split + 1), int64_t(1) << 40, dim.second))
-        return "--dim expects SYMBOL=N,... with numbers of at least 1, got '" + value + "'";
-    } else if (arguments.takes("--threads", value)) {
-      if (!parseList(value, kMaxThreads, options.threads))
-        return "--threads expects numbers from 1 to " + std::to_string(kMaxThreads) + ", got '" + value + "'";
-    } else if (arguments.takes("--rounds", value)) {
-      if (!parseNumber(value, options.rounds, uint32_t(1000000)))
-        return "--rounds expects a number of at least 1, got '" + value + "'";
-    } else if (arguments.takes("--seconds", value)) {
-      char *end = nullptr;
-      options.seconds = std::strtod(value.c_str(), &end);
-      if (value.empty() || *end || !(options.seconds > 0 && options.seconds <= 3600))
-        return "--seconds expects a time above 0, got '" + value + "'";
-    } else if (arguments.takes("--context", value)) {
-      if (!parseNumber(value, options.context))
-        return "--context expects a number of at least 1, got '" + value + "'";
-    } else {
-      return arguments.problem();
-    }
-  }
+std::string parseArguments(const std::vector<std::string> &words, Options &options) {
+  CommandLine line(options.package);
+  line.flag("--cold", options.cold);
+  line.flag("--profile", options.profile);
+  line.flag("--limits", options.limits);
+  line.flag("--json", options.json);
+  line.text("--entry", options.entry);
+  line.text("--target", options.target);
+  line.number("--rounds", options.rounds);
+  line.number("--context", options.context);
+  line.option("--dim", [&](const std::string &value) {
+    const size_t split = value.find('=');
+    auto &dim = options.dims.emplace_back(value.substr(0, split), std::vector<int64_t>());
+    return split != 0 && split != std::string::npos && parseList(value.substr(split + 1), int64_t(1) << 40, dim.second)
+               ? std::string()
+               : "expects SYMBOL=N,... with numbers of at least 1, got '" + value + "'";
+  });
+  line.option("--threads", [&](const std::string &value) {
+    return parseList(value, kMaxThreads, options.threads)
+               ? std::string()
+               : "expects numbers from 1 to " + std::to_string(kMaxThreads) + ", got '" + value + "'";
+  });
+  line.option("--seconds", [&](const std::string &value) {
+    char *end = nullptr;
+    options.seconds = std::strtod(value.c_str(), &end);
+    return !value.empty() && !*end && options.seconds > 0 && options.seconds <= 3600
+               ? std::string()
+               : "expects a time above 0, got '" + value + "'";
+  });
+  if (std::string message = line.parse(words); !message.empty())
+    return message;
   if (options.limits && !options.package.empty())
     return "--limits goes without a package: with one, the limits are printed anyway";
   if (!options.limits && options.package.empty())
@@ -203,15 +185,6 @@ struct Machine {
 // Runs
 //===----------------------------------------------------------------------===//
 
-struct PackageCloser {
-  void operator()(setun_package *package) const { setun_package_close(package); }
-};
-struct SessionCloser {
-  void operator()(setun_session *session) const { setun_session_destroy(session); }
-};
-using PackagePointer = std::unique_ptr<setun_package, PackageCloser>;
-using SessionPointer = std::unique_ptr<setun_session, SessionCloser>;
-
 /// A whole file in large pages, as the limits are measured; it begins with a page, so that the runtime uses it there.
 class File {
 public:
@@ -222,27 +195,18 @@ public:
     if (end < 0)
       return "cannot open '" + path + "'";
     length = static_cast<size_t>(end);
-    const size_t whole = (length + kLargePage) / kLargePage * kLargePage;
-    bytes.reset(static_cast<uint8_t *>(std::aligned_alloc(kLargePage, whole)));
-#ifdef MADV_HUGEPAGE
-    if (bytes)
-      (void)::madvise(bytes.get(), whole, MADV_HUGEPAGE);
-#endif
-    if (!bytes)
-      return "out of memory for the " + std::to_string(length) + " bytes of '" + path + "'";
+    if (setun::runtime::Status status = Mapping::largePages(length, "'" + path + "'", memory); !status.ok())
+      return status.message();
     stream.seekg(0);
-    if (!stream.read(reinterpret_cast<char *>(bytes.get()), end))
+    if (!stream.read(reinterpret_cast<char *>(memory.data()), end))
       return "cannot read '" + path + "'";
     return std::string();
   }
-  uint8_t *data() const { return bytes.get(); }
+  uint8_t *data() const { return memory.data(); }
   size_t size() const { return length; }
 
 private:
-  struct Free {
-    void operator()(uint8_t *pointer) const { std::free(pointer); }
-  };
-  std::unique_ptr<uint8_t, Free> bytes;
+  Mapping memory;
   size_t length = 0;
 };
 
@@ -284,32 +248,8 @@ private:
   uint64_t state = 0x5e7a;
 };
 
-struct Tensor {
-  std::vector<int64_t> shape;
-  std::vector<uint8_t> data;
-  setun_dtype dtype = SETUN_F32;
-
-  setun_tensor tensor() { return {data.data(), dtype, static_cast<int32_t>(shape.size()), shape.data()}; }
-};
-
-/// Allocates a tensor. Returns a message on failure.
-std::string makeTensor(const char *name, setun_dtype dtype, std::vector<int64_t> shape, Tensor &tensor) {
-  size_t bytes = setun_dtype_size(dtype);
-  for (int64_t size : shape)
-    if (__builtin_mul_overflow(bytes, static_cast<size_t>(size), &bytes))
-      return std::string("tensor '") + name + "' is too large";
-  try {
-    tensor.data.resize(bytes);
-  } catch (const std::exception &) {
-    return std::string("out of memory for the ") + std::to_string(bytes) + " bytes of tensor '" + name + "'";
-  }
-  tensor.dtype = dtype;
-  tensor.shape = std::move(shape);
-  return std::string();
-}
-
 /// Fills a tensor with values that an entry takes; `below`: of i64 inputs that index a table, 0: no such limit.
-void fillRandom(Tensor &tensor, int64_t below, Random &random) {
+void fillRandom(Array &tensor, int64_t below, Random &random) {
   const size_t count = tensor.data.size() / setun_dtype_size(tensor.dtype);
   auto value = [&] { return 2 * random.unit() - 1; };
   auto put = [&](size_t i, auto element) {
@@ -351,7 +291,8 @@ struct Case {
   std::vector<std::pair<std::string, int64_t>> dims;
   uint32_t threads = 1;
   SessionPointer session;
-  std::vector<Tensor> inputs, outputs;
+  std::vector<Array> inputs;
+  std::vector<NamedArray> outputs;
   std::vector<setun_tensor> in, out;
   double weightBytes = 0, int8Ops = 0, floatOps = 0;
   uint64_t runs = 0;
@@ -388,6 +329,12 @@ struct Bench {
                          [&](const Machine &machine) { return machine.threads == one.threads; });
   }
   void print();
+  /// What a run spends, in seconds: all of it, and on each operation, the mean of the threads.
+  struct OperationTimes {
+    double whole = 0;
+    std::vector<std::pair<setun_operation_info, double>> operations;
+  };
+  OperationTimes operationTimes(const Case &one);
   void printOperations(const Case &one);
   std::string asJson();
   std::string operationsAsJson(const Case &one);
@@ -487,27 +434,16 @@ std::string Bench::prepare(Case &one) {
     std::vector<int64_t> shape;
     for (int32_t d = 0; d < tensor.rank; ++d)
       shape.push_back(tensor.symbols[d] ? sizeOf(tensor.symbols[d]) : tensor.shape[d]);
-    if (std::string message = makeTensor(tensor.name, tensor.dtype, shape, one.inputs.emplace_back()); !message.empty())
-      return message;
+    if (auto error = setun::tools::makeArray(tensor.name, tensor.dtype, shape, one.inputs.emplace_back()))
+      return *error;
     fillRandom(one.inputs.back(), tensor.below, random);
   }
-  for (Tensor &input : one.inputs)
+  for (Array &input : one.inputs)
     one.in.push_back(input.tensor());
-  for (uint32_t i = 0; i < info.num_outputs; ++i) {
-    setun_tensor_info tensor;
-    int32_t rank = 0;
-    int64_t shape[SETUN_MAX_RANK];
-    if (setun_package_tensor(package.get(), entry, SETUN_OUTPUT, i, &tensor) != SETUN_OK ||
-        setun_session_output_shape(one.session.get(), entry, one.in.data(), info.num_inputs, i, &rank, shape) !=
-            SETUN_OK)
-      return setun_last_error();
-    if (std::string message = makeTensor(tensor.name, tensor.dtype, std::vector<int64_t>(shape, shape + rank),
-                                         one.outputs.emplace_back());
-        !message.empty())
-      return message;
-  }
-  for (Tensor &output : one.outputs)
-    one.out.push_back(output.tensor());
+  if (auto error = setun::tools::makeOutputs(package.get(), one.session.get(), entry, one.in, one.outputs))
+    return *error;
+  for (NamedArray &output : one.outputs)
+    one.out.push_back(output.array.tensor());
 
   for (uint32_t i = 0; i < setun_package_num_operations(package.get(), entry); ++i) {
     setun_operation_info operation;
@@ -578,52 +514,48 @@ void Bench::print() {
       printOperations(one);
 }
 
-void Bench::printOperations(const Case &one) {
+Bench::OperationTimes Bench::operationTimes(const Case &one) {
+  OperationTimes times;
   setun_profile_time whole = {}, time = {};
   (void)setun_session_entry_time(one.session.get(), entry, &whole);
   const double runs = static_cast<double>(std::max<uint64_t>(whole.count, 1));
-  std::printf("\noperations, %s, %u thread%s\n%11s %6s  %s\n", one.dimText().c_str(), one.threads,
-              one.threads == 1 ? "" : "s", "time", "share", "operation");
-  double rest = static_cast<double>(whole.nanoseconds);
-  auto line = [&](double nanoseconds, const std::string &text) {
-    std::printf("%11s %5.1f%%  %s\n", timeText(nanoseconds / runs * 1e-9).c_str(),
-                100 * nanoseconds / std::max<double>(1, static_cast<double>(whole.nanoseconds)), text.c_str());
-  };
+  times.whole = static_cast<double>(whole.nanoseconds) * 1e-9 / runs;
   for (uint32_t i = 0; i < setun_package_num_operations(package.get(), entry); ++i) {
-    setun_operation_info operation;
-    double nanoseconds = 0;
+    auto &[operation, seconds] = times.operations.emplace_back();
     (void)setun_package_operation(package.get(), entry, i, &operation);
     for (uint32_t thread = 0; thread < one.threads; ++thread) {
       (void)setun_session_operation_time(one.session.get(), entry, i, thread, &time);
-      nanoseconds += static_cast<double>(time.nanoseconds) / one.threads;
+      seconds += static_cast<double>(time.nanoseconds) * 1e-9 / one.threads / runs;
     }
-    rest -= nanoseconds;
+  }
+  return times;
+}
+
+void Bench::printOperations(const Case &one) {
+  const OperationTimes times = operationTimes(one);
+  std::printf("\noperations, %s, %u thread%s\n%11s %6s  %s\n", one.dimText().c_str(), one.threads,
+              one.threads == 1 ? "" : "s", "time", "share", "operation");
+  double rest = times.whole;
+  auto line = [&](double seconds, const std::string &text) {
+    std::printf("%11s %5.1f%%  %s\n", timeText(seconds).c_str(), 100 * seconds / std::max(1e-9, times.whole),
+                text.c_str());
+  };
+  for (const auto &[operation, seconds] : times.operations) {
+    rest -= seconds;
     std::string text = operation.kind;
     for (const char *part : {operation.detail, operation.shape, operation.name})
       text += *part ? std::string(", ") + part : std::string();
-    line(nanoseconds, text);
+    line(seconds, text);
   }
   line(rest, "barriers and waiting");
 }
 
 std::string Bench::operationsAsJson(const Case &one) {
   std::string text;
-  setun_profile_time whole = {}, time = {};
-  (void)setun_session_entry_time(one.session.get(), entry, &whole);
-  for (uint32_t i = 0; i < setun_package_num_operations(package.get(), entry); ++i) {
-    setun_operation_info operation;
-    double nanoseconds = 0;
-    (void)setun_package_operation(package.get(), entry, i, &operation);
-    for (uint32_t thread = 0; thread < one.threads; ++thread) {
-      (void)setun_session_operation_time(one.session.get(), entry, i, thread, &time);
-      nanoseconds += static_cast<double>(time.nanoseconds) / one.threads;
-    }
-    text += std::string(i ? ", " : "") + "{\"kind\": " + quoted(operation.kind) +
+  for (const auto &[operation, seconds] : operationTimes(one).operations)
+    text += std::string(text.empty() ? "" : ", ") + "{\"kind\": " + quoted(operation.kind) +
             ", \"detail\": " + quoted(operation.detail) + ", \"shape\": " + quoted(operation.shape) +
-            ", \"name\": " + quoted(operation.name) +
-            ", \"seconds\": " + number(nanoseconds * 1e-9 / static_cast<double>(std::max<uint64_t>(whole.count, 1))) +
-            "}";
-  }
+            ", \"name\": " + quoted(operation.name) + ", \"seconds\": " + number(seconds) + "}";
   return "[" + text + "]";
 }
 
@@ -655,14 +587,12 @@ std::string Bench::asJson() {
          limitsAsJson(machines) + ",\n\"cases\": [" + text + "]}\n";
 }
 
-} // namespace
-
-static int runBench(const Options &options) {
+std::string run(const Options &options) {
   Bench bench(options);
   if (!options.limits)
     for (auto step : {&Bench::open, &Bench::findEntry, &Bench::makeCases})
       if (std::string message = (bench.*step)(); !message.empty())
-        return fail(message);
+        return message;
   for (uint32_t threads : options.threads) {
     if (std::any_of(bench.machines.begin(), bench.machines.end(),
                     [&](const Machine &machine) { return machine.threads == threads; }))
@@ -673,24 +603,24 @@ static int runBench(const Options &options) {
   }
   for (Case &one : bench.cases)
     if (std::string message = bench.prepare(one); !message.empty())
-      return fail(message);
+      return message;
   std::unique_ptr<Evictor> evictor = options.cold ? std::make_unique<Evictor>(bench.file) : nullptr;
   for (uint32_t round = 0; round < options.rounds; ++round) {
     for (Machine &machine : bench.machines)
       machine.measure();
     for (Case &one : bench.cases)
       if (std::string message = bench.run(one, options.seconds, evictor.get()); !message.empty())
-        return fail(message);
+        return message;
   }
   // Times of operations come from runs of their own.
   if (options.profile)
     for (Case &one : bench.cases) {
       if (setun_session_profile(one.session.get(), 1) != SETUN_OK)
-        return fail(setun_last_error());
+        return setun_last_error();
       const Spread measured = one.seconds;
       const uint64_t runs = one.runs;
       if (std::string message = bench.run(one, options.seconds, evictor.get()); !message.empty())
-        return fail(message);
+        return message;
       one.seconds = measured;
       one.runs = runs;
     }
@@ -703,27 +633,11 @@ static int runBench(const Options &options) {
     std::fputs(bench.asJson().c_str(), stdout);
   else
     bench.print();
-  return std::fflush(stdout) == 0 ? 0 : fail(std::string("cannot write to standard output: ") + std::strerror(errno));
+  return std::string();
 }
 
+} // namespace
+
 int main(int argc, char **argv) {
-  const std::vector<std::string> arguments(argv + 1, argv + argc);
-  for (const std::string &argument : arguments) {
-    if (argument == "--help" || argument == "-h") {
-      std::fputs(kHelp, stdout);
-      return 0;
-    }
-    if (argument == "--version") {
-      std::printf("setun-bench %s\n", setun_version());
-      return 0;
-    }
-  }
-  Options options;
-  if (std::string message = parseArguments(Arguments(arguments), options); !message.empty())
-    return usageError(message);
-  try {
-    return runBench(options);
-  } catch (const std::exception &error) {
-    return fail(error.what());
-  }
+  return setun::tools::runTool<Options>("setun-bench", kHelp, argc, argv, parseArguments, run);
 }

@@ -1,27 +1,24 @@
 //===- SetunRun.cpp - runs an entry of a package from the shell -----------===//
 #include "Arguments.h"
 #include "Outputs.h"
+#include "setun/Handles.h"
 #include "setun/setun.h"
 
 #include <cerrno>
 #include <cstdio>
 #include <cstring>
 #include <map>
-#include <memory>
 #include <string>
 #include <sys/stat.h>
 #include <vector>
 
-using setun::tools::Arguments;
+using setun::PackagePointer;
+using setun::SessionPointer;
 using setun::tools::Array;
+using setun::tools::CommandLine;
 using setun::tools::NamedArray;
-using setun::tools::parseNumber;
 
 namespace {
-
-// Exit codes.
-constexpr int kFailed = 1;
-constexpr int kUsage = 2;
 
 const char kHelp[] = R"(usage: setun-run MODEL.setun --entry NAME [--input NAME=FILE.npy]... [--output-dir DIR]
        setun-run MODEL.setun [--check] [--list | --json]
@@ -51,57 +48,25 @@ struct Options {
   bool check = false, list = false, json = false;
 };
 
-struct PackageCloser {
-  void operator()(setun_package *package) const { setun_package_close(package); }
-};
-struct SessionCloser {
-  void operator()(setun_session *session) const { setun_session_destroy(session); }
-};
-using PackagePointer = std::unique_ptr<setun_package, PackageCloser>;
-using SessionPointer = std::unique_ptr<setun_session, SessionCloser>;
-
-int fail(const std::string &message) {
-  std::fprintf(stderr, "setun-run: error: %s\n", message.c_str());
-  return kFailed;
-}
-
-int usageError(const std::string &message) {
-  std::fprintf(stderr, "setun-run: error: %s (see setun-run --help)\n", message.c_str());
-  return kUsage;
-}
-
-/// Returns a message if the arguments are wrong.
-std::string parseArguments(Arguments arguments, Options &options) {
-  std::string value;
-  while (arguments.next()) {
-    if (!arguments.isOption()) {
-      if (!options.package.empty())
-        return "expects one package, got '" + options.package + "' and '" + arguments.word() + "'";
-      options.package = arguments.word();
-    } else if (arguments.isFlag("--check")) {
-      options.check = true;
-    } else if (arguments.isFlag("--list")) {
-      options.list = true;
-    } else if (arguments.isFlag("--json")) {
-      options.json = true;
-    } else if (arguments.takes("--entry", options.entry) || arguments.takes("--output-dir", options.outputDir) ||
-               arguments.takes("--target", options.target)) {
-      continue;
-    } else if (arguments.takes("--input", value)) {
-      const size_t split = value.find('=');
-      if (split == 0 || split == std::string::npos || split + 1 == value.size())
-        return "--input expects NAME=FILE, got '" + value + "'";
-      options.inputs.emplace_back(value.substr(0, split), value.substr(split + 1));
-    } else if (arguments.takes("--threads", value)) {
-      if (!parseNumber(value, options.threads))
-        return "--threads expects a number of at least 1, got '" + value + "'";
-    } else if (arguments.takes("--context", value)) {
-      if (!parseNumber(value, options.context))
-        return "--context expects a number of at least 1, got '" + value + "'";
-    } else {
-      return arguments.problem();
-    }
-  }
+std::string parseArguments(const std::vector<std::string> &words, Options &options) {
+  CommandLine line(options.package);
+  line.flag("--check", options.check);
+  line.flag("--list", options.list);
+  line.flag("--json", options.json);
+  line.text("--entry", options.entry);
+  line.text("--output-dir", options.outputDir);
+  line.text("--target", options.target);
+  line.number("--threads", options.threads);
+  line.number("--context", options.context);
+  line.option("--input", [&](const std::string &value) {
+    const size_t split = value.find('=');
+    if (split == 0 || split == std::string::npos || split + 1 == value.size())
+      return "expects NAME=FILE, got '" + value + "'";
+    options.inputs.emplace_back(value.substr(0, split), value.substr(split + 1));
+    return std::string();
+  });
+  if (std::string message = line.parse(words); !message.empty())
+    return message;
   if (options.package.empty())
     return "expects a package";
   if (options.entry.empty() && !options.check && !options.list && !options.json)
@@ -172,80 +137,68 @@ std::string readInputs(const setun_package *package, uint32_t entry, const setun
   return std::string();
 }
 
-int runEntry(setun_package *package, const Options &options) {
+/// Returns a message on failure.
+std::string runEntry(setun_package *package, const Options &options) {
   uint32_t entry = 0;
   setun_entry_info info;
   if (setun_package_find_entry(package, options.entry.c_str(), &entry) != SETUN_OK ||
       setun_package_entry(package, entry, &info) != SETUN_OK)
-    return fail(setun_last_error());
+    return setun_last_error();
   std::vector<Array> inputs;
   std::vector<NamedArray> outputs;
   if (std::string message = readInputs(package, entry, info, options, inputs); !message.empty())
-    return fail(message);
+    return message;
 
   const setun_session_options sessionOptions = {sizeof(sessionOptions), options.threads, options.context};
   setun_session *created = nullptr;
   if (setun_session_create(package, &sessionOptions, &created) != SETUN_OK)
-    return fail(setun_last_error());
+    return setun_last_error();
   SessionPointer session(created);
 
   std::vector<setun_tensor> inputTensors, outputTensors;
   for (Array &input : inputs)
     inputTensors.push_back(input.tensor());
   if (auto error = setun::tools::makeOutputs(package, session.get(), entry, inputTensors, outputs))
-    return fail(*error);
+    return *error;
   for (NamedArray &output : outputs) {
     // The name comes from the package and becomes a file name.
     if (output.name == "." || output.name == ".." || output.name.find('/') != std::string::npos)
-      return fail("output '" + output.name + "' has a name that cannot be a file name");
+      return "output '" + output.name + "' has a name that cannot be a file name";
     outputTensors.push_back(output.array.tensor());
   }
 
   if (setun_session_run(session.get(), entry, inputTensors.data(), info.num_inputs, outputTensors.data(),
                         info.num_outputs) != SETUN_OK)
-    return fail(setun_last_error());
+    return setun_last_error();
 
   if (options.outputDir.empty())
-    return 0;
+    return std::string();
   if (::mkdir(options.outputDir.c_str(), 0777) != 0 && errno != EEXIST)
-    return fail("cannot make the folder '" + options.outputDir + "': " + std::strerror(errno));
+    return "cannot make the folder '" + options.outputDir + "': " + std::strerror(errno);
   for (const NamedArray &output : outputs)
     if (auto error = setun::tools::writeNpy(options.outputDir + "/" + output.name + ".npy", output.array))
-      return fail(*error);
-  return 0;
+      return *error;
+  return std::string();
+}
+
+std::string run(const Options &options) {
+  const setun_open_options openOptions = {
+      sizeof(openOptions), options.target.empty() ? nullptr : options.target.c_str(), nullptr, SETUN_WEIGHTS_AUTO};
+  setun_package *opened = nullptr;
+  if (setun_package_open(options.package.c_str(), &openOptions, &opened) != SETUN_OK)
+    return setun_last_error();
+  PackagePointer package(opened);
+  if (options.check && setun_package_verify(package.get()) != SETUN_OK)
+    return setun_last_error();
+  if (options.json)
+    std::printf("%s\n", setun_package_json(package.get()));
+  else if (options.list)
+    printList(package.get());
+  return options.entry.empty() ? std::string() : runEntry(package.get(), options);
 }
 
 } // namespace
 
 int main(int argc, char **argv) {
-  const std::vector<std::string> arguments(argv + 1, argv + argc);
-  for (const std::string &argument : arguments) {
-    if (argument == "--help" || argument == "-h") {
-      std::fputs(kHelp, stdout);
-      return 0;
-    }
-    if (argument == "--version") {
-      std::printf("setun-run %s\n", setun_version());
-      return 0;
-    }
-  }
-  Options options;
-  if (std::string message = parseArguments(Arguments(arguments), options); !message.empty())
-    return usageError(message);
-
-  const setun_open_options openOptions = {
-      sizeof(openOptions), options.target.empty() ? nullptr : options.target.c_str(), nullptr, SETUN_WEIGHTS_AUTO};
-  setun_package *opened = nullptr;
-  if (setun_package_open(options.package.c_str(), &openOptions, &opened) != SETUN_OK)
-    return fail(setun_last_error());
-  PackagePointer package(opened);
-  if (options.check && setun_package_verify(package.get()) != SETUN_OK)
-    return fail(setun_last_error());
-  if (options.json)
-    std::printf("%s\n", setun_package_json(package.get()));
-  else if (options.list)
-    printList(package.get());
-  if (std::fflush(stdout) != 0)
-    return fail(std::string("cannot write to standard output: ") + std::strerror(errno));
-  return options.entry.empty() ? 0 : runEntry(package.get(), options);
+  return setun::tools::runTool<Options>("setun-run", kHelp, argc, argv, parseArguments, run);
 }
