@@ -105,7 +105,12 @@ FailureOr<EntryInfo> setun::getEntryInfo(func::FuncOp func) {
                                   isState ? bitnet::kStateAttr : bitnet::kNameAttr, true);
       if (failed(tensor))
         return failure();
-      for (Operation *user : func.getArgument(i).getUsers()) {
+      SmallVector<Operation *> users(func.getArgument(i).getUsers());
+      while (!users.empty()) {
+        Operation *user = users.pop_back_val();
+        // The same elements in another shape have the same limit.
+        if (isa<tensor::CollapseShapeOp, tensor::ExpandShapeOp, memref::CollapseShapeOp, memref::ExpandShapeOp>(user))
+          llvm::append_range(users, user->getUsers());
         int64_t rows = 0;
         if (auto embedding = dyn_cast<bitnet::EmbeddingOp>(user))
           rows = cast<ShapedType>(embedding.getTable().getType()).getDimSize(0);

@@ -163,7 +163,10 @@ class Compiled:
 
     def report(self) -> Report:
         """The layers with their source lines, formats and kernels, and what the compiler had to say."""
-        return report_of(self.package.description, self.package.target(), self.signature.places)
+        return report_of(self.package.description, self.signature.places)
+
+    def _repr_html_(self) -> str:
+        return self.report()._repr_html_()
 
     def __repr__(self) -> str:
         return f"<setun.Compiled {self.package.provenance().get('source', '')}: {', '.join(self.signature.arguments)}>"
@@ -211,7 +214,7 @@ def compile(
         dynamic_shapes: which sizes may differ from call to call, as for `torch.export.export`.
         target: CPUs to compile for, separated by commas, as `setun-compile --target` takes them.
         threads: that compute a call; 0: one for each CPU, where that is faster.
-        head: how `bitnet.top_k` finds the largest logits: `certified` or `exact`.
+        head: how `setun.top_k`, if the module uses it, finds the largest logits: one of `setun.compiler.HEADS`.
 
     Raises:
         SetunError: the module uses what cannot be compiled; all of it is listed, with lines of its source.

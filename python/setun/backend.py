@@ -96,7 +96,10 @@ def _example(value: Tensor) -> tuple[Tensor, dict[int, Any]]:
 
 def _compiled(graph: _Graph) -> Compiled:
     dynamic = tuple(dims for _, dims in graph.examples)
-    return compile(graph.eval(), tuple(x for x, _ in graph.examples), dynamic_shapes=(dynamic,))
+    compiled = compile(graph.eval(), tuple(x for x, _ in graph.examples), dynamic_shapes=(dynamic,))
+    if compiled.signature.stateful:
+        raise SetunError("the graph changes a buffer or parameter of the module", "setun.compile keeps it as a state.")
+    return compiled
 
 
 class _Runner:

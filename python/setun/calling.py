@@ -73,12 +73,13 @@ class Signature:
     Attributes:
         parameters: name and kind (as `inspect` counts them) of each parameter of `forward`.
         arguments: structure of each argument that was given.
+        defaults: values of parameters that may be left out, where they are constants.
         results: structure of the results.
         inputs, outputs: names of the entry's tensors, by number.
         sizes: of the dynamic dimensions.
         derived: sizes of results that no argument has, as trees `[operation, operand, ...]` of numbers and names of
             sizes. The entry has an input of the name of each, whose only dimension tells it; its elements are not read.
-        places: module path, file and line of each weight's first use.
+        places: module path, file and line of each weight's first use (no file where the source has no line).
         stateful: the module keeps buffers from call to call.
     """
 
@@ -91,6 +92,7 @@ class Signature:
     derived: dict[str, list[Any]] = field(default_factory=dict)
     places: dict[str, Sequence[Any]] = field(default_factory=dict)
     stateful: bool = False
+    defaults: dict[str, Any] = field(default_factory=dict)
 
     def as_json(self) -> str:
         return json.dumps(asdict(self))
@@ -121,14 +123,17 @@ class Signature:
             raise SetunError(f"wrong arguments: {error}", f"It takes {', '.join(self.arguments)}.") from error
         found: dict[int, tuple[str, Any]] = {}
         for name, value in given.items():
-            if name not in self.arguments:
+            if name not in self.arguments and name not in self.defaults:
                 raise SetunError(
                     f"argument {name} was not given when the module was compiled", "Compile the module with it."
                 )
-            take(self.arguments[name], value, name, found)
-        missing = [name for name in self.arguments if name not in given]
-        if missing:
-            raise SetunError(f"the argument {missing[0]} is missing")
+            take(self.arguments.get(name, {"constant": self.defaults.get(name)}), value, name, found)
+        for name, structure in self.arguments.items():
+            if name in given:
+                continue
+            if name not in self.defaults or "constant" not in structure:
+                raise SetunError(f"the argument {name} is missing")
+            take(structure, self.defaults[name], name, found)
         return [found[number] for number in range(len(self.inputs))]
 
     @cached_property
@@ -211,7 +216,8 @@ def evaluate(tree: Any, sizes: Mapping[str, int]) -> int:
 
 def is_torch(value: Any) -> bool:
     """Whether a value is a tensor of torch, which need not be loaded."""
-    return type(value).__module__.split(".")[0] == "torch" and hasattr(value, "detach")
+    names = {base.__module__.partition(".")[0] for base in type(value).__mro__}
+    return "torch" in names and hasattr(value, "detach")
 
 
 def as_array(value: Any, path: str, dtype: str) -> np.ndarray:
@@ -233,7 +239,12 @@ def as_array(value: Any, path: str, dtype: str) -> np.ndarray:
     elif hasattr(value, "__dlpack__"):
         if value.__dlpack_device__()[0] != 1:
             raise SetunError(f"argument {path} is not in this machine's memory", "Copy it to the CPU first.")
-        array = np.from_dlpack(value)
+        try:
+            array = np.from_dlpack(value)
+        except (BufferError, RuntimeError, TypeError) as error:  # other libraries raise what they like here
+            raise SetunError(
+                f"argument {path} cannot be read as an array: {error}", "Convert it to a NumPy array first."
+            ) from error
         found = array.dtype.name
     else:
         raise SetunError(f"argument {path} expects a tensor or array, got a {type(value).__name__}")

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import inspect
 import io
 import logging
 import operator
 import os
+import re
+import sys
+import threading
 import traceback
-from collections.abc import Iterator, Mapping, Sequence
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,13 +21,15 @@ from typing import Any
 import sympy
 import torch
 from torch import Tensor, fx, nn
+from torch._subclasses.fake_tensor import FakeTensor
 from torch.export.graph_signature import ConstantArgument, InputKind, OutputKind
 from torch.fx.experimental.symbolic_shapes import GuardOnDataDependentSymNode
 
 from setun.aten import REGISTRY
 from setun.diagnostics import SetunError
+from setun.remembering import AttributeWatch
 from setun.whole import keep_whole
-from setun.writer import PACKAGE_ROOT, TORCH_ROOT, expression, shape_of, sizes_of
+from setun.writer import PACKAGE_ROOT, TORCH_ROOT, expression, is_layer, shape_of, sizes_of
 
 # Shape assertions of torch.export hold by the entry's declaration; arithmetic on sizes is read off their values.
 IGNORED = {
@@ -130,34 +137,55 @@ def state_buffers(module: nn.Module) -> dict[str, Argument]:
 def user_place(error: BaseException) -> str:
     """`file:line: text` of the innermost frame of an exception that is neither torch's nor ours; empty if none is."""
     for frame in reversed(traceback.extract_tb(error.__traceback__)):
-        path = Path(frame.filename)
-        inside = path.is_absolute() and (path.is_relative_to(TORCH_ROOT) or path.parent == PACKAGE_ROOT / "setun")
-        if not inside and not frame.filename.startswith("<"):
+        own = Path(frame.filename).parent == PACKAGE_ROOT / "setun"
+        if not own and not is_layer(frame.filename) and not frame.filename.startswith("<"):
             return f"{frame.filename}:{frame.lineno}: {frame.line}"
     return ""
 
 
+_EXPORTING = threading.RLock()
+"""One export at a time: it replaces methods of the module, and the process's standard output."""
+
+
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Without what torch logs and prints of a failed export: the error tells it. TORCH_LOGS asks for all of it."""
+    """Without what torch logs and prints of a failed export: the error tells it. TORCH_LOGS asks for all of it.
+
+    What a module prints is passed on where the export succeeds.
+    """
     if "TORCH_LOGS" in os.environ:
         yield
         return
-    disabled = logging.root.manager.disable
+    disabled, printed = logging.root.manager.disable, io.StringIO()
     logging.disable(logging.ERROR)
     try:
-        with redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()):
+        with redirect_stdout(printed), redirect_stderr(io.StringIO()), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
             yield
     finally:
         logging.disable(disabled)
+    sys.stdout.write(printed.getvalue())
 
 
-def _export(
-    module: nn.Module, what: str, args: tuple[Any, ...], kwargs: dict[str, Any], dynamic_shapes: Any
-) -> torch.export.ExportedProgram:
+def _cure(text: str) -> str:
+    """What helps against a failure of torch's export, by its message."""
+    if "structure of `inputs` and `dynamic_shapes`" in text:
+        return "dynamic_shapes has an entry for each parameter of forward, None where no size changes."
+    if "Suggested fixes" in text:
+        return "Change dynamic_shapes as suggested, or leave these sizes out of it."
+    if "register it as buffer" in text:
+        return "Keep it in a buffer (register_buffer)."
+    return "The module has to run for every length of its input and without branching on values."
+
+
+@contextmanager
+def _exporting(module: nn.Module, what: str) -> Iterator[None]:
+    """Around exports by torch: sees to their surroundings, and makes their failures errors of ours."""
     try:
-        with keep_whole(module), torch.no_grad(), _quiet():
-            return torch.export.export(module, args, kwargs, dynamic_shapes=dynamic_shapes, strict=False)
+        with _EXPORTING, keep_whole(module), torch.no_grad(), torch.autocast("cpu", enabled=False), _quiet():
+            yield
+    except SetunError:
+        raise
     except GuardOnDataDependentSymNode as error:
         place = user_place(error) or "a place unknown"
         raise SetunError(
@@ -166,12 +194,75 @@ def _export(
         ) from error
     except Exception as error:  # torch raises many kinds here, each about the module rather than about us
         place = user_place(error)
-        text = str(error).strip().split("\n\nUser Stack")[0]
+        text = re.split(r"\n+(?:User Stack|The error above occurred|For more information)", str(error).strip())[0]
         raise SetunError(
             f"{what} cannot be exported by torch: {type(error).__name__}: {text}"
             + (f"\n  at {place}" if place else ""),
-            "The module has to run for every length of its input and without branching on values.",
+            _cure(text),
         ) from error
+
+
+def _is_modules(file: str) -> bool:
+    """Whether a file has code of modules, rather than of torch's insides."""
+    path = Path(file)
+    return not path.is_relative_to(TORCH_ROOT) or path.is_relative_to(TORCH_ROOT / "nn")
+
+
+@contextmanager
+def _branches() -> Iterator[list[tuple[sympy.Basic, bool]]]:
+    """The questions about sizes that modules ask while they are exported, and the answers."""
+    asked: list[tuple[sympy.Basic, bool]] = []
+    ask = torch.SymBool.__bool__
+
+    def answer(self: torch.SymBool) -> bool:
+        question = getattr(self.node, "expr", None)
+        answered = ask(self)
+        if question is not None and _is_modules(sys._getframe(1).f_code.co_filename):
+            asked.append((question, answered))
+        return answered
+
+    torch.SymBool.__bool__ = answer
+    try:
+        yield asked
+    finally:
+        torch.SymBool.__bool__ = ask
+
+
+def _parts(expr: sympy.Basic) -> Iterator[sympy.Basic]:
+    """The conditions that hold together where an expression is true."""
+    if isinstance(expr, sympy.And):
+        for part in expr.args:
+            yield from _parts(part)
+    else:
+        yield expr
+
+
+def _relations(
+    program: torch.export.ExportedProgram, asked: Sequence[tuple[sympy.Basic, bool]]
+) -> list[sympy.core.relational.Relational]:
+    """What a graph relies on beside the range of each size.
+
+    torch takes for granted that a size is not 1, and tells relations of sizes as guards. Those say how tensors lie in
+    memory, too, as inequations; an inequation counts if the module asked for it.
+
+    Raises:
+        SetunError: a branch of the module depends on sizes in a way that cannot be told.
+    """
+    fakes = [node.meta.get("val") for node in program.graph.nodes if node.op == "placeholder"]
+    env = next((fake.fake_mode.shape_env for fake in fakes if isinstance(fake, FakeTensor)), None)
+    if env is None:
+        return []
+    guards = [guard.expr for guard in env.guards]
+    guards = [expr for expr in guards if len(expr.free_symbols) > 1 and not isinstance(expr, sympy.Ne)]
+    answers = [question if answer else sympy.Not(question) for question, answer in asked]
+    found: dict[sympy.Basic, None] = {}
+    for expr in (*guards, *answers):
+        for part in _parts(env.replace(expr)):
+            if isinstance(part, sympy.core.relational.Relational):
+                found[part.canonical] = None
+            elif part.free_symbols:
+                raise SetunError(f"a branch of the module depends on sizes by {part}", "Compare two sizes at a time.")
+    return list(found)
 
 
 def _known(target: Any) -> bool:
@@ -240,15 +331,16 @@ def export_method(module: nn.Module, method: str, inputs: Sequence[Argument], po
     if position:
         made.append((torch.zeros((), dtype=torch.int64, device="meta"), {}))
     pools = [make(argument) for argument in states.values()]
-    program = _export(
-        _WithState(module, method, list(states)),
-        f"method {method!r}",
-        ([tensor for tensor, _ in made], [tensor for tensor, _ in pools]),
-        {},
-        ([dynamic for _, dynamic in made], [dynamic for _, dynamic in pools]),
-    )
     count = len(made)
-    program = _functional(program, {arg.name for arg in _user_inputs(program)[count:]})
+    wrapped = _WithState(module, method, list(states))
+    with _exporting(wrapped, f"method {method!r}"):
+        program = torch.export.export(
+            wrapped,
+            ([tensor for tensor, _ in made], [tensor for tensor, _ in pools]),
+            dynamic_shapes=([dynamic for _, dynamic in made], [dynamic for _, dynamic in pools]),
+            strict=False,
+        )
+        program = _functional(program, {arg.name for arg in _user_inputs(program)[count:]})
     nodes = {node.name: node for node in program.graph.nodes}
     placeholders = [nodes[arg.name] for arg in _user_inputs(program)]
     state_nodes = dict(zip(states, placeholders[count:], strict=True))
@@ -258,7 +350,6 @@ def export_method(module: nn.Module, method: str, inputs: Sequence[Argument], po
             if symbol is not None and not expression(size).is_Integer:
                 sizes[expression(size)] = symbol
     outputs, mutated = _outputs(program, OutputKind.USER_INPUT_MUTATION)
-    code = getattr(module, method).__code__
     return Stage(
         program.graph,
         _parameters(program, module, "module."),
@@ -267,11 +358,17 @@ def export_method(module: nn.Module, method: str, inputs: Sequence[Argument], po
         outputs,
         mutated,
         sizes,
-        (code.co_filename, code.co_firstlineno),
+        _definition(getattr(module, method)),
     )
 
 
-def _outputs(program: torch.export.ExportedProgram, mutation: OutputKind) -> tuple[list[Any], dict[str, fx.Node]]:
+def _definition(method: Callable[..., Any]) -> tuple[str, int]:
+    """File and first line of a method."""
+    code = getattr(inspect.unwrap(method), "__code__", None)
+    return ("unknown", 0) if code is None else (code.co_filename, code.co_firstlineno)
+
+
+def _outputs(program: torch.export.ExportedProgram, *mutations: OutputKind) -> tuple[list[Any], dict[str, fx.Node]]:
     """Results of the user, and what is written back, by the target of the mutation."""
     results = next(node for node in program.graph.nodes if node.op == "output").args[0]
     pairs = list(zip(program.graph_signature.output_specs, results, strict=True))
@@ -280,7 +377,7 @@ def _outputs(program: torch.export.ExportedProgram, mutation: OutputKind) -> tup
         for spec, node in pairs
         if spec.kind == OutputKind.USER_OUTPUT
     ]
-    return outputs, {spec.target: node for spec, node in pairs if spec.kind == mutation}
+    return outputs, {spec.target: node for spec, node in pairs if spec.kind in mutations}
 
 
 @dataclass
@@ -293,6 +390,7 @@ class Call:
         in_spec, out_spec: torch's descriptions of the containers around arguments and results.
         ranges: smallest and largest of dynamic sizes (0: no limit), by expression.
         initial: first values of the states, by name.
+        relations: of sizes, which the graph relies on.
         derived: names of sizes of results that no argument has. Callers compute them, and pass an empty argument of
             each size, for the sizes of an entry are those of its arguments.
     """
@@ -303,6 +401,7 @@ class Call:
     out_spec: Any
     ranges: dict[sympy.Expr, tuple[int, int]]
     initial: dict[str, Tensor] = field(default_factory=dict)
+    relations: list[sympy.core.relational.Relational] = field(default_factory=list)
     derived: dict[sympy.Expr, str] = field(default_factory=dict)
 
 
@@ -322,16 +421,25 @@ def export_call(
     Raises:
         SetunError: torch cannot export it, or it changes one of its arguments.
     """
-    program = _functional(
-        _export(module, f"the module {type(module).__qualname__}", args, dict(kwargs), dynamic_shapes), set()
-    )
+    with _exporting(module, f"the module {type(module).__qualname__}"), _branches() as asked:
+        watch = AttributeWatch(module)
+        with watch:
+            program = torch.export.export(module, args, dict(kwargs), dynamic_shapes=dynamic_shapes, strict=False)
+        program = _functional(program, set())
+    if watch.changed:
+        watch.check(args, kwargs)
     nodes = {node.name: node for node in program.graph.nodes}
     arguments = [arg.value if isinstance(arg, ConstantArgument) else nodes[arg.name] for arg in _user_inputs(program)]
     inputs = [item for item in arguments if isinstance(item, fx.Node)]
     for node in inputs:
         if not isinstance(node.meta["val"], Tensor):
             raise SetunError(f"argument {node.name!r} is a number that changes", "Pass it as a tensor.")
-    outputs, mutated = _outputs(program, OutputKind.BUFFER_MUTATION)
+    outputs, mutated = _outputs(program, OutputKind.BUFFER_MUTATION, OutputKind.PARAMETER_MUTATION)
+    numbers = (int, float, bool)
+    for item in outputs:
+        value = item.meta["val"] if isinstance(item, fx.Node) else item
+        if not isinstance(value, (Tensor, str, type(None), *numbers)):
+            raise SetunError("a result of the module is a number that depends on sizes", "Return a tensor.")
     _, changed = _outputs(program, OutputKind.USER_INPUT_MUTATION)
     if changed:
         raise SetunError(
@@ -342,7 +450,6 @@ def export_call(
     placeholders = {name: key for key, (name, _) in parameters.items()}
     states = {name: nodes[placeholders[name]] for name in mutated}
     initial = {name: parameters.pop(placeholders[name])[1] for name in mutated}
-    code = type(module).forward.__code__
     stage = Stage(
         program.graph,
         parameters,
@@ -351,11 +458,18 @@ def export_call(
         outputs,
         {placeholders[name]: node for name, node in mutated.items()},
         _symbol_names(arguments, names),
-        (code.co_filename, code.co_firstlineno),
+        _definition(module.forward),
     )
     spec = program.call_spec
     return Call(
-        stage, arguments, spec.in_spec, spec.out_spec, _ranges(program), initial, _derived_sizes(outputs, stage.symbols)
+        stage,
+        arguments,
+        spec.in_spec,
+        spec.out_spec,
+        _ranges(program),
+        initial,
+        _relations(program, asked),
+        _derived_sizes(outputs, stage.symbols),
     )
 
 

@@ -230,6 +230,8 @@ def _bit_linear_train(
 
 
 def _bit_linear_fake(x: Tensor, weight: Tensor, *_: object, out_features: int, **__: object) -> Tensor:
+    if x.shape[-1] != weight.shape[1]:
+        raise ValueError(f"expects {weight.shape[1]} input features, got {x.shape[-1]}")
     return x.new_empty((*x.shape[:-1], out_features), dtype=torch.float32)
 
 

@@ -17,11 +17,12 @@ class Layer:
 
     Attributes:
         name: of its weight in the module.
-        source: module path, file and line where it is used; empty if not known.
+        source: module path, file and line where it is used, the path alone where no line of the user's uses it (a
+            layer in an outermost `nn.Sequential`); empty if not known.
         shape: output by input features.
         format: of its packed weights.
         bytes: of these.
-        kernel: row of the kernel table that computes it on this machine.
+        kernel: row of the kernel table that computes it, on this machine if the package has code for it.
     """
 
     name: str
@@ -78,17 +79,20 @@ def _source(name: str, places: Mapping[str, Sequence[Any]]) -> str:
     if best is None:
         return ""
     path, file, line = places[best]
+    if not file:
+        return path or "the module itself"
     return f"{path} ({file}:{line})" if path else f"{file}:{line}"
 
 
-def report_of(description: Mapping[str, Any], target: str, places: Mapping[str, Sequence[Any]]) -> Report:
-    """The report of a package.
+def report_of(description: Mapping[str, Any], places: Mapping[str, Sequence[Any]]) -> Report:
+    """The report of a package, with the kernels of the code section that runs here, or of the first if none does.
 
     Args:
         description: of the package (`setun.session.Package.description`).
-        target: name of the code section whose kernels are shown.
-        places: module path, file and line of each weight's first use.
+        places: module path, file and line of each weight's first use; no file where the source has no line.
     """
+    sections = description["targets"]
+    target = next((section["name"] for section in sections if section["selected"]), sections[0]["name"])
     layers = [
         Layer(
             layer["name"],
@@ -100,6 +104,6 @@ def report_of(description: Mapping[str, Any], target: str, places: Mapping[str, 
         )
         for layer in description["layers"]
     ]
-    names = tuple(section["name"] for section in description["targets"])
+    names = tuple(section["name"] for section in sections)
     notes = description["provenance"].get("compiler.notes", "").splitlines()
     return Report(tuple(layers), tuple(notes), description["bytes"], names)

@@ -127,7 +127,7 @@ class Session:
         try:
             return self._native.run(entry, dict(inputs))
         except self._error as error:
-            raise SetunError(f"{entry}: {error}") from error
+            raise SetunError(_with_name(f"'{entry}'", entry, error)) from error
 
     def decode(self, entry: str, token: int, count: int) -> np.ndarray:
         """Runs an entry `count` times on one token, first the given one, then the likeliest; returns those chosen.
@@ -138,7 +138,7 @@ class Session:
         try:
             return self._native.decode(entry, token, count)
         except self._error as error:
-            raise SetunError(f"{entry}: {error}") from error
+            raise SetunError(_with_name(f"'{entry}'", entry, error)) from error
 
     def reset(self) -> None:
         """Empties the session."""
@@ -158,9 +158,13 @@ class Session:
         return self._native.position
 
 
+def _with_name(name: str, prefix: object, error: Exception) -> str:
+    """The runtime's message, with a prefix unless it has the name."""
+    return str(error) if name in str(error) else f"{prefix}: {error}"
+
+
 def _with_path(path: Path, error: Exception) -> str:
-    """The runtime's message, with the package's path in front unless it names it."""
-    return str(error) if str(path) in str(error) else f"{path}: {error}"
+    return _with_name(str(path), path, error)
 
 
 def open_package(path: str | Path, target: str | None = None, weights: str = "auto") -> Package:

@@ -15,9 +15,9 @@ from torch import Tensor, fx, nn
 from setun.calling import Signature, Size
 from setun.diagnostics import SetunError
 from setun.exporting import Call
-from setun.structure import Leaf, describe
+from setun.structure import CONSTANTS, Leaf, describe
 from setun.tracer import Traced, trace_call
-from setun.writer import Unsupported, arithmetic
+from setun.writer import Unsupported, arithmetic, solved
 
 
 def check_module(module: nn.Module) -> None:
@@ -118,6 +118,9 @@ def _tree(expr: sympy.Expr, call: Call) -> Any:
     if expr in call.stage.symbols:
         return call.stage.symbols[expr]
     try:
+        if expr.is_Symbol:
+            size, times, plus = solved(expr, call.stage.symbols)
+            return ["floordivsi", ["addi", call.stage.symbols[size], -plus], times]
         operation, operands = arithmetic(expr)
     except Unsupported as error:
         raise SetunError(
@@ -149,6 +152,11 @@ def _signature(bound: inspect.BoundArguments, call: Call, traced: Traced) -> Sig
         {name: _tree(expr, call) for expr, name in call.derived.items()},
         {name: list(place) for name, place in traced.places.items()},
         bool(call.stage.states),
+        {
+            name: parameter.default
+            for name, parameter in bound.signature.parameters.items()
+            if type(parameter.default) in CONSTANTS
+        },
     )
 
 

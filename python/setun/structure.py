@@ -13,7 +13,8 @@ from setun.diagnostics import SetunError
 Structure = dict[str, Any]
 """`{"tensor": i}`, `{"constant": value}`, or a container: `kind` (tuple, list, dict, object), `items`, `class`."""
 
-_CONSTANTS = (type(None), bool, int, float, str)
+CONSTANTS = (type(None), bool, int, float, str)
+"""Types of values that a module is compiled for as they are."""
 
 
 class Leaf:
@@ -31,7 +32,7 @@ def describe(value: Any) -> Structure:
     """
     if isinstance(value, Leaf):
         return {"tensor": value.index}
-    if isinstance(value, _CONSTANTS):
+    if isinstance(value, CONSTANTS):
         return {"constant": value}
     name = f"{type(value).__module__}:{type(value).__qualname__}"
     if isinstance(value, Mapping):
@@ -86,7 +87,7 @@ def take(structure: Structure, value: Any, path: str, into: dict[int, tuple[str,
         wanted = structure["constant"]
         if type(value) is not type(wanted) or value != wanted:
             raise SetunError(
-                f"argument {path} was {wanted!r} when the module was compiled, got {value!r}",
+                f"argument {path} was {wanted!r} when the module was compiled, got {_told(value)}",
                 "Compile the module once for each value.",
             )
         return
@@ -97,6 +98,12 @@ def take(structure: Structure, value: Any, path: str, into: dict[int, tuple[str,
         for number, item in enumerate(items):
             take(item, value[number], f"{path}[{number}]", into)
         return
+    if isinstance(value, Mapping):
+        more = [key for key in value if key not in items]
+        if more:
+            raise SetunError(
+                f"argument {path} had no key {more[0]!r} when the module was compiled", "Compile the module with it."
+            )
     for key, item in items.items():
         if isinstance(value, Mapping):
             if key not in value:
@@ -106,6 +113,10 @@ def take(structure: Structure, value: Any, path: str, into: dict[int, tuple[str,
             take(item, getattr(value, key), f"{path}.{key}", into)
         else:
             raise SetunError(f"argument {path} expects {', '.join(items)}, got {_kind(value)}")
+
+
+def _told(value: Any) -> str:
+    return repr(value) if isinstance(value, CONSTANTS) else _kind(value)
 
 
 def _kind(value: Any) -> str:

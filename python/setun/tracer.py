@@ -35,6 +35,7 @@ from setun.writer import (
     magnitude,
     named,
     sizes_of,
+    solved,
     string_literal,
 )
 
@@ -49,7 +50,7 @@ class Traced:
     Attributes:
         mlir: the text.
         constants: values of the tensors that it names (`bitnet.weight`).
-        places: for each weight, module path, file and line of its first use.
+        places: for each weight, module path, file and line of its first use (no file where the source has no line).
     """
 
     mlir: str
@@ -64,6 +65,7 @@ class _Writer:
         self.f = f
         self.stage = stage
         self.problems: list[str] = []
+        self.unforeseen: Exception | None = None
         self.buffers = {node: [node] for node in stage.states.values()}
         folder = Folder(stage.graph, stage.parameters)
         self.folded = folder.constants()
@@ -87,7 +89,7 @@ class _Writer:
             raise SetunError(
                 f"entry {self.f.name!r} uses {len(unique)} unsupported operation{'s' if len(unique) > 1 else ''}:\n"
                 + "\n".join(f"  {problem}" for problem in unique)
-            )
+            ) from self.unforeseen
 
     def _node(self, node: fx.Node) -> None:
         f = self.f
@@ -101,18 +103,36 @@ class _Writer:
         try:
             lower = REGISTRY.get(node.target)
             if lower is None:
-                raise Unsupported("")
+                raise Unsupported(_unknown(node.target))
             value = lower(f, node)
             _check_element(node, value)
-        except Unsupported as error:
-            path, file, line = location(node, f.source)
+        except Exception as error:
             reason = f" with {error}" if str(error) else ""
-            self.problems.append(f"{node.target}{reason} in {path or 'the module itself'} ({file}:{line})")
+            if not isinstance(error, Unsupported):  # a form of the operator that its lowering does not foresee
+                reason = f" with a {type(error).__name__} in its lowering ({error})"
+                self.unforeseen = self.unforeseen or error
+            self.problems.append(f"{_name(node.target)}{reason} in {location(node, f.source)}")
             value = _stand_in(node)
         if isinstance(value, list):
             f.results[node] = value
         elif value is not None:
             f.env[node] = value
+
+
+def _unknown(target: Any) -> str:
+    """What is to be said of an operator without a lowering, beside its name."""
+    if isinstance(target, torch._ops.HigherOrderOperator):
+        return "control flow"
+    if target is torch.ops.aten._local_scalar_dense.default:
+        return "the value of a tensor as a number (item())"
+    if target is torch.ops.aten.nonzero.default:
+        return "a result whose size depends on values"
+    return ""
+
+
+def _name(target: Any) -> str:
+    """What messages call an operator."""
+    return str(target) if isinstance(target, torch._ops.OpOverload) else getattr(target, "__name__", str(target))
 
 
 def _check_element(node: fx.Node, value: Any) -> None:
@@ -289,6 +309,17 @@ _LONGEST = 40
 """Sizes are at most 2 to this power, more than any machine has memory for."""
 
 
+_PREDICATES = {
+    sympy.Eq: ("eq", "=="),
+    sympy.Ne: ("ne", "!="),
+    sympy.Lt: ("lt", "<"),
+    sympy.Le: ("le", "<="),
+    sympy.Gt: ("gt", ">"),
+    sympy.Ge: ("ge", ">="),
+}
+"""Relations of sizes, as `Scope.compare` and as messages call them."""
+
+
 class _Conditions:
     """What the sizes of an entry's inputs have to be, written at its start: compiled code relies on it."""
 
@@ -307,12 +338,15 @@ class _Conditions:
             SetunError: a size depends on something else than the sizes of arguments.
         """
         related = [expr for expr in self.names if not expr.is_Symbol or expr not in self.given]
+        sides = [side for relation in self.call.relations for side in relation.args]
         try:
-            limit = self._limit(related) if related else 0
+            limit = self._limit([*related, *sides]) if related or sides else 0
             for expr in self.given:
                 self._limits(expr, limit)
             for expr in related:
-                self._relation(expr)
+                self._size(expr)
+            for relation in self.call.relations:
+                self._relation(relation)
         except Unsupported as error:
             raise SetunError(
                 f"an argument or result of the module has the {error}, which no argument tells",
@@ -343,17 +377,29 @@ class _Conditions:
         if largest:
             self.f.require("le", size, sympy.Integer(largest), f"{self._told(expr)} expects at most {largest}")
 
-    def _relation(self, expr: sympy.Expr) -> None:
-        f = self.f
+    def _size(self, expr: sympy.Expr) -> None:
+        """The size that is `expr` of others is that."""
+        message = f"{self._told(expr)} expects {self._named(expr)}, where {self._where(expr)}"
+        self._divisors(expr, message)
+        source, axis = self.sources[expr]
+        size = self.f.cached_index("dim", f"tensor.dim {source.name}, {self.f.index(axis).name} : {source.type}")
+        self.f.require("eq", size, expr, message)
+
+    def _relation(self, relation: sympy.core.relational.Relational) -> None:
+        predicate, sign = _PREDICATES[relation.func]
+        text = f"{self._named(relation.lhs)} {sign} {self._named(relation.rhs)}"
+        message = f"the module was compiled for {text}, where {self._where(relation)}"
+        for side in relation.args:
+            self._divisors(side, message)
+        self.f.require(predicate, self.f.index(relation.lhs), relation.rhs, message)
+
+    def _divisors(self, expr: sympy.Expr, message: str) -> None:
+        """Of divisors only numbers and sizes of arguments are known to be positive."""
         for part in sympy.postorder_traversal(expr):
-            # Of divisors only numbers and sizes of arguments are known to be positive.
             if part.args and arithmetic(part)[0] in ("floordivsi", "remsi"):
                 for divisor in arithmetic(part)[1][1:]:
-                    if not divisor.is_Integer and divisor not in f.symbols:
-                        f.require("ge", f.index(divisor), sympy.Integer(1), self._message(expr))
-        source, axis = self.sources[expr]
-        size = f.cached_index("dim", f"tensor.dim {source.name}, {f.index(axis).name} : {source.type}")
-        f.require("eq", size, expr, self._message(expr))
+                    if not divisor.is_Integer and divisor not in self.f.symbols:
+                        self.f.require("ge", self.f.index(divisor), sympy.Integer(1), message)
 
     def _told(self, expr: sympy.Expr) -> str:
         """A size, and where it is: "size n (dimension 0 of 'x')"."""
@@ -366,17 +412,26 @@ class _Conditions:
         source, axis = self.sources[expr]
         return f"dimension {axis} of {source.name.removeprefix('%')!r}"
 
-    def _message(self, expr: sympy.Expr) -> str:
-        """What a size is made of, and where that is."""
-        symbols = sorted(expr.free_symbols, key=str)
-        named_symbols = {symbol: sympy.Symbol(self.given[symbol]) for symbol in symbols if symbol in self.given}
+    def _named(self, expr: sympy.Basic) -> sympy.Basic:
+        """An expression with the names of sizes in it."""
+        return expr.xreplace({symbol: sympy.Symbol(self.given[symbol]) for symbol in expr.free_symbols & {*self.given}})
+
+    def _where(self, expr: sympy.Basic) -> str:
+        """What the sizes in an expression are."""
         where = []
-        for symbol in symbols:
+        for symbol in sorted(expr.free_symbols, key=str):
             # A symbol that no argument has by itself is read off the first size that it is in.
-            size = symbol if symbol in self.given else next(size for size in self.given if size.has(symbol))
+            size = symbol if symbol in self.given else solved(symbol, self.given)[0]
             is_whole = f"{symbol} is a whole number"
-            where.append(is_whole if size == expr else f"{size.xreplace(named_symbols)} is {self._place(size)}")
-        return f"{self._told(expr)} expects {expr.xreplace(named_symbols)}, where {' and '.join(where)}"
+            where.append(is_whole if size == expr else f"{self._named(size)} is {self._place(size)}")
+        return " and ".join(where)
+
+
+def _check_filled(what: str, node: fx.Node) -> None:
+    """Refuses tensors without elements: every size of a package's tensor is at least 1."""
+    sizes = sizes_of(node)
+    if 0 in sizes:
+        raise SetunError(f"{what} is empty: its shape is {list(sizes)}", "Leave it out, or make its sizes at least 1.")
 
 
 def write_call(call: Call, provenance: Mapping[str, str] | None = None) -> Traced:
@@ -386,11 +441,16 @@ def write_call(call: Call, provenance: Mapping[str, str] | None = None) -> Trace
         SetunError: lists every operation that cannot be written.
     """
     stage, written = call.stage, _Entry("forward")
+    told = {symbol for size in stage.symbols for symbol in size.free_symbols}
+    by_values = [size for size in call.derived if not size.free_symbols <= told]
+    if by_values:
+        call = replace(call, derived={size: name for size, name in call.derived.items() if size not in by_values})
     for node in [*stage.inputs, *stage.states.values()]:
         try:
             element_of(node)
         except Unsupported as error:
             raise SetunError(f"tensor {node.name!r} has the {error}", "Convert it to float32 or int64.") from error
+        _check_filled(f"argument {node.name!r}", node)
     values = [written.declare("name", node.name, stage.argument(node)) for node in stage.inputs]
     states = {name: written.declare("state", name, stage.argument(node)) for name, node in stage.states.items()}
     for name in call.derived.values():
@@ -398,12 +458,16 @@ def write_call(call: Call, provenance: Mapping[str, str] | None = None) -> Trace
     _Conditions(written, call).write()
     started = _first_values(written, call, states)
     results = [node for node in stage.outputs if isinstance(node, fx.Node)]
-    constants = [node for node in stage.outputs if not isinstance(node, fx.Node)]
-    if any(isinstance(item, (torch.SymInt, torch.SymFloat)) for item in constants):
-        raise SetunError("a result of the module is a number that depends on sizes", "Return a tensor.")
+    for node in results:
+        _check_filled("a result of the module", node)
     sized = replace(stage, symbols=stage.symbols | call.derived)
     with torch.no_grad():
         values = _write(written.f, replace(stage, outputs=results), values, states, written.sources)
+    if by_values:
+        raise SetunError(
+            f"a result of the module has the size {by_values[0]}, which depends on values",
+            "Return a tensor whose sizes are those of arguments, and a mask or a number that tells what counts.",
+        )
     for number, (value, node) in enumerate(zip(values, results, strict=True)):
         name = "output" if len(results) == 1 else f"output{number}"
         written.give(value, "name", name, sized.argument(node))

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import sympy
@@ -32,7 +33,6 @@ FLOATS = ("f32", "f16", "bf16")
 PACKAGE_ROOT = Path(__file__).resolve().parent.parent
 TORCH_ROOT = Path(torch.__file__).resolve().parent
 _LAYERS = (TORCH_ROOT, PACKAGE_ROOT / "setun" / "nn")
-"""Where layers are defined that a user's source uses; its own line tells more."""
 _OWN_FRAMES = {PACKAGE_ROOT / "setun" / name for name in ("exporting.py", "whole.py")}
 
 Sizes = tuple[sympy.Expr, ...]
@@ -136,23 +136,49 @@ def element_of(node: fx.Node) -> str:
     return ELEMENTS[dtype]
 
 
-def location(node: fx.Node, fallback: tuple[str, int] = ("unknown", 0)) -> tuple[str, str, int]:
-    """Module path, file and line of a node. Files of this package are named from its root, for reproducible text.
+class Location(NamedTuple):
+    """Where a node comes from.
 
-    torch records the frames of `forward` methods only; `fallback` stands for code outside any. Frames inside the
-    layers of torch and of `setun.nn` count only where there is no other.
+    Attributes:
+        path: of the module; empty for the outermost.
+        file, line: of the source. Files of this package are named from its root, for reproducible text.
+        layer: the line is in the definition of a layer of torch or of `setun.nn`, for want of one of the user's.
+    """
+
+    path: str
+    file: str
+    line: int
+    layer: bool
+
+    def __str__(self) -> str:
+        return f"{self.path or 'the module itself'} ({self.file}:{self.line})"
+
+
+@cache
+def _resolved(file: str) -> Path:
+    return Path(file).resolve()
+
+
+def is_layer(file: str) -> bool:
+    """Whether a file defines layers that a user's source uses; the user's own lines tell more."""
+    return any(_resolved(file).is_relative_to(root) for root in _LAYERS)
+
+
+def location(node: fx.Node, fallback: tuple[str, int] = ("unknown", 0)) -> Location:
+    """Where a node comes from.
+
+    torch records the frames of `forward` methods only; `fallback` stands for code outside any. Frames inside layers
+    count only where there is no other.
     """
     path = ""
     for name, _ in (node.meta.get("nn_module_stack") or {}).values():
         path = re.sub(r"^(L\['self'\]\.?|self\.?)?module\.?", "", str(name))
     frames = re.findall(r'File "([^"]+)", line (\d+)', node.meta.get("stack_trace") or "")
-    frames = [frame for frame in frames if Path(frame[0]).resolve() not in _OWN_FRAMES]
-    outside = [frame for frame in frames if not any(Path(frame[0]).is_relative_to(root) for root in _LAYERS)]
-    file, line = (outside or frames or [fallback])[-1]
-    resolved = Path(file).resolve()
-    if resolved.is_relative_to(PACKAGE_ROOT):
-        file = str(resolved.relative_to(PACKAGE_ROOT))
-    return path, file, int(line)
+    frames = [frame for frame in frames if not frame[0].startswith("<") and _resolved(frame[0]) not in _OWN_FRAMES]
+    file, line = ([frame for frame in frames if not is_layer(frame[0])] or frames or [fallback])[-1]
+    inside = _resolved(file).is_relative_to(PACKAGE_ROOT)
+    name = str(_resolved(file).relative_to(PACKAGE_ROOT)) if inside else file
+    return Location(path, name, int(line), is_layer(file))
 
 
 def reassociation(source: Sizes, target: Sizes) -> list[tuple[list[int], list[int]]]:
@@ -201,6 +227,7 @@ _ARITHMETIC = {
     symbolic.CleanDiv: "floordivsi",
     symbolic.Mod: "remsi",
     symbolic.PythonMod: "remsi",
+    sympy.Mod: "remsi",
 }
 
 
@@ -215,6 +242,20 @@ def arithmetic(expr: sympy.Expr) -> tuple[str, list[sympy.Expr]]:
     if type(expr) in _ARITHMETIC:
         return _ARITHMETIC[type(expr)], list(expr.args)
     raise Unsupported(f"size {expr}")
+
+
+def solved(symbol: sympy.Symbol, given: Iterable[sympy.Expr]) -> tuple[sympy.Expr, int, int]:
+    """A size `a * symbol + b` among given ones that tells a symbol, with `a` and `b`.
+
+    Raises:
+        Unsupported: there is none.
+    """
+    for expr in given:
+        a = expr.coeff(symbol)
+        b = sympy.expand(expr - a * symbol)
+        if a.is_Integer and b.is_Integer and a != 0:
+            return expr, int(a), int(b)
+    raise Unsupported(f"size {symbol}, which no argument has")
 
 
 def magnitude(expr: sympy.Expr, size: int) -> int:
@@ -305,15 +346,15 @@ class Function(Scope):
         """Where each symbolic size can be read: a value and its axis."""
         self.constants: dict[str, Tensor] = {}
         self.places: dict[str, tuple[str, str, int]] = {}
-        """Module path, file and line where each weight is first used."""
+        """Module path, file and line where each weight is first used; no file where the user's source has no line."""
         self._cache: dict[tuple[str, ...], Value] = {}
-        self._place = ("", "unknown", 0)
+        self._place = Location("", "unknown", 0, False)
 
     def at(self, node: fx.Node) -> None:
         """Sets the location of the operations that follow."""
-        path, file, line = self._place = location(node, self.source)
-        place = f"{string_literal(file)}:{line}:0"
-        self._loc = f" loc({string_literal(path)}({place}))" if path else f" loc({place})"
+        self._place = location(node, self.source)
+        place = f"{string_literal(self._place.file)}:{self._place.line}:0"
+        self._loc = f" loc({string_literal(self._place.path)}({place}))" if self._place.path else f" loc({place})"
 
     def cached(self, key: tuple[str, ...], make: Callable[[], Value]) -> Value:
         if key not in self._cache:
@@ -382,7 +423,8 @@ class Function(Scope):
             raise Unsupported(f"weight {name} of dtype {str(tensor.dtype).removeprefix('torch.')}")
         if not tensor.is_meta:
             self.constants[name] = tensor
-        self.places.setdefault(name, self._place)
+        path, file, line, layer = self._place
+        self.places.setdefault(name, (path, "", 0) if layer else (path, file, line))
         type = tensor_type(shape, element)
         text = f"bitnet.weight {string_literal(name)} : {type}"
         return self.cached(("weight", name, type), lambda: self.op(name, text, element, shape))
@@ -408,13 +450,10 @@ class Function(Scope):
 
     def _solved(self, symbol: sympy.Expr) -> Value:
         """A symbol that only occurs in a size `a * symbol + b` of an argument."""
-        for expr in self.symbols:
-            a, b = expr.coeff(symbol), sympy.expand(expr - expr.coeff(symbol) * symbol)
-            if a.is_Integer and b.is_Integer and a != 0:
-                size = self.index(expr)
-                rest = self.cached_index("size", f"arith.subi {size.name}, {self.index(b).name} : index")
-                return self.cached_index("size", f"arith.divsi {rest.name}, {self.index(a).name} : index")
-        raise Unsupported(f"size {symbol}, which no argument has")
+        expr, a, b = solved(symbol, self.symbols)
+        size = self.index(expr)
+        rest = self.cached_index("size", f"arith.subi {size.name}, {self.index(b).name} : index")
+        return self.cached_index("size", f"arith.divsi {rest.name}, {self.index(a).name} : index")
 
     def _arithmetic(self, expr: sympy.Expr) -> Value:
         mnemonic, operands = arithmetic(expr)

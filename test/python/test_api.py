@@ -117,7 +117,8 @@ def test_tensors_that_are_not_contiguous(compiled: setun.Compiled) -> None:
         ((numbers(3, 16).to("meta"),), "argument x is on the device meta"),
         ((numbers(3, 16).to_sparse(),), "argument x has the layout torch.sparse_coo"),
         (([1.0],), "argument x expects a tensor or array, got a list"),
-        ((numbers(3, 16), {"shift": numbers(16)}), "argument extra was not given when the module was compiled"),
+        ((numbers(3, 16), {"shift": numbers(16)}), "argument extra was None when the module was compiled, got a dict"),
+        ((numbers(3, 16), None, 4), "wrong arguments: too many positional arguments"),
         ((), "the argument x is missing"),
         ((1, 2, 3, 4), "wrong arguments: too many positional arguments"),
     ],
@@ -157,6 +158,28 @@ def test_arguments_by_name_and_constants() -> None:
         made(x, shift, double=False)
     with pytest.raises(setun.SetunError, match="argument extra lacks the key 'shift'"):
         made(x, {}, double=True)
+    with pytest.raises(setun.SetunError, match="argument extra had no key 'more' when the module was compiled"):
+        made(x, shift | {"more": x}, double=True)
+    with pytest.raises(setun.SetunError, match="argument double was True when the module was compiled, got False"):
+        made(x, shift)
+
+
+def test_defaults_may_be_given_or_left_out(compiled: setun.Compiled) -> None:
+    x = numbers(3, 16)
+    wanted = compiled(x)["y"]
+    assert torch.equal(compiled(x, None, double=False)["y"], wanted)
+    made = setun.compile(block(), (x, None), {"double": False})
+    assert torch.equal(made(x)["y"], wanted)
+    with pytest.raises(setun.SetunError, match="argument double was False when the module was compiled, got True"):
+        compiled(x, double=True)
+
+
+def test_tensors_of_subclasses(compiled: setun.Compiled) -> None:
+    class Marked(Tensor):
+        pass
+
+    x = numbers(3, 16)
+    assert torch.equal(compiled(x.as_subclass(Marked))["y"], compiled(x)["y"])
 
 
 class Sum(nn.Module):
@@ -182,6 +205,56 @@ def test_buffers_are_kept_from_call_to_call() -> None:
     assert close(made(numbers(4)), 2 * numbers(4))
 
 
+class Scaled(nn.Module):
+    """Keeps what does not start as zeros in a parameter, and what is computed once in an attribute."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.factor = nn.Parameter(torch.ones(3))
+        self.shift: Tensor | None = None
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.shift is None:
+            self.shift = torch.arange(3.0)
+        self.factor.mul_(2)
+        return x * self.factor + self.shift
+
+
+def test_parameters_that_change_are_states() -> None:
+    module = Scaled().eval()
+    made = setun.compile(module, numbers(3))
+    with torch.no_grad():
+        assert all(close(made(numbers(3)), module(numbers(3))) for _ in range(3))
+
+
+class Counts(nn.Module):
+    """Remembers in Python how often it was called."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.calls: list[int] = []
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.calls.append(1)
+        return x * len(self.calls)
+
+
+class Grows(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.rows: Tensor | None = None
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.rows = x if self.rows is None else torch.cat([self.rows, x])
+        return self.rows * 2
+
+
+@pytest.mark.parametrize(("module", "name"), [(Counts(), "calls"), (Grows(), "rows")])
+def test_what_python_remembers_is_refused(module: nn.Module, name: str) -> None:
+    with pytest.raises(setun.SetunError, match=f"what it keeps in the attribute {name}, which compiled code cannot"):
+        setun.compile(module.eval(), numbers(2, 3))
+
+
 class Halves(nn.Module):
     def forward(self, x: Tensor, y: Tensor) -> Tensor:
         return x.view(-1, 2, 4)[:, 0] + y
@@ -200,6 +273,138 @@ def test_sizes_depend_on_each_other() -> None:
     assert close(made(x, y), x[::2] + y)
     with pytest.raises(setun.SetunError, match=r"the size \w+ is 12, expects 2 \* n \+ 0 = 10"):
         made(numbers(12, 4), y)
+
+
+def windows(x: Tensor, y: Tensor) -> Tensor:
+    return x.view(-1, 2, 4).sum(1) + y[:1]
+
+
+def first(x: Tensor, y: Tensor) -> Tensor:
+    return x[: y.shape[0]] * 2
+
+
+def last(x: Tensor, y: Tensor) -> Tensor:
+    return x[-y.shape[0] :] * 2
+
+
+def between(x: Tensor, y: Tensor) -> Tensor:
+    return x[x.shape[0] - y.shape[0] - 1 :] * 2
+
+
+def branch(x: Tensor, y: Tensor) -> Tensor:
+    return x * 2 if x.shape[0] > 1 and x.shape[0] != y.shape[0] else x
+
+
+def squeezed(x: Tensor, y: Tensor) -> Tensor:
+    return x[:, None].squeeze() + y[0]
+
+
+class Pair2(nn.Module):
+    """A function of two tensors `[n, 4]` and `[m, 4]`."""
+
+    def __init__(self, function: Any) -> None:
+        super().__init__()
+        self.function = function
+
+    def forward(self, x: Tensor, y: Tensor) -> Tensor:
+        return self.function(x, y)
+
+
+@pytest.mark.parametrize(
+    ("function", "right", "wrong"),
+    [
+        (windows, [(8, 3), (2, 1)], []),
+        (first, [(8, 3), (4, 4), (1, 1)], [(3, 4, "m <= n")]),
+        (last, [(8, 3), (4, 4), (1, 1)], [(3, 4, "m <= n")]),
+        (between, [(8, 3), (4, 3)], [(3, 3, "the module was compiled for")]),
+        (branch, [(8, 3), (2, 1)], [(1, 2, "n > 1"), (3, 3, "!=")]),
+        (squeezed, [(8, 3), (2, 1)], [(1, 2, "squeeze.default of 'unsqueeze' expects at least 2 in dimension 0")]),
+    ],
+)
+def test_what_was_taken_for_granted_of_sizes(function: Any, right: Any, wrong: Any) -> None:
+    """A graph holds for sizes that take the module's branches as the example did; others are refused, or computed."""
+    n = {windows: 2 * Dim("half"), between: Dim("n", min=3)}.get(function, Dim("n"))
+    module = Pair2(function).eval()
+    made = setun.compile(module, (numbers(8, 4), numbers(3, 4)), dynamic_shapes=({0: n}, {0: Dim("m")}))
+    for sizes in right:
+        x, y = (numbers(size, 4) for size in sizes)
+        assert close(made(x, y), module(x, y))
+    for *sizes, message in wrong:
+        with pytest.raises(setun.SetunError, match=re.escape(message)):
+            made(*(numbers(size, 4) for size in sizes))
+
+
+def test_tokens_have_to_be_rows_of_the_table() -> None:
+    made = setun.compile(nn.Embedding(10, 4).eval(), torch.zeros(2, 3, dtype=torch.int64))
+    for token in (10, -1):
+        with pytest.raises(setun.SetunError, match=f"expects values from 0 to 9, got {token} at element 0"):
+            made(torch.full((2, 3), token))
+
+
+@pytest.mark.parametrize(
+    ("function", "message"),
+    [
+        (
+            lambda x: x[x > 0],
+            r"aten\.index\.Tensor with a mask as index .* in the module itself \(.*test_api\.py:\d+\)",
+        ),
+        (lambda x: x * x.max().item(), r"aten\._local_scalar_dense\.default with the value of a tensor as a number"),
+        (lambda x: x[:0], r"a result of the module is empty: its shape is \[0\]"),
+        (lambda x: x.add_(1), "the module changes its argument 'x' in place"),
+        (
+            lambda x: torch.cond(x.sum() > 0, torch.sin, torch.cos, (x,)),
+            r"cond with control flow in the module itself \(.*test_api\.py:\d+\)",
+        ),
+        (
+            setun_nn.BitLinear(5, 4),
+            r"expects 5 input features, got 6\n  at .*test_api\.py:\d+: return self\.function\(x\)",
+        ),
+    ],
+)
+def test_modules_that_are_refused(function: Any, message: str) -> None:
+    class Call(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.function = function
+
+        def forward(self, x: Tensor) -> Any:
+            return self.function(x)
+
+    with pytest.raises(setun.SetunError, match=message):
+        setun.compile(Call().eval(), numbers(6))
+
+
+def test_numbers_are_no_results() -> None:
+    class Sizes(nn.Module):
+        def forward(self, x: Tensor) -> Any:
+            return x, x.shape[0]
+
+    assert setun.compile(Sizes().eval(), numbers(6))(numbers(6))[1] == 6
+    with pytest.raises(setun.SetunError, match="a result of the module is a number that depends on sizes"):
+        setun.compile(Sizes().eval(), numbers(6), dynamic_shapes=({0: Dim("n")},))
+
+
+def test_an_empty_example_is_refused() -> None:
+    with pytest.raises(setun.SetunError, match=r"argument 'x' is empty: its shape is \[0, 16\]"):
+        setun.compile(block(), torch.zeros(0, 16))
+
+
+def test_two_compilations_at_once(capsys: pytest.CaptureFixture[str]) -> None:
+    class Speaks(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            print("hello")
+            return x + 1
+
+    made: list[setun.Compiled] = []
+    work = lambda: made.append(setun.compile(Speaks().eval(), numbers(3)))  # noqa: E731
+    threads = [threading.Thread(target=work) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert all(close(one(numbers(3)), numbers(3) + 1) for one in made) and len(made) == 4
+    print("afterwards")
+    assert capsys.readouterr().out == 4 * "hello\n" + "afterwards\n"
 
 
 def test_results_of_sizes_that_no_argument_has() -> None:
@@ -313,6 +518,27 @@ def test_the_report(compiled: setun.Compiled) -> None:
     assert "up.weight" in str(report)
     assert "<td>up.weight</td>" in report._repr_html_()
     assert json.loads(report.as_json())["layers"][1]["name"] == "down.weight"
+    assert compiled._repr_html_() == report._repr_html_()
+
+
+def test_the_report_without_a_line_or_a_cpu() -> None:
+    """Layers that no line of the user's calls have their path; kernels are those of the package, wherever it runs."""
+
+    class Inside(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layers = nn.Sequential(setun_nn.BitLinear(16, 8), nn.Sequential(nn.ReLU(), nn.Linear(8, 8)))
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.layers(x)
+
+    outermost = setun.compile(Inside().layers.eval(), numbers(3, 16), target="aarch64-sve2").report()
+    assert [layer.source for layer in outermost.layers] == ["0", "1.1"]
+    assert outermost.layers[0].kernel
+    inside = setun.compile(Inside().eval(), numbers(3, 16)).report()
+    assert all(re.fullmatch(r"layers\.\S+ \(.*test_api\.py:\d+\)", layer.source) for layer in inside.layers)
+    alone = setun.compile(setun.nn.BitLinear(16, 8).eval(), numbers(3, 16)).report()
+    assert [layer.source for layer in alone.layers] == ["the module itself"]
 
 
 @pytest.mark.parametrize(
@@ -387,6 +613,10 @@ def test_backend_falls_back_with_a_warning() -> None:
     with torch.no_grad(), pytest.warns(SetunWarning, match=r"aten\.sort"):
         fast = torch.compile(lambda x: torch.sort(x)[0] + 1, backend=setun_backend)
         assert torch.equal(fast(torch.tensor([2.0, 1.0])), torch.tensor([2.0, 3.0]))
+    module = Sum()
+    with torch.no_grad(), pytest.warns(SetunWarning, match="changes a buffer or parameter of the module"):
+        torch.compile(module, backend=setun_backend)(numbers(4))
+        assert torch.equal(module.total, numbers(4))
     with pytest.warns(SetunWarning, match="needs gradients"):
         fast = torch.compile(block(), backend=setun_backend)
         assert fast(numbers(3, 16))["y"].requires_grad

@@ -162,6 +162,14 @@ CASES: dict[str, tuple[Any, ...]] = {
         lambda a, m: F.scaled_dot_product_attention(a, a, a, attn_mask=m),
         (numbers(2, 3, 5, 4), torch.ones(5, 5).tril().bool()),
     ),
+    "tokens that see nothing": (
+        lambda a, m: (
+            F.scaled_dot_product_attention(a, a, a, attn_mask=m),
+            F.scaled_dot_product_attention(a, a, a, attn_mask=torch.where(m, 0.5, -torch.inf)),
+            F.scaled_dot_product_attention(a[0], a[:1], a[:1], attn_mask=m),
+        ),
+        (numbers(2, 3, 5, 4), torch.ones(5, 5).tril(-1).bool()),
+    ),
     "grouped attention": (
         lambda a, k: F.scaled_dot_product_attention(a, k, k, enable_gqa=True),
         (numbers(2, 4, 5, 4), numbers(2, 2, 5, 4)),
@@ -220,10 +228,14 @@ CASES: dict[str, tuple[Any, ...]] = {
         (IMAGE,),
     ),
     "batch and group norm": (nn.Sequential(nn.BatchNorm2d(4), nn.GroupNorm(2, 4)), (IMAGE,)),
+    "instance norm": (nn.InstanceNorm2d(4, affine=True), (IMAGE,), ({0: N, 2: Dim("h"), 3: Dim("w")},)),
     "layer norm": (nn.LayerNorm((3, 4)), (B,)),
+    "layer norm of what is not known": (lambda a: F.layer_norm(a, a.shape[-1:]), (X,), (({1: T},),)),
+    "roll of what is not known": (lambda a: a.roll(2, 1), (X,), (({1: T},),)),
     "rms norm": (nn.RMSNorm(5), (X,)),
     "embedding": (nn.Embedding(10, 6), (torch.tensor([[1, 2], [3, 9]]),)),
     "linear": (nn.Linear(4, 7), (B,), ({0: N},)),
+    "linear of a vector": (nn.Linear(5, 7), (Y,)),
     "what is given back": (lambda a: (a, a + 1, a), (X,)),
 }
 
@@ -385,7 +397,7 @@ def test_branches_on_values_are_refused_with_their_line(capfd: pytest.CaptureFix
 
 
 def test_half_precision_is_refused_with_a_cure() -> None:
-    with pytest.raises(SetunError, match=r"arithmetic in bf16 \(convert the module by module.float\(\)\)"):
+    with pytest.raises(SetunError, match=r"arithmetic in bf16 \(convert the module by module.float\(\), and"):
         tracer.trace_call(Call(lambda a: a + a), (X.bfloat16(),))
 
 

@@ -103,6 +103,8 @@ def _bit_conv2d(f: Function, node: fx.Node) -> Value:
     x, shape = f.value(x_node), [int(n) for n in shape_of(weight)]
     if options["activation"] == "none":
         raise Unsupported("activations that are not quantised")
+    if x.rank != 4 or not all(size.is_Integer for size in x.sizes[1:]):
+        raise Unsupported(f"an image {x.type} (expects a batch of images whose sizes are known)")
     scales = "#bitnet.scales<tensor>"
     columns = shape[1] * shape[2] * shape[3]
     operands = [x, *_weights(f, weight, scale, (shape[0], columns), options, scales)]

@@ -9,8 +9,8 @@ import torch
 from torch import fx
 
 from setun.aten.reductions import kept, mean, variance
-from setun.aten.registry import argument, lowers
-from setun.writer import Function, Unsupported, Value, expression, float_literal
+from setun.aten.registry import argument, computed, lowers
+from setun.writer import Function, Unsupported, Value, float_literal
 
 aten = torch.ops.aten
 
@@ -21,7 +21,14 @@ def _rows(f: Function, x: Value, count: int, hint: str) -> Value:
     return f.reshape(x, [sympy.Mul(*x.sizes[:split]), sympy.Mul(*x.sizes[split:])], hint)
 
 
-def _parameter(f: Function, node: Any, size: sympy.Expr) -> Value | None:
+def _float(f: Function, node: fx.Node) -> Value:
+    x = f.value(node)
+    if computed(x.element) != "f32":
+        raise Unsupported(f"a norm of {x.element}")
+    return x
+
+
+def _parameter(f: Function, node: Any) -> Value | None:
     """A gain or shift as a vector."""
     if node is None:
         return None
@@ -34,7 +41,9 @@ def _parameter(f: Function, node: Any, size: sympy.Expr) -> Value | None:
 
 
 def layer_norm(f: Function, x: Value, gain: Value | None, shift: Value | None, eps: float, hint: str) -> Value:
-    """`bitnet.layer_norm` of `[T, K]`."""
+    """`bitnet.layer_norm` of `[T, K]`, or its parts where `K` is not known (then without gain and shift)."""
+    if not x.sizes[1].is_Integer:
+        return _layer_norm_by_parts(f, x, eps)
     operands, text = [x], f"bitnet.layer_norm {x.name}"
     for keyword, value in (("weight", gain), ("bias", shift)):
         if value is not None:
@@ -42,6 +51,13 @@ def layer_norm(f: Function, x: Value, gain: Value | None, shift: Value | None, e
             text += f" {keyword}({value.name})"
     types = ", ".join(value.type for value in operands)
     return f.op(hint, f"{text} {{eps = {float_literal(eps)} : f32}} : ({types}) -> {x.type}", "f32", x.sizes)
+
+
+def _layer_norm_by_parts(f: Function, rows: Value, eps: float) -> Value:
+    centre = f.broadcast(f.reshape(mean(f, rows, [1]), kept(rows, [1])), rows.sizes)
+    spread = f.reshape(variance(f, rows, [1], 0), kept(rows, [1]))
+    spread = f.apply("math.rsqrt", f.apply("arith.addf", spread, f.filled(eps, spread.sizes, "f32")))
+    return f.apply("arith.mulf", f.apply("arith.subf", rows, centre), f.broadcast(spread, rows.sizes))
 
 
 def rms_norm(f: Function, x: Value, gain: Value | None, eps: float, hint: str) -> Value:
@@ -53,23 +69,19 @@ def rms_norm(f: Function, x: Value, gain: Value | None, eps: float, hint: str) -
 
 @lowers(aten.layer_norm.default, aten.native_layer_norm.default)
 def _layer_norm(f: Function, node: fx.Node) -> Value | list[Value]:
-    x, shape = f.value(node.args[0]), [expression(n) for n in argument(node, "normalized_shape")]
-    if x.element != "f32":
-        raise Unsupported(f"a norm of {x.element}")
-    rows = _rows(f, x, len(shape), node.name)
-    gain, shift = (_parameter(f, argument(node, name), rows.sizes[1]) for name in ("weight", "bias"))
+    x = _float(f, node.args[0])
+    rows = _rows(f, x, len(argument(node, "normalized_shape")), node.name)
+    gain, shift = (_parameter(f, argument(node, name)) for name in ("weight", "bias"))
     y = f.reshape(layer_norm(f, rows, gain, shift, argument(node, "eps"), node.name), x.sizes, node.name)
     return [y] if node.target is aten.native_layer_norm.default else y
 
 
 @lowers(aten.rms_norm.default)
 def _rms_norm(f: Function, node: fx.Node) -> Value:
-    x, shape = f.value(node.args[0]), argument(node, "normalized_shape")
-    if x.element != "f32":
-        raise Unsupported(f"a norm of {x.element}")
-    rows = _rows(f, x, len(shape), node.name)
+    x = _float(f, node.args[0])
+    rows = _rows(f, x, len(argument(node, "normalized_shape")), node.name)
     eps = argument(node, "eps")
-    gain = _parameter(f, argument(node, "weight"), rows.sizes[1])
+    gain = _parameter(f, argument(node, "weight"))
     eps = float(torch.finfo(torch.float32).eps) if eps is None else eps
     return f.reshape(rms_norm(f, rows, gain, eps, node.name), x.sizes, node.name)
 
@@ -82,18 +94,22 @@ def _per_channel(f: Function, x: Value, vector: Value, combine: str, hint: str =
 
 @lowers(aten.group_norm.default)
 def _group_norm(f: Function, node: fx.Node) -> Value:
-    x, groups, eps = f.value(node.args[0]), int(argument(node, "num_groups")), argument(node, "eps")
+    return _grouped(f, node, _float(f, node.args[0]), int(argument(node, "num_groups")))
+
+
+@lowers(aten.instance_norm.default)
+def _instance_norm(f: Function, node: fx.Node) -> Value:
+    if not argument(node, "use_input_stats"):
+        raise Unsupported("running statistics")
+    x = _float(f, node.args[0])
+    return _grouped(f, node, x, int(x.sizes[1]))
+
+
+def _grouped(f: Function, node: fx.Node, x: Value, groups: int) -> Value:
+    """A norm over groups of channels (axis 1) and all places, with a gain and a shift a channel."""
     batch, channels = x.sizes[:2]
-    size = sympy.Mul(channels / groups, *x.sizes[2:])
-    rows = f.reshape(x, [batch * groups, size], node.name)
-    if size.is_Integer:
-        rows = layer_norm(f, rows, None, None, eps, node.name)
-    else:
-        centre = f.broadcast(f.reshape(mean(f, rows, [1]), kept(rows, [1])), rows.sizes)
-        spread = f.reshape(variance(f, rows, [1], 0), kept(rows, [1]))
-        spread = f.apply("math.rsqrt", f.apply("arith.addf", spread, f.filled(eps, spread.sizes, "f32")))
-        rows = f.apply("arith.mulf", f.apply("arith.subf", rows, centre), f.broadcast(spread, rows.sizes))
-    y = f.reshape(rows, x.sizes, node.name)
+    rows = f.reshape(x, [batch * groups, sympy.Mul(channels / groups, *x.sizes[2:])], node.name)
+    y = f.reshape(layer_norm(f, rows, None, None, argument(node, "eps"), node.name), x.sizes, node.name)
     for name, combine in (("weight", "arith.mulf"), ("bias", "arith.addf")):
         if (given := argument(node, name)) is not None:
             y = _per_channel(f, y, f.value(given), combine, node.name)

@@ -10,7 +10,7 @@ import torch
 from torch import fx
 
 from setun.aten.reductions import mean
-from setun.aten.registry import argument, lowers, pair
+from setun.aten.registry import argument, computed, lowers, pair
 from setun.writer import Function, Unsupported, Value, sizes_of
 
 aten = torch.ops.aten
@@ -19,7 +19,7 @@ aten = torch.ops.aten
 def _image(f: Function, node: fx.Node, axes: int) -> Value:
     """The operand as `[N, C, H, W]`; a sequence is an image of one row."""
     x = f.value(node.args[0])
-    if x.element != "f32" or x.rank != axes + 2:
+    if computed(x.element) != "f32" or x.rank != axes + 2:
         raise Unsupported(f"pooling of {x.type} (expects a batch of float32)")
     return x if axes == 2 else f.reshape(x, [*x.sizes[:2], 1, x.sizes[2]], node.name)
 

@@ -14,7 +14,7 @@ import torch
 from torch import fx
 
 from setun.aten.reductions import softmax
-from setun.aten.registry import argument, lowers, operand, pair, result_element
+from setun.aten.registry import argument, computed, lowers, operand, pair, result_element
 from setun.writer import Function, Unsupported, Value, expression, float_literal, sizes_of, tensor_type
 
 aten = torch.ops.aten
@@ -22,7 +22,7 @@ aten = torch.ops.aten
 
 def _float(f: Function, node: Any) -> Value:
     x = f.value(node)
-    if x.element != "f32":
+    if computed(x.element) != "f32":
         raise Unsupported(f"a product of {x.element}")
     return x
 
@@ -74,16 +74,15 @@ def _product(f: Function, name: str, a: Value, b: Value, sizes: Sequence[Any], h
 def _linear(f: Function, node: fx.Node) -> Value:
     x_node, w_node, *rest = node.args
     x, bias_node = _float(f, x_node), rest[0] if rest else None
-    if x.rank == 1:
-        raise Unsupported("a linear layer on a vector")
     constant = f.is_constant(w_node) and (bias_node is None or f.is_constant(bias_node))
+    x = f.reshape(x, [1, *x.sizes], node.name) if x.rank == 1 else x
     if constant:
         bias = None if bias_node is None else f.weight(bias_node, "f32")
-        return dense(f, x, f.weight(w_node, "f32"), bias, node.name)
+        return f.reshape(dense(f, x, f.weight(w_node, "f32"), bias, node.name), sizes_of(node), node.name)
     y = matmul(f, x, f.transpose(_float(f, w_node), [1, 0], node.name), node.name)
-    if bias_node is None:
-        return y
-    return f.apply("arith.addf", y, f.broadcast(_float(f, bias_node), y.sizes), hint=node.name)
+    if bias_node is not None:
+        y = f.apply("arith.addf", y, f.broadcast(_float(f, bias_node), y.sizes), hint=node.name)
+    return f.reshape(y, sizes_of(node), node.name)
 
 
 @lowers(aten.matmul.default, aten.mm.default, aten.bmm.default, aten.mv.default, aten.dot.default)
@@ -155,7 +154,7 @@ def _convolution(f: Function, node: fx.Node) -> Value:
         raise Unsupported("a transposed convolution")
     rank = x.rank
     if rank not in (3, 4) or w.rank != rank:
-        raise Unsupported(f"a convolution of {rank} axes (expects a batch)")
+        raise Unsupported(f"a convolution of {rank} axes (expects a batch of sequences or images)")
     # A convolution along one axis is one of images with a single row.
     stride, dilation = pair(argument(node, "stride"), 1), pair(argument(node, "dilation"), 1)
     out = list(sizes_of(node)[2:])
@@ -204,14 +203,29 @@ def _attention(f: Function, node: fx.Node) -> Value:
     grouped = argument(node, "enable_gqa", False)
     result_element(node)
     if _has_operation(q, k, v, grouped):
-        return _batch_attention(f, node, q, k, v, scale)
+        return _zero_unseen(f, node, _batch_attention(f, node, q, k, v, scale))
     if grouped and q.sizes[-3] != k.sizes[-3]:
         k, v = (_repeat_heads(f, x, q.sizes[-3], node.name) for x in (k, v))
     order = [*range(k.rank - 2), k.rank - 1, k.rank - 2]
     scores = matmul(f, q, f.transpose(k, order, node.name), f"{node.name}.scores")
     scores = f.apply("arith.mulf", scores, f.filled(scale, scores.sizes, "f32"))
     weights = softmax(f, _masked(f, node, scores), scores.rank - 1, f"{node.name}.weights")
-    return matmul(f, weights, v, node.name)
+    return _zero_unseen(f, node, matmul(f, weights, v, node.name))
+
+
+def _zero_unseen(f: Function, node: fx.Node, y: Value) -> Value:
+    """`y`, with zeros for tokens that the mask lets see nothing: PyTorch defines them so."""
+    mask = argument(node, "attn_mask")
+    if mask is None:
+        return y
+    known = f.tensor(mask)
+    if known is not None and bool((known if known.dtype == torch.bool else known > -math.inf).any(-1).all()):
+        return y
+    seen = f.value(mask)
+    if seen.element != "i1":
+        seen = f.compare("gt", seen, f.filled(-math.inf, seen.sizes, seen.element))
+    some = f.reshape(f.reduce(seen, "arith.ori", 0, [seen.rank - 1]), [*seen.sizes[:-1], 1], node.name)
+    return f.select(f.broadcast(some, y.sizes), y, f.filled(0.0, y.sizes, "f32"), node.name)
 
 
 def _has_operation(q: Value, k: Value, v: Value, grouped: bool) -> bool:

@@ -51,7 +51,7 @@ def computed(element: str) -> str:
         Unsupported: it is not.
     """
     if element not in COMPUTED:
-        raise Unsupported(f"arithmetic in {element} (convert the module by module.float())")
+        raise Unsupported(f"arithmetic in {element} (convert the module by module.float(), and leave autocast out)")
     return element
 
 

@@ -9,7 +9,7 @@ import sympy
 import torch
 from torch import fx
 
-from setun.aten.registry import argument, axis_of, lowers
+from setun.aten.registry import argument, axes_of, axis_of, lowers
 from setun.writer import Function, Unsupported, Value, element_of, expression, sizes_of
 
 aten = torch.ops.aten
@@ -22,14 +22,22 @@ aten = torch.ops.aten
     aten.unflatten.int,
     aten.flatten.using_ints,
     aten.unsqueeze.default,
-    aten.squeeze.default,
-    aten.squeeze.dim,
-    aten.squeeze.dims,
     aten.view_as.default,
     aten.reshape_as.default,
 )
 def _reshape(f: Function, node: fx.Node) -> Value:
     return f.reshape(f.value(node.args[0]), sizes_of(node), node.name)
+
+
+@lowers(aten.squeeze.default, aten.squeeze.dim, aten.squeeze.dims)
+def _squeeze(f: Function, node: fx.Node) -> Value:
+    x = f.value(node.args[0])
+    for axis in axes_of(node.args[1] if len(node.args) > 1 else None, x.rank):
+        if not x.sizes[axis].is_Integer:
+            # The axis would go where the size is 1, and the result have another rank.
+            message = f"{node.target} of {x.name.removeprefix('%')!r} expects at least 2 in dimension {axis}"
+            f.require("ge", f.index(x.sizes[axis]), sympy.Integer(2), message)
+    return f.reshape(x, sizes_of(node), node.name)
 
 
 @lowers(
@@ -117,7 +125,7 @@ def start_of(f: Function, start: Any, length: sympy.Expr, hint: str = "start") -
         raise Unsupported("a slice whose start is computed from values")
     expr = expression(start)
     if not expr.is_Integer:
-        return f.size(expr)
+        return _computed_start(f, expr, length, hint)
     if expr >= 0:
         return str(min(int(expr), int(length)) if length.is_Integer else int(expr))
     if length.is_Integer:
@@ -127,6 +135,19 @@ def start_of(f: Function, start: Any, length: sympy.Expr, hint: str = "start") -
     if expr < -1:
         begin = f.op(hint, f"arith.maxsi {begin.name}, {f.index(0).name} : index", "index")
     return begin.name
+
+
+def _computed_start(f: Function, expr: sympy.Expr, length: sympy.Expr, hint: str) -> str:
+    """A start that depends on sizes. Relations of them that torch relied on are conditions of the entry."""
+    if expr.is_nonnegative:
+        return f.size(expr)
+    if expr.is_negative:
+        return f.size(sympy.expand(length + expr))
+    at, end = f.index(expr), f.index(length)
+    wrapped = f.op(hint, f"arith.addi {at.name}, {end.name} : index", "index")
+    at = f.select(f.compare("lt", at, f.index(0)), wrapped, at, hint)
+    at = f.op(hint, f"arith.maxsi {at.name}, {f.index(0).name} : index", "index")
+    return f.op(hint, f"arith.minsi {at.name}, {end.name} : index", "index").name
 
 
 @lowers(aten.slice.Tensor)
