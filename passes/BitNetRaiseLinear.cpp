@@ -304,8 +304,8 @@ std::optional<Magnitude> BitNetRaiseLinear::magnitudeOf(Value w) {
   auto weight = w.getDefiningOp<WeightOp>();
   if (!weight || !store || !store->source)
     return std::nullopt;
-  auto &known = store->magnitudes;
-  auto [it, isNew] = known.try_emplace(weight.getName());
+  std::lock_guard<std::mutex> lock(store->magnitudesMutex);
+  auto [it, isNew] = store->magnitudes.try_emplace(weight.getName());
   if (isNew) {
     std::vector<float> row(k);
     bool isOne = true;

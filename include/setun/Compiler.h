@@ -72,9 +72,9 @@ struct CompileOptions {
   /// Where a target lacks features that `forceKernel` needs, the instructions in question become plain arithmetic of
   /// the same meaning, while all else of the kernel stays as it is. The code then runs on the target. For tests.
   bool emulate = false;
-  /// Layout of ternary weights (include/setun/Packing.h): "r16k4f4", "r16k4t5", "best" for what the cost model finds
-  /// best for each target, or "auto": the best for a single target, and for several the r16k4f4 that all share, for
-  /// another layout is another copy of the weights.
+  /// Layout of ternary weights (include/setun/Packing.h): "r16k4f4", "r16k4t5", "r16k4s4", "best" for what the cost
+  /// model finds best for each target, or "auto": the best for a single target, and for several the r16k4f4 that all
+  /// share, for another layout is another copy of the weights.
   std::string format = "auto";
   /// Cores that will run the model at once, for the cost model; 0: a few.
   unsigned runThreads = 0;
@@ -89,8 +89,9 @@ struct CompileOptions {
   bool selfTest = true;
   /// Threads of the compiler; 0: one for each CPU.
   unsigned threads = 0;
-  /// Called as work proceeds: stage ("parse", "convert", "self-test", "pack", "lower", "optimise", "emit", "link",
-  /// "write"), target ("" where there is none) and the part of the stage that is done, 0 to 1.
+  /// Called as work proceeds: stage ("parse", "quantize head", "raise", "self-test", "convert", "lower", "pack",
+  /// "translate", "optimise", "emit", "link", "write"), target ("" where there is none) and the part of the stage that
+  /// is done, 0 to 1.
   std::function<void(const std::string &stage, const std::string &target, double fraction)> progress;
   /// Called with each message as it arises. Messages are in the result too.
   std::function<void(const Diagnostic &)> diagnostic;

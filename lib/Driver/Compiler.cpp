@@ -118,6 +118,7 @@ private:
   bool openWeights();
   bool openPackage();
   bool quantizeHead();
+  bool raiseLayers();
   bool makeSelfTests();
   bool compileFor(const TargetSpec &target);
   bool describe(ModuleOp module, const TargetSpec &target, std::vector<std::string> &symbols);
@@ -306,6 +307,17 @@ bool Compilation::quantizeHead() {
   PassManager passes(module->getContext(), ModuleOp::getOperationName());
   buildQuantizeHeadPipeline(passes);
   return succeeded(passes.run(*module)) || fail("the head cannot be quantised");
+}
+
+/// Before self-tests are made, which are for the layers that the module has then. Pipelines would do the same.
+bool Compilation::raiseLayers() {
+  auto stage = stages.start("raise");
+  CpuPipelineOptions pipelineOptions;
+  pipelineOptions.head = options.head;
+  pipelineOptions.store = store;
+  PassManager passes(module->getContext(), ModuleOp::getOperationName());
+  buildRaiseLinearPipeline(passes, pipelineOptions);
+  return succeeded(passes.run(*module)) || fail("layers that are written out as arithmetic cannot be raised");
 }
 
 bool Compilation::makeSelfTests() {
@@ -528,8 +540,8 @@ bool Compilation::checkKernels(ModuleOp clone, const TargetSpec &target) {
 }
 
 void Compilation::listKernels(ModuleOp clone, const TargetSpec &target) {
+  // Entries run the same matrices again.
   std::map<MatrixShape, std::vector<ternary::MatmulOp>> matrices;
-  // The first entry that has any: others run the same matrices again.
   forEachMatmul(clone, [&](ternary::MatmulOp op) { matrices[matrixShape(op)].push_back(op); });
   for (auto &[shape, ops] : matrices) {
     llvm::DenseSet<Operation *> distinct;
@@ -596,13 +608,13 @@ void Compilation::printKernels() {
 // Output
 //===----------------------------------------------------------------------===//
 
-/// What passes had to say about the module, one line each; several targets say the same.
+/// What passes had to say about the module, one line each.
 static std::string notesOf(ArrayRef<setun::Diagnostic> diagnostics) {
   std::vector<std::string> lines;
   for (const setun::Diagnostic &diagnostic : diagnostics) {
     std::string place = diagnostic.location.empty() ? std::string() : diagnostic.location + ": ";
     std::string line = place + diagnostic.message;
-    if (diagnostic.severity == Severity::Remark && !llvm::is_contained(lines, line))
+    if (diagnostic.severity == Severity::Remark)
       lines.push_back(std::move(line));
   }
   return llvm::join(lines, "\n");
@@ -656,21 +668,26 @@ bool Compilation::finishPackage() {
 /// Writes a file, which appears whole or not at all; what exists and is no regular file (a device, a pipe) is written
 /// into, for a temporary file would take its place.
 static llvm::Error writeWhole(StringRef path, StringRef text) {
-  llvm::sys::fs::file_status status;
-  if (llvm::sys::fs::status(path, status) || llvm::sys::fs::is_regular_file(status))
-    return llvm::writeToOutput(path, [&](llvm::raw_ostream &stream) {
-      stream << text;
-      return llvm::Error::success();
-    });
   std::error_code code;
-  llvm::raw_fd_ostream stream(path, code);
-  if (code)
+  auto write = [&](llvm::raw_fd_ostream &stream) {
+    stream << text;
+    stream.flush();
+    code = stream.error();
+    stream.clear_error(); // reported here; a stream that goes with an error ends the process
     return llvm::errorCodeToError(code);
-  stream << text;
-  stream.close();
-  code = stream.error();
-  stream.clear_error(); // reported here
-  return llvm::errorCodeToError(code);
+  };
+  llvm::sys::fs::file_status status;
+  if (llvm::sys::fs::status(path, status) || llvm::sys::fs::is_regular_file(status)) {
+    auto file = llvm::sys::fs::TempFile::create(path + ".%%%%%%");
+    if (!file)
+      return file.takeError();
+    llvm::raw_fd_ostream stream(file->FD, /*shouldClose=*/false);
+    if (llvm::Error error = write(stream))
+      return llvm::joinErrors(std::move(error), file->discard());
+    return file->keep(path);
+  }
+  llvm::raw_fd_ostream stream(path, code);
+  return code ? llvm::errorCodeToError(code) : write(stream);
 }
 
 bool Compilation::writeText() {
@@ -715,14 +732,16 @@ bool Compilation::run() {
     print(*module);
     return writeText();
   }
-  bool needsWeights = options.emit != EmitStage::Ternary && options.emit != EmitStage::Kernels;
+  // Without weights those stages show what does not depend on their values.
+  bool needsWeights =
+      (options.emit != EmitStage::Ternary && options.emit != EmitStage::Kernels) || !options.weightFiles.empty();
   bool package = options.emit == EmitStage::Package;
   if (!checkEntries() || (needsWeights && !openWeights()) || (package && !openPackage()))
     return false;
-  if (package && options.selfTest && !options.probe && !makeSelfTests())
-    return false;
   store = std::make_shared<OutputStore>(writer.get(), log, stages, options);
   store->source = weights.get();
+  if (package && options.selfTest && !options.probe && (!raiseLayers() || !makeSelfTests()))
+    return false;
   for (const TargetSpec &target : targets)
     if (!compileFor(target))
       return false;

@@ -71,10 +71,11 @@ setun::Diagnostic DiagnosticLog::convert(mlir::Diagnostic &diagnostic) {
       converted.location += ":" + std::to_string(place.getLine()) + ":" + std::to_string(place.getColumn());
     if (file == sourceName && place.getLine()) {
       StringRef rest = source, line;
-      for (unsigned i = 0; i < place.getLine(); ++i)
+      unsigned number = 0;
+      for (; number < place.getLine() && !rest.empty(); ++number) // a module can name lines that it does not have
         std::tie(line, rest) = rest.split('\n');
       // Lines with whole tensors in them help nobody.
-      if (line.size() <= 200) {
+      if (number == place.getLine() && line.size() <= 200) {
         converted.sourceLine = line.rtrim('\r').str();
         converted.column = place.getColumn();
       }
@@ -97,6 +98,12 @@ void DiagnosticLog::setSource(StringRef name, StringRef text) {
 void DiagnosticLog::report(Diagnostic diagnostic) {
   // Passes may report from several threads.
   std::lock_guard<std::mutex> lock(mutex);
+  // Passes that run for each target remark the same each time.
+  if (diagnostic.severity == Severity::Remark && llvm::any_of(result.diagnostics, [&](const Diagnostic &known) {
+        return known.severity == Severity::Remark && known.message == diagnostic.message &&
+               known.location == diagnostic.location;
+      }))
+    return;
   errors += diagnostic.severity == Severity::Error;
   if (options.diagnostic)
     options.diagnostic(diagnostic);

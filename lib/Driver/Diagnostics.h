@@ -13,7 +13,7 @@
 
 namespace setun {
 
-/// Hands messages to the caller's callback and keeps them for the result.
+/// Hands messages to the caller's callback and keeps them for the result; a remark once, however often it is made.
 class DiagnosticLog {
 public:
   DiagnosticLog(const CompileOptions &options, CompileResult &result) : options(options), result(result) {}

@@ -55,6 +55,8 @@ std::set<Kind> kindsOf(ModuleOp module) {
           linear.getScales().getKind() == bitnet::ScaleKind::Group ? linear.getScales().getGroup() : 0);
     else if (auto matmul = dyn_cast<bitnet::MatmulOp>(op))
       add(matmul.getW(), matmul.getSums() != nullptr, matmul.getGroup().value_or(0));
+    else if (auto conv = dyn_cast<bitnet::Conv2DOp>(op)) // a product of patches
+      add(conv.getW(), /*quantised=*/true, /*group=*/0);
   });
   return kinds;
 }
@@ -73,7 +75,7 @@ private:
   uint64_t state = 0x5e7u;
 };
 
-/// Writes the function of a test as text: shorter than building it, and readable in --emit=bitnet.
+/// Writes the function of a test as text, which is shorter than building it.
 class Writer {
 public:
   explicit Writer(const Kind &kind) : kind(kind) {}
@@ -184,13 +186,33 @@ std::vector<uint8_t> bytesOf(const reference::Tensor &tensor) {
   return std::vector<uint8_t>(tensor.data<uint8_t>(), tensor.data<uint8_t>() + tensor.byteSize());
 }
 
+/// Moves the function `name` of the module that `text` is into `module`, with what the interpreter says of its run.
+llvm::Expected<package::SelfTest> record(ModuleOp module, StringRef name, StringRef text,
+                                         ArrayRef<reference::NamedTensor> inputs) {
+  if (module.lookupSymbol(name))
+    return llvm::createStringError("the name " + name + " is reserved for self-tests");
+  ParserConfig config(module.getContext());
+  OwningOpRef<ModuleOp> parsed = parseSourceString<ModuleOp>(text, config, "<self-test>");
+  if (!parsed)
+    return llvm::createStringError("the self-test " + name + " does not parse");
+  auto results = reference::interpret(*parsed, name, inputs, reference::Options());
+  if (!results)
+    return llvm::joinErrors(llvm::createStringError("the self-test " + name + " cannot be computed"),
+                            results.takeError());
+  package::SelfTest test;
+  test.entry = name.str();
+  for (const reference::NamedTensor &input : inputs)
+    test.inputs.push_back(bytesOf(input.value));
+  for (const reference::NamedTensor &result : *results)
+    test.outputs.push_back(bytesOf(result.value));
+  func::FuncOp function = *parsed->getOps<func::FuncOp>().begin();
+  function->remove();
+  module.push_back(function);
+  return test;
+}
+
 llvm::Expected<package::SelfTest> addSelfTest(ModuleOp module, const Kind &kind) {
   Writer writer(kind);
-  ParserConfig config(module.getContext());
-  OwningOpRef<ModuleOp> parsed = parseSourceString<ModuleOp>(writer.write(), config, "<self-test>");
-  if (!parsed)
-    return llvm::createStringError("the self-test " + kind.name() + " does not parse");
-
   reference::Tensor x(Float32Type::get(module.getContext()), {Writer::tokens, writer.columns()});
   Numbers numbers;
   float *values = x.mutableData<float>();
@@ -201,20 +223,9 @@ llvm::Expected<package::SelfTest> addSelfTest(ModuleOp module, const Kind &kind)
     values[writer.columns() + c] = 0.0f;
     values[2 * writer.columns() + c] = 3.0f;
   }
-  auto results = reference::interpret(*parsed, kind.name(), {{"x", x}}, reference::Options());
-  if (!results)
-    return llvm::joinErrors(llvm::createStringError("the self-test " + kind.name() + " cannot be computed"),
-                            results.takeError());
-  package::SelfTest test;
-  test.entry = kind.name();
-  test.dims["T"] = Writer::tokens;
-  test.inputs.push_back(bytesOf(x));
-  for (const reference::NamedTensor &result : *results)
-    test.outputs.push_back(bytesOf(result.value));
-
-  func::FuncOp function = *parsed->getOps<func::FuncOp>().begin();
-  function->remove();
-  module.push_back(function);
+  auto test = record(module, kind.name(), writer.write(), {{"x", x}});
+  if (test)
+    test->dims["T"] = Writer::tokens;
   return test;
 }
 
@@ -243,28 +254,12 @@ llvm::Expected<package::SelfTest> addChoiceSelfTest(ModuleOp module) {
   }
   stream << "]> : " << matrix << "\n  %ids, %logits = bitnet.top_k %x, %w, %k : (" << x << ", " << matrix
          << ", tensor<1xi64>) -> (" << results << ")\n  return %ids, %logits : " << results << "\n}\n";
-  ParserConfig config(module.getContext());
-  OwningOpRef<ModuleOp> parsed = parseSourceString<ModuleOp>(text, config, "<self-test>");
-  if (!parsed)
-    return llvm::createStringError("the self-test " + name + " does not parse");
   reference::Tensor vector(Float32Type::get(module.getContext()), {1, k}),
       count(IntegerType::get(module.getContext(), 64), {1});
   for (int64_t c = 0; c < k; ++c)
     vector.mutableData<float>()[c] = numbers.activation();
   count.setInt(0, length - 1);
-  auto chosen = reference::interpret(*parsed, name, {{"x", vector}, {"k", count}}, reference::Options());
-  if (!chosen)
-    return llvm::joinErrors(llvm::createStringError("the self-test " + name + " cannot be computed"),
-                            chosen.takeError());
-  package::SelfTest test;
-  test.entry = name.str();
-  test.inputs = {bytesOf(vector), bytesOf(count)};
-  for (const reference::NamedTensor &result : *chosen)
-    test.outputs.push_back(bytesOf(result.value));
-  func::FuncOp function = *parsed->getOps<func::FuncOp>().begin();
-  function->remove();
-  module.push_back(function);
-  return test;
+  return record(module, name, text, {{"x", vector}, {"k", count}});
 }
 
 } // namespace
@@ -280,8 +275,6 @@ llvm::Expected<std::vector<package::SelfTest>> setun::addSelfTests(ModuleOp modu
     tests.push_back(std::move(*test));
   }
   for (const Kind &kind : kindsOf(module)) {
-    if (module.lookupSymbol(kind.name()))
-      return llvm::createStringError("the name " + kind.name() + " is reserved for self-tests");
     auto test = addSelfTest(module, kind);
     if (!test)
       return test.takeError();

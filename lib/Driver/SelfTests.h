@@ -17,8 +17,9 @@
 
 namespace setun {
 
-/// Adds an entry point for each kind of weights that the module's layers have (ternary or binary; with quantised
-/// activations or without; scales by group or not), and runs it with the interpreter.
+/// Adds an entry point for each kind of weights that the module's layers have (ternary, binary or bytes; with quantised
+/// activations or without; scales by group or not), and one for the choice of the largest logits where the module makes
+/// one, and runs them with the interpreter. An error if the module has functions of these names.
 llvm::Expected<std::vector<package::SelfTest>> addSelfTests(mlir::ModuleOp module);
 
 } // namespace setun

@@ -252,7 +252,7 @@ static LogicalResult evaluateCollapseShape(tensor::CollapseShapeOp op, Frame &fr
 }
 
 static LogicalResult evaluatePad(tensor::PadOp op, Frame &frame) {
-  const Tensor &source = frame.get(op.getSource());
+  const Tensor source = frame.get(op.getSource()); // a copy: the frame moves its values when it grows
   Shape low = mixed(op.getMixedLowPad(), frame), high = mixed(op.getMixedHighPad(), frame), shape;
   mlir::Value padding = op.getConstantPaddingValue();
   if (!padding)

@@ -3,13 +3,15 @@
 // Parses the command line and calls include/setun/Compiler.h.
 //
 //===----------------------------------------------------------------------===//
+#include "runtime/tools/Arguments.h"
 #include "setun/Compiler.h"
 #include "setun/setun.h"
 
-#include <algorithm>
+#include <cerrno>
 #include <chrono>
 #include <cstdio>
 #include <cstdlib>
+#include <cstring>
 #include <iostream>
 #include <iterator>
 #include <string>
@@ -41,12 +43,12 @@ Compiles a module of the bitnet dialect (MLIR text or bytecode; '-' is standard 
   --force-kernel NAME     uses this row of the kernel table wherever it is exact
   --emulate               with --force-kernel: plain arithmetic for instructions that the target lacks; for tests
   --format NAME           layout of ternary weights: r16k4f4 (2 bits), r16k4t5 (1.6 bits), r16k4s4 (2 bits, for signed
-                          dots of ARM), best (the fastest for each target) or auto (best for one target; r16k4f4, which they
-                          share, for several) (default: auto)
+                          dots of ARM), best (the fastest for each target) or auto (best for one target; r16k4f4, which
+                          they share, for several) (default: auto)
   --run-threads N         cores that will run the model at once, for the choice of kernels (default: a few)
-  --head MODE             how the largest logits are found, with the same results: certified (default; scans a copy of the
-                          head in few bits, then scores exactly what may be among the largest) or exact (scores all);
-                          int8: the head has 8-bit weights and activations, and its logits are those
+  --head MODE             how the largest logits are found, with the same results: certified (default; scans a copy of
+                          the head in few bits, then scores exactly what may be among the largest) or exact (scores
+                          all); int8: the head has 8-bit weights and activations, and its logits are those
   --kernels FILE          kernels that override the choice for matrices of a shape: a JSON list of objects with rows,
                           cols, binary, gated, group, row, format, tokens and staged, as --emit=kernels shows them
   --no-self-test          records no self-tests
@@ -70,55 +72,10 @@ struct CommandLine {
   enum class Progress { Auto, Always, Never } progress = Progress::Auto;
 };
 
-/// The options of a command line one by one: "--name value" or "--name=value".
-class Arguments {
-public:
-  Arguments(int argc, char **argv) : words(argv + 1, argv + argc) {}
-
-  bool next() {
-    if (place == words.size())
-      return false;
-    name = words[place++];
-    hasValue = false;
-    size_t equals = name.find('=');
-    if (name.size() > 2 && name.compare(0, 2, "--") == 0 && equals != std::string::npos) {
-      value = name.substr(equals + 1);
-      name.resize(equals);
-      hasValue = true;
-    }
-    return true;
-  }
-  /// The value of the present option.
-  std::string take() {
-    if (!hasValue && place < words.size()) {
-      value = words[place++];
-      hasValue = true;
-    }
-    if (!hasValue || value.empty())
-      fail("option '" + name + "' expects a value");
-    return value;
-  }
-  bool isFlag(const char *flag) {
-    if (name != flag)
-      return false;
-    if (hasValue)
-      fail("option '" + name + "' expects no value, got '" + value + "'");
-    return true;
-  }
-  bool is(const char *option) const { return name == option; }
-
-  [[noreturn]] static void fail(const std::string &message) {
-    std::cerr << "setun-compile: error: " << message << "\n(setun-compile --help lists the options)\n";
-    std::exit(2);
-  }
-
-  std::string name, value;
-
-private:
-  std::vector<std::string> words;
-  size_t place = 0;
-  bool hasValue = false;
-};
+[[noreturn]] void fail(const std::string &message) {
+  std::cerr << "setun-compile: error: " << message << "\n(setun-compile --help lists the options)\n";
+  std::exit(2);
+}
 
 void listTargets() {
   auto describe = [](const std::string &title, const std::string &list) {
@@ -151,84 +108,85 @@ void listTargets() {
 
 CommandLine parse(int argc, char **argv) {
   CommandLine line;
-  Arguments arguments(argc, argv);
-  while (arguments.next()) {
-    const std::string &name = arguments.name;
-    if (arguments.isFlag("-h") || arguments.isFlag("--help")) {
-      std::cout << usage;
-      std::exit(0);
-    } else if (arguments.isFlag("--version")) {
-      std::cout << "setun-compile " << setun_version() << "\n";
-      std::exit(0);
-    } else if (arguments.isFlag("--list-targets")) {
-      listTargets();
-      std::exit(0);
-    } else if (arguments.is("-o") || arguments.is("--output")) {
-      line.output = arguments.take();
-    } else if (arguments.is("--target")) {
-      line.options.targets.push_back(arguments.take());
-    } else if (arguments.is("--weights")) {
-      line.options.weightFiles.push_back(arguments.take());
-    } else if (arguments.is("--file")) {
-      std::string text = arguments.take();
-      size_t equals = text.find('=');
-      if (equals == 0 || equals == std::string::npos || equals + 1 == text.size())
-        Arguments::fail("option '--file' expects NAME=PATH, got '" + text + "'");
-      line.options.packageFiles.push_back({text.substr(0, equals), text.substr(equals + 1)});
-    } else if (arguments.is("--emit")) {
-      std::string stage = arguments.take(), names;
-      bool found = false;
-      for (const auto &[known, value] : emitStages()) {
-        if (known == stage) {
-          line.options.emit = value;
-          found = true;
-        }
-        names += (names.empty() ? "" : ", ") + known;
+  CompileOptions &options = line.options;
+  bool help = false, version = false, list = false, noSelfTest = false, progress = false, noProgress = false;
+  tools::CommandLine words(line.input, "input");
+  words.flag("-h", help);
+  words.flag("--help", help);
+  words.flag("--version", version);
+  words.flag("--list-targets", list);
+  words.flag("--emulate", options.emulate);
+  words.flag("--probe", options.probe);
+  words.flag("--no-self-test", noSelfTest);
+  words.flag("--timing", line.timing);
+  words.flag("--progress", progress);
+  words.flag("--no-progress", noProgress);
+  words.text("-o", line.output);
+  words.text("--output", line.output);
+  words.text("--force-kernel", options.forceKernel);
+  words.text("--format", options.format);
+  words.text("--head", options.head);
+  words.text("--kernels", options.kernelFile);
+  auto several = [&](const char *name, std::vector<std::string> &list) {
+    words.option(name, [&list](const std::string &value) {
+      list.push_back(value);
+      return std::string();
+    });
+  };
+  several("--target", options.targets);
+  several("--weights", options.weightFiles);
+  words.option("--file", [&](const std::string &value) {
+    size_t equals = value.find('=');
+    if (equals == 0 || equals == std::string::npos || equals + 1 == value.size())
+      return "expects NAME=PATH, got '" + value + "'";
+    options.packageFiles.push_back({value.substr(0, equals), value.substr(equals + 1)});
+    return std::string();
+  });
+  words.option("--emit", [&](const std::string &value) {
+    std::string names;
+    for (const auto &[name, stage] : emitStages()) {
+      if (name == value) {
+        options.emit = stage;
+        return std::string();
       }
-      if (!found)
-        Arguments::fail("option '--emit' expects one of " + names + "; got '" + stage + "'");
-    } else if (arguments.is("--force-kernel")) {
-      line.options.forceKernel = arguments.take();
-    } else if (arguments.is("--head")) {
-      line.options.head = arguments.take();
-    } else if (arguments.isFlag("--emulate")) {
-      line.options.emulate = true;
-    } else if (arguments.is("--format")) {
-      line.options.format = arguments.take();
-    } else if (arguments.is("--threads") || arguments.is("--run-threads")) {
-      std::string option = name, text = arguments.take();
-      char *end = nullptr;
-      unsigned long threads = std::strtoul(text.c_str(), &end, 10);
-      if (text.empty() || *end || threads > 1024)
-        Arguments::fail("option '" + option + "' expects a number from 0 to 1024, got '" + text + "'");
-      (option == "--threads" ? line.options.threads : line.options.runThreads) = static_cast<unsigned>(threads);
-    } else if (arguments.is("--kernels")) {
-      line.options.kernelFile = arguments.take();
-    } else if (arguments.isFlag("--probe")) {
-      line.options.probe = true;
-    } else if (arguments.isFlag("--no-self-test")) {
-      line.options.selfTest = false;
-    } else if (arguments.isFlag("--timing")) {
-      line.timing = true;
-    } else if (arguments.isFlag("--progress")) {
-      line.progress = CommandLine::Progress::Always;
-    } else if (arguments.isFlag("--no-progress")) {
-      line.progress = CommandLine::Progress::Never;
-    } else if (name.size() > 1 && name[0] == '-') {
-      Arguments::fail("unknown option '" + name + "'");
-    } else if (!line.input.empty()) {
-      Arguments::fail("expects one input, got '" + line.input + "' and '" + name + "'");
-    } else {
-      line.input = name;
+      names += (names.empty() ? "" : ", ") + name;
     }
+    return "expects one of " + names + "; got '" + value + "'";
+  });
+  auto threads = [&](const char *name, unsigned &number) {
+    words.option(name, [&number](const std::string &value) {
+      number = 0;
+      return value == "0" || tools::parseNumber(value, number, 1024u)
+                 ? std::string()
+                 : "expects a number from 0 to 1024, got '" + value + "'";
+    });
+  };
+  threads("--threads", options.threads);
+  threads("--run-threads", options.runThreads);
+
+  const std::string wrong = words.parse(std::vector<std::string>(argv + 1, argv + argc));
+  if (help || version || list) {
+    if (help)
+      std::cout << usage;
+    else if (version)
+      std::cout << "setun-compile " << setun_version() << "\n";
+    else
+      listTargets();
+    std::exit(0);
   }
+  if (!wrong.empty())
+    fail(wrong);
+  options.selfTest = !noSelfTest;
+  line.progress = noProgress ? CommandLine::Progress::Never
+                  : progress ? CommandLine::Progress::Always
+                             : CommandLine::Progress::Auto;
   if (line.input.empty())
-    Arguments::fail("expects an input file");
+    fail("expects an input file");
   if (line.output.empty())
-    Arguments::fail("expects an output file (-o)");
+    fail("expects an output file (-o)");
   if (line.output == "-") {
-    if (line.options.emit == EmitStage::Package)
-      Arguments::fail("a package cannot go to standard output; use -o FILE");
+    if (options.emit == EmitStage::Package)
+      fail("a package cannot go to standard output; use -o FILE");
     line.output.clear();
   }
   return line;
@@ -315,9 +273,10 @@ int main(int argc, char **argv) {
     printTimes(result);
   if (!result)
     return 1;
-  if (line.output.empty() && std::fwrite(result.text.data(), 1, result.text.size(), stdout) != result.text.size()) {
-    std::cerr << "setun-compile: error: cannot write to standard output\n";
+  if (line.output.empty() && (std::fwrite(result.text.data(), 1, result.text.size(), stdout) != result.text.size() ||
+                              std::fflush(stdout) != 0)) {
+    std::cerr << "setun-compile: error: cannot write to standard output: " << std::strerror(errno) << "\n";
     return 1;
   }
-  return std::fflush(stdout) == 0 ? 0 : 1;
+  return 0;
 }

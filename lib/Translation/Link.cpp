@@ -9,6 +9,7 @@
 #include "llvm/Support/FileSystem.h"
 #include "llvm/Support/FileUtilities.h"
 #include "llvm/Support/MemoryBuffer.h"
+#include "llvm/Support/Path.h"
 #include "llvm/Support/Signals.h"
 #include "llvm/Support/raw_ostream.h"
 
@@ -29,8 +30,13 @@ namespace {
 class TemporaryFile {
 public:
   Error create(StringRef suffix) {
-    if (std::error_code code = sys::fs::createTemporaryFile("setun", suffix, path))
-      return createStringError(code, "cannot create a temporary file: " + code.message());
+    if (std::error_code code = sys::fs::createTemporaryFile("setun", suffix, path)) {
+      SmallString<128> folder;
+      sys::path::system_temp_directory(/*ErasedOnReboot=*/true, folder);
+      path.clear();
+      return createStringError(code, "cannot create a temporary file in '" + folder + "': " + code.message() +
+                                         "; TMPDIR names another folder");
+    }
     sys::RemoveFileOnSignal(path);
     return Error::success();
   }
@@ -134,7 +140,8 @@ Expected<std::vector<uint8_t>> setun::linkImage(ArrayRef<char> object) {
   ErrorOr<std::unique_ptr<MemoryBuffer>> image =
       MemoryBuffer::getFile(output.name(), /*IsText=*/false, /*RequiresNullTerminator=*/false);
   if (!image)
-    return createStringError(image.getError(), Twine("cannot read ") + output.name());
+    return createStringError(image.getError(),
+                             Twine("cannot read ") + output.name() + ": " + image.getError().message());
   const auto *bytes = reinterpret_cast<const uint8_t *>((*image)->getBufferStart());
   return std::vector<uint8_t>(bytes, bytes + (*image)->getBufferSize());
 }

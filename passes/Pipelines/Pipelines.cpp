@@ -48,7 +48,7 @@ void setun::buildQuantizeHeadPipeline(OpPassManager &pm) {
   pm.addPass(createBitNetQuantizeHead());
 }
 
-void setun::buildBitnetToTernaryPipeline(OpPassManager &pm, const CpuPipelineOptions &options) {
+void setun::buildRaiseLinearPipeline(OpPassManager &pm, const CpuPipelineOptions &options) {
   if (options.head == "int8") {
     buildQuantizeHeadPipeline(pm);
   } else {
@@ -56,8 +56,12 @@ void setun::buildBitnetToTernaryPipeline(OpPassManager &pm, const CpuPipelineOpt
     pm.addPass(createInlinerPass());
     pm.addPass(createSymbolDCEPass());
   }
+  pm.nest<func::FuncOp>().addPass(options.store ? createBitNetRaiseLinear(options.store) : createBitNetRaiseLinear());
+}
+
+void setun::buildBitnetToTernaryPipeline(OpPassManager &pm, const CpuPipelineOptions &options) {
+  buildRaiseLinearPipeline(pm, options);
   OpPassManager &func = pm.nest<func::FuncOp>();
-  func.addPass(options.store ? createBitNetRaiseLinear(options.store) : createBitNetRaiseLinear());
   func.addPass(createBitNetDecomposeLinear());
   func.addPass(createCSEPass()); // one quantisation for all that read it
   ConvertBitNetToTernaryOptions convert;

@@ -42,6 +42,9 @@ struct CpuPipelineOptions {
 bool isHead(llvm::StringRef head);
 /// bitnet on tensors, the head in 8 bits; calls are inlined.
 void buildQuantizeHeadPipeline(mlir::OpPassManager &pm);
+/// bitnet on tensors with calls inlined, the head in 8 bits where `head` says so, and layers that are written out as
+/// arithmetic raised to operations of the dialect. Doing it again changes nothing.
+void buildRaiseLinearPipeline(mlir::OpPassManager &pm, const CpuPipelineOptions &options);
 /// bitnet on tensors -> ternary on tensors, with layout, kernel row and tile chosen and fused; weights not packed yet.
 void buildBitnetToTernaryPipeline(mlir::OpPassManager &pm, const CpuPipelineOptions &options);
 /// ternary on tensors -> LLVM dialect; packs weights into the store. Entry points become the functions of EntryInfo.h.

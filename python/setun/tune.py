@@ -258,8 +258,8 @@ class Tuner:
         Raises:
             SetunError: a target does not run here, or a tool failed.
         """
-        command = [find_tool("setun-compile"), self.made.mlir, "-o", "-", "--emit=kernels", f"--target={self.target}"]
-        for item in json.loads(run_tool([*command, *self.flags], "setun-compile")):
+        command = self.made.command(Path("-"), self.target, "kernels", *self.flags)
+        for item in json.loads(run_tool(command, "setun-compile")):
             item.pop("chosen", None)
             candidates = [Candidate(**candidate) for candidate in item.pop("candidates")]
             self.matrices.append(Matrix(**item, candidates=select(candidates, CANDIDATES)))

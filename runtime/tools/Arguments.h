@@ -1,4 +1,4 @@
-//===- Arguments.h - command lines of the runtime's tools -------*- C++ -*-===//
+//===- Arguments.h - command lines of the tools -----------------*- C++ -*-===//
 #ifndef SETUN_RUNTIME_TOOLS_ARGUMENTS_H
 #define SETUN_RUNTIME_TOOLS_ARGUMENTS_H
 
@@ -27,13 +27,13 @@ bool parseNumber(const std::string &text, Number &number, Number most = std::num
   return error == std::errc() && end == text.data() + text.size() && number >= 1 && number <= most;
 }
 
-/// What a tool takes: one package, flags ("--json") and options with a value ("--entry NAME" or "--entry=NAME").
+/// What a tool takes: one file, flags ("--json") and options with a value ("--entry NAME" or "--entry=NAME").
 class CommandLine {
 public:
   /// Takes the value of an option; returns what is wrong with it, or nothing.
   using Taker = std::function<std::string(const std::string &value)>;
 
-  explicit CommandLine(std::string &package) : package(package) {}
+  explicit CommandLine(std::string &file, const char *what = "package") : file(file), what(what) {}
 
   void flag(const char *name, bool &set) { flags[name] = &set; }
   void option(const char *name, Taker taker) { takers[name] = std::move(taker); }
@@ -55,9 +55,9 @@ public:
     for (size_t i = 0; i < words.size(); ++i) {
       const std::string &word = words[i];
       if (word.size() < 2 || word[0] != '-') {
-        if (!package.empty())
-          return "expects one package, got '" + package + "' and '" + word + "'";
-        package = word;
+        if (!file.empty())
+          return "expects one " + what + ", got '" + file + "' and '" + word + "'";
+        file = word;
         continue;
       }
       const size_t equals = word.find('=');
@@ -68,9 +68,10 @@ public:
           return "option " + name + " expects no value, got '" + word.substr(equals + 1) + "'";
         *flag->second = true;
       } else if (auto taker = takers.find(name); taker != takers.end()) {
-        if (!attached && i + 1 == words.size())
+        const std::string value = attached ? word.substr(equals + 1) : ++i < words.size() ? words[i] : std::string();
+        if (value.empty())
           return "option " + name + " expects a value";
-        if (std::string wrong = taker->second(attached ? word.substr(equals + 1) : words[++i]); !wrong.empty())
+        if (std::string wrong = taker->second(value); !wrong.empty())
           return name + " " + wrong;
       } else {
         return "unknown option " + name;
@@ -80,7 +81,8 @@ public:
   }
 
 private:
-  std::string &package;
+  std::string &file;
+  const std::string what;
   std::map<std::string, bool *> flags;
   std::map<std::string, Taker> takers;
 };

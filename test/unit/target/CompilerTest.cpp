@@ -43,12 +43,25 @@ protected:
 
   /// One I8 tensor of ones.
   void writeWeights() {
-    std::string header = R"({"up.weight":{"dtype":"I8","shape":[70,36],"data_offsets":[0,2520]}})";
+    writeWeights(R"({"up.weight":{"dtype":"I8","shape":[70,36],"data_offsets":[0,2520]}})", std::string(2520, '\1'));
+  }
+  void writeWeights(std::string header, const std::string &data) {
     header.resize((header.size() + 7) / 8 * 8, ' ');
     std::ofstream file(path("w.safetensors"), std::ios::binary);
     uint64_t size = header.size();
     file.write(reinterpret_cast<const char *>(&size), 8);
-    file << header << std::string(2520, '\1');
+    file << header << data;
+  }
+
+  /// How many self-tests the package m.setun has.
+  int selfTests() const {
+    setun_package *package = nullptr;
+    EXPECT_EQ(setun_package_open(path("m.setun").c_str(), nullptr, &package), SETUN_OK) << setun_last_error();
+    const std::string json = package ? setun_package_json(package) : "", key = "\"self_tests\": ";
+    const size_t place = json.find(key);
+    EXPECT_NE(place, std::string::npos) << json;
+    setun_package_close(package);
+    return place == std::string::npos ? -1 : std::atoi(json.c_str() + place + key.size());
   }
 
   size_t files() const {
@@ -155,6 +168,86 @@ TEST_F(CompilerTest, messagesComeWithTheirPlace) {
             "in.mlir:2:8: error: custom op 'arith.nothing' is unknown\n  %0 = arith.nothing\n       ^");
   EXPECT_EQ(result.diagnostics.size(), 1u);
   EXPECT_EQ(files(), 1u);
+}
+
+TEST_F(CompilerTest, placesBeyondTheSource) {
+  CompileResult result =
+      compile(CompileInput::fromText(
+                  "module { %0 = bitnet.weight \"\" : tensor<4x4xi2> loc(\"in.mlir\":4000000000:7) }", "in.mlir"),
+              options, path("m.setun"));
+  ASSERT_EQ(result.diagnostics.size(), 1u);
+  EXPECT_EQ(result.diagnostics[0].location, "in.mlir:4000000000:7");
+  EXPECT_EQ(result.diagnostics[0].sourceLine, "");
+  EXPECT_EQ(result.diagnostics[0].column, 0u);
+}
+
+/// A layer in floats whose weights, all ones and minus ones, are found to be binary.
+std::string rawLayer(const std::string &function, const std::string &weight, const std::string &attributes) {
+  return "func.func @" + function + R"((%x: tensor<?x2xf32> {bitnet.name = "x", bitnet.dims = ["T"]})
+      -> (tensor<?x4xf32> {bitnet.name = "y", bitnet.dims = ["T"]}))" +
+         attributes + "{\n" + weight + R"(
+    %y = bitnet.dense %x, %w : (tensor<?x2xf32>, tensor<4x2xf32>) -> tensor<?x4xf32>
+    return %y : tensor<?x4xf32>
+  })";
+}
+
+TEST_F(CompilerTest, raisedLayersAreTested) {
+  options.targets = {"x86-64-v2", "x86-64-v3"};
+  const std::string weight =
+      "%w = arith.constant dense<[[1.0, -1.0], [-1.0, 1.0], [1.0, 1.0], [-1.0, -1.0]]> : tensor<4x2xf32>";
+  CompileResult result = compile(CompileInput::fromText(rawLayer("forward", weight, " attributes {bitnet.entry}")),
+                                 options, path("m.setun"));
+  ASSERT_TRUE(result) << firstError(result);
+  // Each target's passes remark the same.
+  ASSERT_EQ(result.diagnostics.size(), 1u);
+  EXPECT_EQ(result.diagnostics[0].severity, Severity::Remark);
+  EXPECT_EQ(selfTests(), 1);
+}
+
+TEST_F(CompilerTest, convolutionsAreTested) {
+  CompileResult result = compile(CompileInput::fromText(R"(
+  func.func @forward(%x: tensor<?x1x3x3xf32> {bitnet.name = "x", bitnet.dims = ["B"]})
+      -> (tensor<?x2x3x3xf32> {bitnet.name = "y", bitnet.dims = ["B"]}) attributes {bitnet.entry} {
+    %w = arith.constant dense<[[1, 0, -1, 1, 1, 0, 0, -1, 1], [-1, 1, 1, 0, 1, 1, 0, 0, 0]]> : tensor<2x9xi2>
+    %s = arith.constant dense<0.5> : tensor<1xf32>
+    %y = bitnet.conv2d %x, %w scale(%s) {activation = #bitnet.act_quant<per_token, bits = 8, eps = 1.0e-5>,
+         scales = #bitnet.scales<tensor>, kernel = array<i64: 3, 3>, padding = array<i64: 1, 1, 1, 1>}
+      : (tensor<?x1x3x3xf32>, tensor<2x9xi2>, tensor<1xf32>) -> tensor<?x2x3x3xf32>
+    return %y : tensor<?x2x3x3xf32>
+  })"),
+                                 options, path("m.setun"));
+  ASSERT_TRUE(result) << firstError(result);
+  EXPECT_EQ(selfTests(), 1);
+}
+
+TEST_F(CompilerTest, functionsAreRaisedAtTheSameTime) {
+  std::string header = "{", text;
+  constexpr int count = 300, bytes = 4 * 2 * 4;
+  for (int i = 0; i < count; ++i) {
+    const std::string name = "w" + std::to_string(i);
+    header += (i ? ",\"" : "\"") + name + R"(":{"dtype":"F32","shape":[4,2],"data_offsets":[)" +
+              std::to_string(i * bytes) + "," + std::to_string((i + 1) * bytes) + "]}";
+    text += rawLayer("f" + std::to_string(i), "%w = bitnet.weight \"" + name + "\" : tensor<4x2xf32>",
+                     i ? "" : " attributes {bitnet.entry}");
+  }
+  std::string values;
+  for (int i = 0; i < count * 8; ++i) {
+    const float value = i % 3 ? 1.0f : -1.0f;
+    values.append(reinterpret_cast<const char *>(&value), 4);
+  }
+  writeWeights(header + "}", values);
+  options.threads = 8;
+  options.emit = EmitStage::Ternary;
+  CompileResult result = compile(CompileInput::fromText(text), options, "");
+  ASSERT_TRUE(result) << firstError(result);
+  EXPECT_EQ(result.diagnostics.size(), size_t(count)); // a remark each
+}
+
+TEST_F(CompilerTest, namesOfSelfTestsAreReserved) {
+  std::string text = layer;
+  text.insert(text.rfind('}'), "func.func @__selftest_ternary() { return }\n");
+  EXPECT_EQ(firstError(compile(CompileInput::fromText(text), options, path("m.setun"))),
+            "the name __selftest_ternary is reserved for self-tests");
 }
 
 TEST_F(CompilerTest, nothingIsLeftBehind) {
