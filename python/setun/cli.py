@@ -380,29 +380,30 @@ def _verify(options: argparse.Namespace) -> int:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs a command; returns its exit status. Users see messages, never tracebacks (unless SETUN_TRACEBACK is set)."""
+    status, message = USAGE, ""
     try:
         options: Any = _parser().parse_args(arguments)
-        return int(options.run(options))
+        status = int(options.run(options))
     except SystemExit as request:  # argparse: --help, --version and wrong usage
-        return int(request.code or 0) if not isinstance(request.code, str) else USAGE
-    except SetunError as error:
-        if os.environ.get("SETUN_TRACEBACK"):
-            raise
-        sys.stdout.flush()
-        say(f"setun: {error}")
-        return USAGE
+        status = int(request.code or 0) if not isinstance(request.code, str) else USAGE
     except KeyboardInterrupt:
-        say("setun: interrupted")
-        return 130
+        status, message = 130, "interrupted"
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return USAGE
-    except (ImportError, OSError, MemoryError) as error:
+        pass  # who wanted the results has seen enough of them
+    except (SetunError, ImportError, OSError, MemoryError) as error:
         if os.environ.get("SETUN_TRACEBACK"):
             raise
+        message = str(error) if isinstance(error, SetunError) else _explain(error)
+    try:
         sys.stdout.flush()
-        say(f"setun: {_explain(error)}")
-        return USAGE
+    except OSError as error:
+        # The interpreter tries again to write what is left when it ends.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        status = status or USAGE
+        message = message or ("" if isinstance(error, BrokenPipeError) else _explain(error))
+    if message:
+        say(f"setun: {message}")
+    return status
 
 
 def _explain(error: BaseException) -> str:
@@ -414,4 +415,6 @@ def _explain(error: BaseException) -> str:
         return f"the Python package {package!r} is missing\n  Run scripts/setup, or: pip install {wanted}"
     if isinstance(error, OSError) and error.filename:
         return f"{error.filename}: {error.strerror}"
+    if isinstance(error, OSError) and error.strerror:
+        return f"cannot read or write: {error.strerror}"
     return str(error) or type(error).__name__

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -42,6 +43,24 @@ def test_wrong_usage(capsys: pytest.CaptureFixture[str]) -> None:
     status, _, err = run(capsys, "compile", "x", "--context", "0")
     assert status == 2
     assert "expects an integer of 1 or more, got '0'" in err
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full")
+@pytest.mark.parametrize("words", [["--help"], ["lint", "."], ["compile", ".", "--emit=mlir"]])
+def test_results_that_cannot_be_written(tiny: Path, words: list[str]) -> None:
+    with open("/dev/full", "w") as full:
+        command = [sys.executable, "-m", "setun", *words]
+        done = subprocess.run(command, cwd=tiny, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+    assert (done.returncode, done.stderr) == (2, "setun: cannot read or write: No space left on device\n")
+
+
+def test_readers_that_stop_reading(tiny: Path) -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    command = [sys.executable, "-m", "setun", "compile", tiny, "--emit=mlir"]
+    done = subprocess.run(command, stdout=writer, stderr=subprocess.PIPE, text=True, check=False)
+    os.close(writer)
+    assert (done.returncode, done.stderr) == (2, "")
 
 
 def test_lint_of_a_sound_checkpoint(capsys: pytest.CaptureFixture[str], tiny: Path) -> None:

@@ -176,6 +176,8 @@ def test_unsupported_architecture(edit: Callable[..., Editor], architecture: str
         ({"quantization_config": {"quant_method": "bitnet", "quantization_mode": "online"}}, "bad-config"),
         ({"hidden_size": "96"}, "bad-config"),
         ({"hidden_size": -96}, "bad-config"),
+        ({"hidden_size": 10**18}, "bad-config"),
+        ({"intermediate_size": 10**18}, "bad-config"),
         ({"num_hidden_layers": 10**9}, "bad-config"),
         ({"max_position_embeddings": 10**15}, "bad-config"),
         ({"rms_norm_eps": "x"}, "bad-config"),

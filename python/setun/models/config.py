@@ -12,6 +12,8 @@ from setun.diagnostics import Diagnostics
 
 MAX_LAYERS = 1000
 MAX_CONTEXT = 1 << 24
+MAX_VOCABULARY = 1 << 24
+MAX_SIZE = 1 << 20
 """Far above every published model: what is larger comes from a damaged file and would fill the memory."""
 
 MAX_FLOAT = sys.float_info.max
@@ -198,10 +200,10 @@ def read_decoder(
     default_tied: bool = False,
 ) -> DecoderConfig:
     """The shape of a Llama-like decoder. What is wrong is added to `found`; the result is then not to be used."""
-    hidden = _positive(config, "hidden_size", found)
-    heads = _positive(config, "num_attention_heads", found)
-    kv_heads = _positive(config, "num_key_value_heads", found, heads)
-    head_dim = _positive(config, "head_dim", found, max(hidden // heads, 1))
+    hidden = _positive(config, "hidden_size", found, most=MAX_SIZE)
+    heads = _positive(config, "num_attention_heads", found, most=MAX_SIZE)
+    kv_heads = _positive(config, "num_key_value_heads", found, heads, most=MAX_SIZE)
+    head_dim = _positive(config, "head_dim", found, max(hidden // heads, 1), most=MAX_SIZE)
     if config.get("head_dim") is None and hidden % heads:
         found.error("bad-config", "config.json", f"hidden_size {hidden} is no multiple of {heads} attention heads")
     if heads % kv_heads:
@@ -217,9 +219,9 @@ def read_decoder(
         )
     return DecoderConfig(
         architecture=architecture,
-        vocab_size=_positive(config, "vocab_size", found),
+        vocab_size=_positive(config, "vocab_size", found, most=MAX_VOCABULARY),
         hidden_size=hidden,
-        intermediate_size=_positive(config, "intermediate_size", found),
+        intermediate_size=_positive(config, "intermediate_size", found, most=MAX_SIZE),
         layers=_positive(config, "num_hidden_layers", found, most=MAX_LAYERS),
         heads=heads,
         kv_heads=kv_heads,
