@@ -108,7 +108,9 @@ private:
 
 Prediction::Prediction(const KernelRow &row, WeightKind kind, const CpuModel &cpu, unsigned threads)
     : row(row), kind(kind), cpu(cpu), fields(static_cast<double>(row.operands(kind))),
-      bits(row.isScalable() ? std::max(cpu.vectorBits, 128.0) : row.bytes * 8),
+      bits(!row.isScalable()   ? row.bytes * 8
+           : cpu.names.empty() ? 128.0
+                               : std::max(cpu.vectorBits, 128.0)),
       weights(static_cast<double>(packing::fieldsPerByte(kind)) * bits / 8), unpack(unpacking(row, kind)) {
   const bool fourWay = row.method == DotMethod::FourWay;
   if (row.features.empty()) {

@@ -65,6 +65,10 @@ TEST(CostModel, knownArmCpus) {
   EXPECT_EQ(choiceFor("aarch64-i8mm", /*binary=*/true), "i8mm, 1 bit");
   EXPECT_EQ(choiceFor("aarch64-sme2"), "sme, 2 bits");
   EXPECT_EQ(choiceFor("apple-m4", /*binary=*/true), "sme, 1 bit");
+  // Vectors of any length are for those that have long ones, as far as is known.
+  EXPECT_EQ(choiceFor("cortex-x925"), "i8mm, 2 bits");
+  EXPECT_EQ(choiceFor("fujitsu-monaka"), "i8mm, 2 bits");
+  EXPECT_EQ(choiceFor("a64fx").substr(0, 4), "sve,");
   // Nobody else is offered the signed field.
   CostQuery query = queryFor("znver4");
   for (const KernelChoice &choice : measurableKernels(query))
