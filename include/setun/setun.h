@@ -209,7 +209,7 @@ SETUN_API setun_status setun_package_find_file(const setun_package *package, con
 SETUN_API uint64_t setun_package_weights_size(const setun_package *package);
 /* 1 once sessions read a copy of the weights (SETUN_WEIGHTS_COPY), else 0. */
 SETUN_API int setun_package_weights_copied(const setun_package *package);
-/* All of the above as a JSON object. */
+/* What a package holds as a JSON object, but for its operations and the contents of files; NULL after an error. */
 SETUN_API const char *setun_package_json(const setun_package *package);
 /* What an entry consists of in the code section that sessions use: kernel calls, in their order. 0 where no code
  * section runs on this CPU. Needs are counted, not what a kernel pads to. */

@@ -104,6 +104,8 @@ Expected<std::vector<uint8_t>> setun::linkImage(ArrayRef<char> object) {
       return createStringError(code, Twine("cannot write ") + input.name() + ": " + code.message());
   }
 
+  // Segments have pages of their own on every system: a Mac or a Raspberry Pi has pages of 16 KiB, other ARM systems of
+  // 64 KiB.
   const char *arguments[] = {"ld.lld",
                              "-shared",
                              "-Bsymbolic",
@@ -114,11 +116,9 @@ Expected<std::vector<uint8_t>> setun::linkImage(ArrayRef<char> object) {
                              "-z",
                              "now",
                              "-z",
-                             "separate-code",
-                             "-z",
                              "noexecstack",
                              "-z",
-                             "max-page-size=4096",
+                             "max-page-size=65536",
                              "--hash-style=gnu",
                              "--pack-dyn-relocs=none",
                              "--build-id=none",

@@ -186,10 +186,13 @@ unsigned setun::runtime::usableCpus() {
   CPU_ZERO(&set);
   if (::sched_getaffinity(0, sizeof(set), &set) == 0)
     cpus = std::max(1, CPU_COUNT(&set));
-  // A container may see more CPUs than it gets the time of ("max" is no number).
-  unsigned long long time = 0, period = 0;
-  if (std::sscanf(readText("/sys/fs/cgroup/cpu.max").c_str(), "%llu %llu", &time, &period) == 2 && time && period)
-    cpus = static_cast<unsigned>(std::min<unsigned long long>(cpus, (time + period - 1) / period));
+  // A container or a job may see more CPUs than it gets the time of ("max" is no number).
+  for (const std::string &group : controlGroups(readText("/proc/self/cgroup"))) {
+    unsigned long long time = 0, period = 0;
+    const std::string quota = readText((group + "/cpu.max").c_str());
+    if (std::sscanf(quota.c_str(), "%llu %llu", &time, &period) == 2 && time && period)
+      cpus = static_cast<unsigned>(std::min<unsigned long long>(cpus, (time - 1) / period + 1));
+  }
 #endif
   return cpus;
 }

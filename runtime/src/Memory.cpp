@@ -41,12 +41,31 @@ uint64_t setun::runtime::availableMemory() {
   constexpr char name[] = "MemAvailable:";
   const size_t at = info.find(name);
   uint64_t bytes = at == std::string::npos ? 0 : number(info, at + sizeof(name) - 1) * 1024;
-  // A container may be allowed less ("max" is no number). What it uses includes what it has cached.
-  const uint64_t limit = number(readText("/sys/fs/cgroup/memory.max"), 0);
-  const uint64_t used = number(readText("/sys/fs/cgroup/memory.current"), 0);
-  if (limit)
-    bytes = std::min(bytes, limit > used ? limit - used : 0);
+  // A container or a job may be allowed less ("max" is no number). What it uses includes what it has cached.
+  for (const std::string &group : controlGroups(readText("/proc/self/cgroup"))) {
+    const uint64_t limit = number(readText((group + "/memory.max").c_str()), 0);
+    const uint64_t used = number(readText((group + "/memory.current").c_str()), 0);
+    if (limit)
+      bytes = std::min(bytes, limit > used ? limit - used : 0);
+  }
   return bytes;
+}
+
+std::vector<std::string> setun::runtime::controlGroups(const std::string &groups) {
+  // Within a container its own group is the root.
+  std::vector<std::string> folders = {"/sys/fs/cgroup"};
+  // A line "0::/a/b" is version 2's.
+  constexpr char start[] = "0::/";
+  size_t at = groups.rfind(start, 0) == 0 ? 0 : groups.find(std::string("\n") + start);
+  if (at == std::string::npos)
+    return folders;
+  at = groups.find('/', at);
+  const std::string path = groups.substr(at, groups.find('\n', at) - at);
+  for (size_t end = 0; end != std::string::npos && path.size() > 1;) {
+    end = path.find('/', end + 1);
+    folders.push_back(folders.front() + path.substr(0, end));
+  }
+  return folders;
 }
 
 static Status map(size_t size, int protection, int flags, int fd, const std::string &what, void *&start) {

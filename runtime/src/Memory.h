@@ -6,6 +6,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <vector>
 
 namespace setun {
 namespace runtime {
@@ -56,6 +57,8 @@ inline constexpr size_t kLargePage = size_t(2) << 20;
 bool hasLargePages();
 /// Bytes of memory that could be had without taking any from other programs, as far as the system tells; else 0.
 uint64_t availableMemory();
+/// Folders of the control groups (version 2) that limit a process, by the contents of its /proc/self/cgroup.
+std::vector<std::string> controlGroups(const std::string &groups);
 
 } // namespace runtime
 } // namespace setun

@@ -507,6 +507,7 @@ def test_the_message_without_code_for_this_cpu_speaks_of_the_call() -> None:
     named = "compile the module 'torch.nn.modules.container.Sequential' again, in Python: "
     assert f'{named}setun.compile(module, ..., target="{OTHER},' in str(caught.value)
     assert "setun compile " not in str(caught.value)
+    assert elsewhere.report().targets == (OTHER,)
 
 
 def test_the_report(compiled: setun.Compiled) -> None:

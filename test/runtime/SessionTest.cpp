@@ -1,5 +1,6 @@
 //===- SessionTest.cpp - running entries ----------------------------------===//
 #include "../../runtime/src/Session.h"
+#include "../../runtime/src/Memory.h"
 #include "Fixture.h"
 
 #include <gtest/gtest.h>
@@ -326,6 +327,18 @@ TEST_F(SessionTest, AForkTakesItsSessionsAlong) {
   EXPECT_TRUE(WIFEXITED(status) && WEXITSTATUS(status) == 0) << status;
   EXPECT_EQ(runModel(session, step, {4}, true), expectedLogits({1, 5}, {4})) << "the parent's goes on as well";
 #endif
+}
+
+TEST(Memory, ControlGroups) {
+  using setun::runtime::controlGroups;
+  using Folders = std::vector<std::string>;
+  const std::string root = "/sys/fs/cgroup";
+  EXPECT_EQ(controlGroups(""), Folders{root});
+  EXPECT_EQ(controlGroups("0::/\n"), Folders{root});
+  EXPECT_EQ(controlGroups("9:name=systemd:/a\n8:pids:/b\n"), Folders{root}) << "version 1";
+  const Folders nested = {root, root + "/job.scope", root + "/job.scope/step_0"};
+  EXPECT_EQ(controlGroups("0::/job.scope/step_0\n"), nested);
+  EXPECT_EQ(controlGroups("1:name=systemd:/x\n0::/job.scope/step_0"), nested);
 }
 
 TEST_F(SessionTest, CallersFloatEnvironmentDoesNotMatter) {

@@ -156,10 +156,8 @@ TEST_F(CodeGeneratorTest, wideVectorsStayWide) {
   }
 }
 
-TEST_F(CodeGeneratorTest, imageIsSelfContained) {
-  prepare("x86-64-v3");
-  // A table of pointers needs relocations.
-  auto bytes = image(R"(
+// A table of pointers needs relocations.
+const char *const table = R"(
     llvm.mlir.global internal constant @a(dense<[1, 2, 3]> : tensor<3xi32>) : !llvm.array<3 x i32>
     llvm.mlir.global internal constant @b(dense<[4, 5, 6]> : tensor<3xi32>) : !llvm.array<3 x i32>
     llvm.mlir.global internal constant @table() : !llvm.array<2 x ptr> {
@@ -189,8 +187,35 @@ TEST_F(CodeGeneratorTest, imageIsSelfContained) {
     llvm.func @dead() -> i64 {
       %v = llvm.mlir.constant(7 : i64) : i64
       llvm.return %v : i64
-    })",
-                     {"entry", "space", "whole"});
+    })";
+
+TEST_F(CodeGeneratorTest, segmentsHavePagesOfTheirOwn) {
+  constexpr uint64_t largestPage = 65536;
+  for (const char *target : {"x86-64-v3", "aarch64+neon"}) {
+    prepare(target);
+    auto bytes = image(table, {"entry", "space", "whole"});
+    ASSERT_TRUE(static_cast<bool>(bytes)) << toString(bytes.takeError());
+    auto file = object::ELF64LEFile::create(StringRef(reinterpret_cast<const char *>(bytes->data()), bytes->size()));
+    ASSERT_TRUE(static_cast<bool>(file)) << toString(file.takeError());
+    auto headers = file->program_headers();
+    ASSERT_TRUE(static_cast<bool>(headers));
+    uint64_t end = 0, segments = 0;
+    for (const auto &header : *headers) {
+      if (header.p_type != ELF::PT_LOAD)
+        continue;
+      const uint64_t begin = header.p_vaddr;
+      EXPECT_GE(alignDown(begin, largestPage), alignTo(end, largestPage)) << target;
+      end = begin + header.p_memsz;
+      ++segments;
+    }
+    EXPECT_GE(segments, 3u) << "what is read, run and written";
+    EXPECT_LT(bytes->size(), largestPage) << "the file has no such pages";
+  }
+}
+
+TEST_F(CodeGeneratorTest, imageIsSelfContained) {
+  prepare("x86-64-v3");
+  auto bytes = image(table, {"entry", "space", "whole"});
   ASSERT_TRUE(static_cast<bool>(bytes)) << toString(bytes.takeError());
 
   using Elf = object::ELF64LEFile;
