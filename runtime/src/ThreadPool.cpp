@@ -5,14 +5,15 @@
 
 #include <algorithm>
 #include <chrono>
-#include <system_error>
-
-#include <pthread.h>
+#include <cstring>
 #include <signal.h>
+
 #ifdef __linux__
 #include <linux/futex.h>
 #include <sys/syscall.h>
 #include <unistd.h>
+#else
+#include <thread>
 #endif
 #if defined(__x86_64__)
 #include <immintrin.h>
@@ -118,6 +119,9 @@ ThreadPool::ThreadPool(unsigned threads, unsigned looks) : threads(threads), loo
 
 namespace {
 
+/// Compiled code keeps operands on the stack, up to about 150 KiB (attention), and some systems give threads 128.
+constexpr size_t kStackSize = size_t(1) << 20;
+
 /// For its lifetime signals are kept from this thread, and from those that it starts for good: signals are for the
 /// threads of the host program. Not so those that a thread raises itself by a fault, which then end the process unseen
 /// by the host's handlers.
@@ -160,13 +164,30 @@ Status ThreadPool::start() {
   if (alive.size())
     *alive.data() = 1;
   BlockedSignals signals;
-  try {
-    workers.reserve(threads - 1);
-    for (unsigned thread = 1; thread < threads; ++thread)
-      workers.emplace_back(&ThreadPool::work, this, thread);
-  } catch (const std::system_error &error) {
-    return Status(SETUN_ERROR_OUT_OF_MEMORY, "cannot start " + std::to_string(threads) + " threads: " + error.what());
+  pthread_attr_t attributes;
+  size_t stack = 0;
+  pthread_attr_init(&attributes);
+  if (pthread_attr_getstacksize(&attributes, &stack) == 0 && stack < kStackSize)
+    pthread_attr_setstacksize(&attributes, kStackSize);
+  workers.reserve(threads - 1); // they stay where they are
+  int failure = 0;
+  for (unsigned number = 1; number < threads && !failure; ++number) {
+    Worker &worker = workers.emplace_back(Worker{this, number, {}});
+    failure = pthread_create(
+        &worker.thread, &attributes,
+        [](void *data) -> void * {
+          const Worker &self = *static_cast<const Worker *>(data);
+          self.pool->work(self.number);
+          return nullptr;
+        },
+        &worker);
+    if (failure)
+      workers.pop_back();
   }
+  pthread_attr_destroy(&attributes);
+  if (failure)
+    return Status(SETUN_ERROR_OUT_OF_MEMORY,
+                  "cannot start " + std::to_string(threads) + " threads: " + std::strerror(failure));
   return Status();
 }
 
@@ -188,15 +209,12 @@ void ThreadPool::measureBarrier() {
 }
 
 ThreadPool::~ThreadPool() {
-  if (isForked()) {
-    // Nobody here can wait for the parent's threads, and what names them must not be destroyed before that.
-    static_cast<void>(new std::vector<std::thread>(std::move(workers)));
+  if (isForked()) // nobody here can wait for the parent's threads
     return;
-  }
   function = nullptr;
   job.advance();
-  for (std::thread &worker : workers)
-    worker.join();
+  for (const Worker &worker : workers)
+    pthread_join(worker.thread, nullptr);
 }
 
 void ThreadPool::work(unsigned thread) {

@@ -8,7 +8,7 @@
 
 #include <atomic>
 #include <memory>
-#include <thread>
+#include <pthread.h>
 #include <vector>
 
 namespace setun {
@@ -92,7 +92,12 @@ private:
   // Written by the caller before job.advance, read by the workers after it.
   setun_entry_fn function = nullptr; // null: stop
   const setun_invocation *invocation = nullptr;
-  std::vector<std::thread> workers;
+  struct Worker {
+    ThreadPool *pool;
+    unsigned number;
+    pthread_t thread;
+  };
+  std::vector<Worker> workers;
   Mapping alive; // its first byte is 1 in the process that has the workers
   double barrierTime = 0;
 };

@@ -9,6 +9,7 @@
 #include <cstdio>
 #include <pthread.h>
 #include <signal.h>
+#include <thread>
 #include <vector>
 
 using namespace setun::runtime;
@@ -46,9 +47,23 @@ void signals(const setun_invocation *invocation, uint32_t thread) {
   shared.errors[thread] += sigismember(&blocked, SIGSEGV) + sigismember(&blocked, SIGILL);
 }
 
+/// As much as compiled code has on the stack.
+void needsStack(const setun_invocation *, uint32_t thread) {
+  volatile char room[200 << 10];
+  for (size_t i = 0; i < sizeof(room); i += 1024)
+    room[i] = static_cast<char>(thread);
+}
+
 } // namespace
 
 int main() {
+#ifdef __GLIBC__
+  // As little stack as threads get by default elsewhere.
+  pthread_attr_t small;
+  pthread_attr_init(&small);
+  pthread_attr_setstacksize(&small, 128 << 10);
+  pthread_setattr_default_np(&small);
+#endif
   int errors = 0;
   for (unsigned threads : {1u, 2u, 3u, 7u}) {
     std::unique_ptr<ThreadPool> pool;
@@ -63,6 +78,7 @@ int main() {
       invocation.buffers = buffers;
       pool->run(body, invocation, run == 4);
       pool->run(signals, invocation);
+      pool->run(needsStack, invocation);
       for (int count : shared.errors)
         errors += count;
       // Workers are asleep by the next run.
