@@ -412,7 +412,7 @@ def TernaryLowerVectors : Pass<"ternary-lower-vectors", "::mlir::func::FuncOp"> 
 }
 
 def TernaryLowerReshapes : Pass<"ternary-lower-reshapes", "::mlir::func::FuncOp"> {
-  let summary = "memref.expand_shape of a dense buffer ==> memref.reinterpret_cast";
+  let summary = "memref.expand_shape ==> memref.reinterpret_cast";
   let description = [{
     ```
     %e = memref.expand_shape %m [[0, 1], [2]] output_shape [%a, %b, 24] : memref<?x24xf32> into memref<?x?x24xf32>
@@ -422,7 +422,7 @@ def TernaryLowerReshapes : Pass<"ternary-lower-reshapes", "::mlir::func::FuncOp"
     ```
     Upstream's expand-strided-metadata finds no stride where two sizes of one group are dynamic, and crashes.
 
-    Limits: buffers with another layout than the row-major one are left to upstream.
+    Limits: buffers whose layout is no strided one are left to upstream.
   }];
   let dependentDialects = ["::mlir::memref::MemRefDialect", "::mlir::arith::ArithDialect"];
 }

@@ -21,24 +21,47 @@ OpFoldResult product(OpBuilder &b, Location loc, OpFoldResult x, OpFoldResult y)
       .getResult();
 }
 
+/// What the type of a cast says of a size, stride or offset, else the value.
+OpFoldResult asTyped(OpBuilder &b, Location loc, int64_t typed, OpFoldResult value) {
+  if (ShapedType::isDynamic(typed))
+    return getValueOrCreateConstantIndexOp(b, loc, value);
+  return b.getIndexAttr(typed);
+}
+
 struct TernaryLowerReshapes : public setun::impl::TernaryLowerReshapesBase<TernaryLowerReshapes> {
   void runOnOperation() override {
     SmallVector<memref::ExpandShapeOp> ops;
     getOperation().walk([&](memref::ExpandShapeOp op) {
-      if (op.getSrcType().getLayout().isIdentity())
+      if (op.getSrcType().isStrided() && op.getResultType().isStrided())
         ops.push_back(op);
     });
     for (memref::ExpandShapeOp op : ops) {
       OpBuilder b(op);
+      Location loc = op.getLoc();
+      MemRefType source = op.getSrcType();
+      auto [typedStrides, typedOffset] = op.getResultType().getStridesAndOffset();
       SmallVector<OpFoldResult> sizes = op.getMixedOutputShape(), strides(sizes.size());
-      OpFoldResult stride = b.getIndexAttr(1);
-      for (size_t axis = sizes.size(); axis-- > 0;) {
-        strides[axis] = stride;
-        if (axis)
-          stride = product(b, op.getLoc(), stride, sizes[axis]);
+      OpFoldResult offset = b.getIndexAttr(0), stride = b.getIndexAttr(1);
+      Value base = op.getSrc();
+      memref::ExtractStridedMetadataOp metadata;
+      if (!source.getLayout().isIdentity()) {
+        metadata = memref::ExtractStridedMetadataOp::create(b, loc, base);
+        base = metadata.getBaseBuffer();
+        offset = metadata.getConstifiedMixedOffset();
       }
-      Value cast = memref::ReinterpretCastOp::create(b, op.getLoc(), op.getResultType(), op.getSrc(), b.getIndexAttr(0),
-                                                     sizes, strides);
+      // A group begins with the stride of its axis of the source; that of a dense one is the product of what follows.
+      SmallVector<ReassociationIndices> groups = op.getReassociationIndices();
+      for (size_t group = groups.size(); group-- > 0;) {
+        if (metadata)
+          stride = metadata.getConstifiedMixedStrides()[group];
+        for (int64_t axis : llvm::reverse(groups[group])) {
+          strides[axis] = asTyped(b, loc, typedStrides[axis], stride);
+          if (axis > 0 && (!metadata || axis != groups[group].front()))
+            stride = product(b, loc, stride, sizes[axis]);
+        }
+      }
+      Value cast = memref::ReinterpretCastOp::create(b, loc, op.getResultType(), base,
+                                                     asTyped(b, loc, typedOffset, offset), sizes, strides);
       op.replaceAllUsesWith(cast);
       op.erase();
     }

@@ -211,7 +211,8 @@ def compile(
         example_args: tensors (or arrays) of the shapes and dtypes that it will be called with, as a tuple; one alone
             needs none.
         example_kwargs: the same for arguments by name.
-        dynamic_shapes: which sizes may differ from call to call, as for `torch.export.export`.
+        dynamic_shapes: which sizes may differ from call to call, as for `torch.export.export`; arguments without such
+            sizes may be left out.
         target: CPUs to compile for, separated by commas, as `setun-compile --target` takes them.
         threads: that compute a call; 0: one for each CPU, where that is faster.
         head: how `setun.top_k`, if the module uses it, finds the largest logits: one of `setun.compiler.HEADS`.

@@ -20,6 +20,7 @@ from typing import Any
 
 import sympy
 import torch
+import torch.utils._pytree as pytree
 from torch import Tensor, fx, nn
 from torch._subclasses.fake_tensor import FakeTensor
 from torch.export.graph_signature import ConstantArgument, InputKind, OutputKind
@@ -169,13 +170,15 @@ def _quiet() -> Iterator[None]:
 
 def _cure(text: str) -> str:
     """What helps against a failure of torch's export, by its message."""
-    if "structure of `inputs` and `dynamic_shapes`" in text:
-        return "dynamic_shapes has an entry for each parameter of forward, None where no size changes."
-    if "Suggested fixes" in text:
-        return "Change dynamic_shapes as suggested, or leave these sizes out of it."
-    if "register it as buffer" in text:
-        return "Keep it in a buffer (register_buffer)."
-    return "The module has to run for every length of its input and without branching on values."
+    cures = {
+        "Suggested fixes": "Change dynamic_shapes as suggested, or leave these sizes out of it.",
+        "dynamic_shapes": "dynamic_shapes is built as the arguments are, with a dictionary or None for each tensor.",
+        "not a known type": "Return tensors in tuples, lists and dictionaries (transformers: use_cache=False).",
+        "Unsupported input type": "Pass tensors in tuples, lists and dictionaries.",
+        "register it as buffer": "Keep it in a buffer (register_buffer).",
+        "": "The module has to run for every length of its input and without branching on values.",
+    }
+    return next(cure for part, cure in cures.items() if part in text)
 
 
 @contextmanager
@@ -263,6 +266,50 @@ def _relations(
             elif part.free_symbols:
                 raise SetunError(f"a branch of the module depends on sizes by {part}", "Compare two sizes at a time.")
     return list(found)
+
+
+def _of_one(value: Any, sizes: Sequence[sympy.Expr], symbol: sympy.Symbol) -> Any:
+    """An argument with the size `symbol` 1: floats at random, other elements of the example.
+
+    Raises:
+        ValueError: another size depends on it.
+    """
+    if not isinstance(value, Tensor):
+        return value
+    for axis, size in enumerate(sizes):
+        if size == symbol:
+            value = value.narrow(axis, 0, 1)
+        elif size.has(symbol):
+            raise ValueError(f"size {size}")
+    return torch.randn(value.shape).to(value.dtype) if value.is_floating_point() else value.clone()
+
+
+def _holds_for_one(
+    module: nn.Module,
+    program: torch.export.ExportedProgram,
+    args: tuple[Any, ...],
+    kwargs: Mapping[str, Any],
+    symbol: sympy.Symbol,
+) -> bool:
+    """Whether the graph gives what the module gives for a size of 1, though it was traced for more: many branches that
+    ask for it only spare work. Tried with one call."""
+    leaves, spec = pytree.tree_flatten((args, dict(kwargs)))
+    nodes = {node.name: node for node in program.graph.nodes}
+    sizes = [() if isinstance(arg, ConstantArgument) else sizes_of(nodes[arg.name]) for arg in _user_inputs(program)]
+    try:
+        with torch.no_grad(), torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)
+            values = [_of_one(value, size, symbol) for value, size in zip(leaves, sizes, strict=True)]
+            given = pytree.tree_unflatten(values, spec)
+            wanted = pytree.tree_leaves(module(*given[0], **given[1]))
+            found = pytree.tree_leaves(program.module(check_guards=False)(*given[0], **given[1]))
+        pairs = list(zip(wanted, found, strict=True))
+        for want, got in pairs:
+            if isinstance(want, Tensor):
+                torch.testing.assert_close(got, want, rtol=1e-3, atol=1e-4, equal_nan=True)
+        return all(isinstance(want, Tensor) or want == got for want, got in pairs)
+    except Exception:  # whatever the module raises for it, or the comparison
+        return False
 
 
 def _known(target: Any) -> bool:
@@ -460,6 +507,12 @@ def export_call(
         _symbol_names(arguments, names),
         _definition(module.forward),
     )
+    relations = _relations(program, asked)
+    for symbol in {symbol for relation in relations for symbol in relation.free_symbols}:
+        of_one = [r for r in relations if r.free_symbols == {symbol} and not r.subs(symbol, 1) and r.subs(symbol, 2)]
+        # A module that changes is not called.
+        if of_one and not (mutated or watch.changed) and _holds_for_one(module, program, args, kwargs, symbol):
+            relations = [relation for relation in relations if relation not in of_one]
     spec = program.call_spec
     return Call(
         stage,
@@ -468,7 +521,7 @@ def export_call(
         spec.out_spec,
         _ranges(program),
         initial,
-        _relations(program, asked),
+        relations,
         _derived_sizes(outputs, stage.symbols),
     )
 

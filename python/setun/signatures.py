@@ -38,7 +38,13 @@ def check_module(module: nn.Module) -> None:
 
 
 def _example(value: Any) -> Any:
-    return torch.from_numpy(value) if isinstance(value, np.ndarray) else value
+    """An array as a tensor: a copy, for torch takes neither negative strides nor memory that is only to be read."""
+    if not isinstance(value, np.ndarray):
+        return value
+    try:
+        return torch.from_numpy(np.array(value))
+    except TypeError as error:
+        raise SetunError(f"an example argument is no tensor: {error}", "Convert it to float32 or int64.") from error
 
 
 def _bound(module: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> inspect.BoundArguments:
@@ -51,8 +57,8 @@ def _bound(module: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]) 
 def _dims(value: Any, spec: Any) -> Iterator[dict[int, Any]]:
     """The dynamic dimensions of each tensor (and other leaf) of an argument, in torch's order, as far as they say."""
     if isinstance(value, Tensor):
-        pairs = spec.items() if isinstance(spec, Mapping) else enumerate(spec or ())
-        yield dict(pairs)
+        pairs = enumerate(spec) if isinstance(spec, (tuple, list)) else ()
+        yield dict(spec) if isinstance(spec, Mapping) else dict(pairs)
     elif isinstance(value, Mapping):
         for key, item in value.items():
             yield from _dims(item, spec.get(key) if isinstance(spec, Mapping) else None)
@@ -65,18 +71,31 @@ def _dims(value: Any, spec: Any) -> Iterator[dict[int, Any]]:
             yield {}
 
 
+def _complete(bound: inspect.BoundArguments, dynamic_shapes: Any) -> Any:
+    """`dynamic_shapes` with an entry for each argument, by name: None where it has none.
+
+    Raises:
+        SetunError: it has more than there are arguments.
+    """
+    names = list(bound.arguments)
+    cure = f"The example has the arguments {', '.join(names)}."
+    if isinstance(dynamic_shapes, (tuple, list)):
+        if len(dynamic_shapes) > len(names):
+            raise SetunError(f"dynamic_shapes has {len(dynamic_shapes)} entries for {len(names)} arguments", cure)
+        dynamic_shapes = dict(zip(names, dynamic_shapes, strict=False))
+    if not isinstance(dynamic_shapes, Mapping):
+        return dynamic_shapes
+    unknown = [name for name in dynamic_shapes if name not in names]
+    if unknown:
+        raise SetunError(f"dynamic_shapes has an entry for {unknown[0]!r}, which is no argument of the example", cure)
+    return {name: dynamic_shapes.get(name) for name in names}
+
+
 def _names(bound: inspect.BoundArguments, dynamic_shapes: Any) -> list[dict[int, str]]:
     """Names of the dynamic dimensions of each leaf of the arguments."""
-    values = list(bound.arguments.items())
-    if not isinstance(dynamic_shapes, (Mapping, tuple, list)):
+    if not isinstance(dynamic_shapes, Mapping):
         return []
-    specs = [
-        dynamic_shapes.get(name)
-        if isinstance(dynamic_shapes, Mapping)
-        else (dynamic_shapes[number] if number < len(dynamic_shapes) else None)
-        for number, (name, _) in enumerate(values)
-    ]
-    found = [dims for (_, value), spec in zip(values, specs, strict=True) for dims in _dims(value, spec)]
+    found = [dims for name, value in bound.arguments.items() for dims in _dims(value, dynamic_shapes[name])]
     return [
         {axis: dim.__name__ for axis, dim in dims.items() if getattr(dim, "__name__", "").isidentifier()}
         for dims in found
@@ -176,6 +195,7 @@ def trace_module(
         if isinstance(tensor, Tensor) and tensor.device.type != "cpu":
             raise SetunError(f"an example argument is on the device {tensor.device}", "Copy it first: tensor.cpu().")
     provenance = {"source": f"{type(module).__module__}.{type(module).__qualname__}"}
+    dynamic_shapes = _complete(bound, dynamic_shapes)
     names = _names(bound, dynamic_shapes)
     traced, call = trace_call(module, bound.args, bound.kwargs, dynamic_shapes, names, provenance)
     return traced, _signature(bound, call, traced)

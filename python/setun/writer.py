@@ -633,10 +633,14 @@ class Function(Scope):
         """Tensors one after another along an axis."""
         if len(parts) == 1:
             return parts[0]
-        names, types = ", ".join(part.name for part in parts), ", ".join(part.type for part in parts)
-        result = tensor_type(target, parts[0].element)
-        text = f"tensor.concat dim({axis}) {names} : ({types}) -> {result}"
-        return self.op(hint or "concat", text, parts[0].element, target)
+        exprs, at = expressions(target), sympy.Integer(0)
+        dynamic = ", ".join(self.index(n).name for n in exprs if not n.is_Integer)
+        type = tensor_type(exprs, parts[0].element)
+        joined = self.op("empty", f"tensor.empty({dynamic}) : {type}", parts[0].element, exprs)
+        for part in parts:
+            joined = self.insert(part, joined, {axis: self.size(at)}, part.sizes, hint or "concat")
+            at = at + part.sizes[axis]
+        return joined
 
     def pad(self, x: Value, low: Sequence[Any], high: Sequence[Any], value: Value, hint: str = "") -> Value:
         """A tensor with a border of `value`, a scalar."""

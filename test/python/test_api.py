@@ -295,6 +295,10 @@ def branch(x: Tensor, y: Tensor) -> Tensor:
     return x * 2 if x.shape[0] > 1 and x.shape[0] != y.shape[0] else x
 
 
+def spared(x: Tensor, y: Tensor) -> Tensor:
+    return x + x.mean(0) if x.shape[0] > 1 else x * 2
+
+
 def squeezed(x: Tensor, y: Tensor) -> Tensor:
     return x[:, None].squeeze() + y[0]
 
@@ -318,6 +322,7 @@ class Pair2(nn.Module):
         (last, [(8, 3), (4, 4), (1, 1)], [(3, 4, "m <= n")]),
         (between, [(8, 3), (4, 3)], [(3, 3, "the module was compiled for")]),
         (branch, [(8, 3), (2, 1)], [(1, 2, "n > 1"), (3, 3, "!=")]),
+        (spared, [(8, 3), (1, 1)], []),
         (squeezed, [(8, 3), (2, 1)], [(1, 2, "squeeze.default of 'unsqueeze' expects at least 2 in dimension 0")]),
     ],
 )
@@ -355,6 +360,7 @@ def test_tokens_have_to_be_rows_of_the_table() -> None:
             lambda x: torch.cond(x.sum() > 0, torch.sin, torch.cos, (x,)),
             r"cond with control flow in the module itself \(.*test_api\.py:\d+\)",
         ),
+        (setun_nn.BitLinear(6, 4, group_size=3), r"a weight scale for each 3 inputs \(expects a multiple of 4\)"),
         (
             setun_nn.BitLinear(5, 4),
             r"expects 5 input features, got 6\n  at .*test_api\.py:\d+: return self\.function\(x\)",
@@ -382,6 +388,28 @@ def test_numbers_are_no_results() -> None:
     assert setun.compile(Sizes().eval(), numbers(6))(numbers(6))[1] == 6
     with pytest.raises(setun.SetunError, match="a result of the module is a number that depends on sizes"):
         setun.compile(Sizes().eval(), numbers(6), dynamic_shapes=({0: Dim("n")},))
+
+
+def test_examples_may_be_any_arrays() -> None:
+    x = numbers(6, 16).numpy()
+    x.setflags(write=False)
+    assert close(setun.compile(block(), x[::-1])(x[::-1])["y"], block()(torch.tensor(x[::-1].copy()))["y"].detach())
+    with pytest.raises(setun.SetunError, match="an example argument is no tensor"):
+        setun.compile(block(), np.array(["a"]))
+
+
+@pytest.mark.parametrize(
+    ("dynamic", "message"),
+    [
+        ({"z": {0: Dim("n")}}, "dynamic_shapes has an entry for 'z', which is no argument of the example"),
+        (({0: Dim("n")}, None, None), "dynamic_shapes has 3 entries for 2 arguments"),
+        ((Dim("n"),), "cannot be exported by torch"),
+        ([[{0: Dim("n")}]], "dynamic_shapes is built as the arguments are"),
+    ],
+)
+def test_wrong_dynamic_shapes(dynamic: Any, message: str) -> None:
+    with pytest.raises(setun.SetunError, match=message):
+        setun.compile(Pair2(first).eval(), (numbers(8, 4), numbers(3, 4)), dynamic_shapes=dynamic)
 
 
 def test_an_empty_example_is_refused() -> None:

@@ -136,6 +136,11 @@ CASES: dict[str, tuple[Any, ...]] = {
     "slices": (lambda a: (a[:, 1:4:2], a[-1], a[..., -2:], a.narrow(1, 1, 2)), (X,)),
     "parts": (lambda a: (a.split(2, 1)[1], a.chunk(2, 0)[0], a.unbind(1)[2]), (X,)),
     "joined": (lambda a, b: (torch.cat([a, a * 2], 1), torch.stack([b, b], -1)), (X, Y)),
+    "joined to what is not known": (
+        lambda a: (torch.cat([a[:, :1], a], 1).sum(1), torch.diff(a, prepend=a[:, :1] - 1)),
+        (X,),
+        (({0: N, 1: T},),),
+    ),
     "pad": (lambda a: (F.pad(a, (1, 2)), F.pad(a, (-1, 2, 0, 1), value=3.0)), (X,)),
     "pad by elements": (
         lambda a: tuple(F.pad(a[None], (1, 2), mode=mode) for mode in ("reflect", "replicate", "circular")),

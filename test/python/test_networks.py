@@ -189,3 +189,22 @@ def test_a_cache_in_the_module() -> None:
         compiled.reset()
         module.keys.zero_()
         module.values.fill_(0.5)
+
+
+def test_a_model_of_transformers() -> None:
+    """Whose masks are made of the sizes; its branches on sizes of 1 only spare work."""
+    from transformers import LlamaConfig, LlamaModel
+
+    sizes = {"hidden_size": 32, "intermediate_size": 48, "num_attention_heads": 4, "num_key_value_heads": 2}
+    torch.manual_seed(0)
+    module = LlamaModel(LlamaConfig(vocab_size=64, num_hidden_layers=1, max_position_embeddings=64, **sizes)).eval()
+    setun_nn.replace_linear(module, skip_head=False)
+    ids = torch.randint(0, 64, (2, 7))
+    dynamic = {"input_ids": {0: BATCH, 1: LENGTH}}
+    compiled = setun.compile(module, (), {"input_ids": ids, "use_cache": False}, dynamic_shapes=dynamic)
+    for shape in ((2, 7), (1, 1), (5, 12)):
+        ids = torch.randint(0, 64, shape)
+        with torch.no_grad():
+            wanted = module(input_ids=ids, use_cache=False).last_hidden_state
+        found = compiled(input_ids=ids, use_cache=False).last_hidden_state
+        torch.testing.assert_close(found, wanted, rtol=1e-4, atol=1e-4)

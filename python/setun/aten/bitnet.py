@@ -77,6 +77,8 @@ def _bit_linear(f: Function, node: fx.Node) -> Value:
     x_node, weight, scale, bias, norm_weight = node.args
     options = {"group": 0, **node.kwargs}
     group, sizes = options["group"], sizes_of(node)
+    if group % 4:
+        raise Unsupported(f"a weight scale for each {group} inputs (expects a multiple of 4)")
     scales = f"#bitnet.scales<group = {group}>" if group else "#bitnet.scales<tensor>"
     x = f.value(x_node)
     flat = f.reshape(x, [sympy.Mul(*x.sizes[:-1]), x.sizes[-1]], node.name)
