@@ -53,7 +53,11 @@ PYBIND11_MODULE(_setun, module) {
         std::rethrow_exception(pointer);
     } catch (const StatusError &error) {
       auto type = exceptions->find(error.status);
-      PyErr_SetString((type == exceptions->end() ? *base : type->second).ptr(), error.what());
+      // A path in it need not be UTF-8.
+      const std::string text = error.what();
+      const py::object message = py::reinterpret_steal<py::object>(
+          PyUnicode_DecodeUTF8(text.data(), static_cast<py::ssize_t>(text.size()), "backslashreplace"));
+      PyErr_SetObject((type == exceptions->end() ? *base : type->second).ptr(), message.ptr());
     }
   });
 

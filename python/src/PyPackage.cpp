@@ -18,7 +18,7 @@ Package openPackage(const py::object &path, const std::optional<std::string> &ta
   const auto place = std::find(std::begin(places), std::end(places), weights);
   if (place == std::end(places))
     throw StatusError(SETUN_ERROR_INVALID_ARGUMENT, "weights expects auto, map or copy, got '" + weights + "'");
-  const std::string file = py::module_::import("os").attr("fsdecode")(path).cast<std::string>();
+  const std::string file = py::module_::import("os").attr("fsencode")(path).cast<std::string>();
   const setun_open_options options = {sizeof(options), target ? target->c_str() : nullptr,
                                       features ? features->c_str() : nullptr,
                                       static_cast<setun_weights>(place - std::begin(places))};

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import multiprocessing
 import platform
 import re
 import subprocess
@@ -145,6 +146,24 @@ def test_two_threads_at_once(compiled: setun.Compiled) -> None:
     for thread in threads:
         thread.join()
     assert not wrong
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems start processes anew")
+def test_a_forked_process_calls_on() -> None:
+    x = numbers(3, 16).numpy()
+    made = setun.compile(block(), numbers(3, 16), threads=2)
+    expected = made(x)["y"]
+
+    def call() -> None:
+        sys.exit(not np.array_equal(made(x)["y"], expected))
+
+    child = multiprocessing.get_context("fork").Process(target=call)
+    child.start()
+    child.join(60)
+    if child.exitcode is None:
+        child.kill()
+    assert child.exitcode == 0
+    assert np.array_equal(made(x)["y"], expected)
 
 
 def test_arguments_by_name_and_constants() -> None:

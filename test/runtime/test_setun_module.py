@@ -111,6 +111,15 @@ def test_errors(package: _setun.Package, tmp_path: Path) -> None:
         _setun.Package(PATH, target="v9")
 
 
+def test_paths_need_not_be_text(tmp_path: Path) -> None:
+    path = os.fsencode(tmp_path) + b"/model-\xff.setun"
+    with pytest.raises(_setun.IoError, match=r"model-\\xff\.setun"):
+        _setun.Package(path)
+    with open(path, "wb") as file:
+        file.write(Path(PATH).read_bytes())
+    assert _setun.Package(path).weights_bytes == _setun.Package(os.fsdecode(path)).weights_bytes == 160
+
+
 def test_run_releases_the_interpreter(package: _setun.Package) -> None:
     session = _setun.Session(package, threads=2)
 
