@@ -32,6 +32,9 @@ std::unique_ptr<mlir::Pass> createBitNetRaiseLinear(std::shared_ptr<WeightStore>
 /// What ternary-select-kernels knows a matrix by (lib/Target/MatrixKernels.h).
 MatrixShape matrixShape(mlir::ternary::MatmulOp op);
 
+/// Bytes of memory of its own that each thread needs for a matmul; 0 if none.
+int64_t matmulScratchBytes(mlir::ternary::MatmulOp op);
+
 /// setun_invocation of include/setun/EntryABI.h.
 mlir::Type invocationType(mlir::MLIRContext *context);
 

@@ -128,7 +128,7 @@ LogicalResult TernaryAddProbes::addProbes(func::FuncOp func) {
       Value empty = tensor::EmptyOp::create(b, loc, accType, sizes);
       auto probed = MatmulOp::create(b, loc, TypeRange{op->getResult(0).getType(), accType}, op.getX(), op.getPacked(),
                                      op.getRowScales(), op.getActScale(), op.getSums(), op.getBias(), op.getResidual(),
-                                     op.getY(), empty, layout, op.getGroupAttr(), op.getEpilogueAttr(),
+                                     Value(), op.getY(), empty, layout, op.getGroupAttr(), op.getEpilogueAttr(),
                                      op.getActivationAttr(), op.getBiasPlaceAttr(), op.getKernelAttr());
       op->getResult(0).replaceAllUsesWith(probed->getResult(0));
       op.erase();

@@ -142,8 +142,10 @@ private:
   LogicalResult makeWorkspaceFunction();
   void makeEntryFunction();
   Value bytesOf(OpBuilder &b, memref::AllocOp alloc, IRMapping &map);
-  /// Finds size and place of each slot; `threads` and `thread` are index values, the latter may be null. Returns the
-  /// size of the workspace.
+  /// Bytes of each thread's own memory that kernels use one after another.
+  int64_t scratchBytes();
+  /// Finds size and place of each slot and of the scratch memory; `threads` and `thread` are index values, the latter
+  /// may be null. Returns the size of the workspace.
   FailureOr<Value> placeSlots(OpBuilder &b, IRMapping &map, function_ref<Value(int64_t)> dims, Value threads,
                               Value thread);
   /// The size of a memref along one axis, in the terms of the entry's dimensions.
@@ -168,6 +170,7 @@ private:
   llvm::DenseMap<Value, Value> privateTokens;             // of the allocations that only solo operations write
   std::vector<Buffer> buffers;
   std::vector<Slot> slots;
+  Value scratchOffset; // of the thread's own, in the entry function
 };
 
 LogicalResult EntryLowering::readAbi() {
@@ -584,6 +587,13 @@ Value EntryLowering::bytesOf(OpBuilder &b, memref::AllocOp alloc, IRMapping &map
   return arith::AndIOp::create(b, loc, arith::AddIOp::create(b, loc, bytes, up), mask);
 }
 
+int64_t EntryLowering::scratchBytes() {
+  int64_t bytes = 0;
+  for (MatmulOp op : body->getOps<MatmulOp>())
+    bytes = std::max(bytes, setun::matmulScratchBytes(op));
+  return llvm::alignTo(bytes, kAlignment);
+}
+
 FailureOr<Value> EntryLowering::placeSlots(OpBuilder &b, IRMapping &map, function_ref<Value(int64_t)> dims,
                                            Value threads, Value thread) {
   Location loc = func.getLoc();
@@ -621,6 +631,12 @@ FailureOr<Value> EntryLowering::placeSlots(OpBuilder &b, IRMapping &map, functio
       bytes = arith::MulIOp::create(b, loc, bytes, parts);
     }
     offset = arith::AddIOp::create(b, loc, offset, bytes);
+  }
+  if (int64_t bytes = scratchBytes()) {
+    Value each = arith::ConstantIndexOp::create(b, loc, bytes);
+    if (thread)
+      scratchOffset = arith::AddIOp::create(b, loc, offset, arith::MulIOp::create(b, loc, thread, each));
+    offset = arith::AddIOp::create(b, loc, offset, arith::MulIOp::create(b, loc, threads, each));
   }
   return offset;
 }
@@ -757,6 +773,13 @@ void EntryLowering::makeEntryFunction() {
       buffer.alloc.getResult().replaceAllUsesWith(view);
     }
     buffer.alloc.erase();
+  }
+  if (scratchOffset) {
+    Value size = arith::ConstantIndexOp::create(b, loc, scratchBytes());
+    Value scratch = memref::ViewOp::create(b, loc, bytesType, arena, scratchOffset, size);
+    for (MatmulOp op : old->getOps<MatmulOp>())
+      if (setun::matmulScratchBytes(op))
+        op.getScratchMutable().assign(scratch);
   }
   for (Operation &op : llvm::make_early_inc_range(*old)) {
     if (auto sectionOp = dyn_cast<SectionOp>(op)) {

@@ -10,6 +10,8 @@
 
 #include "mlir/Transforms/GreedyPatternRewriteDriver.h"
 
+#include <numeric>
+
 namespace setun {
 #define GEN_PASS_DEF_TERNARYLOWERVECTORS
 #include "passes/Passes.h.inc"
@@ -202,7 +204,7 @@ struct LowerDot : public OpRewritePattern<DotOp> {
       rewriter.replaceOp(op, dotProductsNeon(rewriter, loc, op));
       return success();
     }
-    if (target.row->method == setun::DotMethod::FourWay || op.getSignedCodes()) {
+    if (target.row->isFourWay() || op.getSignedCodes()) {
       bool has = target.has("avx512vnni") || target.has("avxvnni");
       rewriter.replaceOp(op, has ? dotVnni(rewriter, loc, op, 8 * target.row->bytes) : dotEmulated(rewriter, loc, op));
       return success();
@@ -361,6 +363,34 @@ struct LowerAddPairs : public OpRewritePattern<AddPairsOp> {
   const Target &target;
 };
 
+struct LowerLookUp : public OpRewritePattern<LookUpOp> {
+  LowerLookUp(MLIRContext *context, bool looksUp) : OpRewritePattern(context), looksUp(looksUp) {}
+
+  LogicalResult matchAndRewrite(LookUpOp op, PatternRewriter &rewriter) const override {
+    Location loc = op.getLoc();
+    VectorType type = op.getType();
+    if (looksUp) {
+      rewriter.replaceOp(op, call(rewriter, loc, "llvm.x86.avx512.vpermi2var.hi.512", type,
+                                  {op.getLow(), op.getIndices(), op.getHigh()}));
+      return success();
+    }
+    SmallVector<int64_t> all(2 * type.getNumElements());
+    std::iota(all.begin(), all.end(), 0);
+    Value tables = vector::ShuffleOp::create(rewriter, loc, op.getLow(), op.getHigh(), all);
+    Value indices = arith::AndIOp::create(rewriter, loc, op.getIndices(), splat(rewriter, loc, type, 63));
+    SmallVector<Value> words;
+    for (int64_t lane = 0; lane < type.getNumElements(); ++lane) {
+      Value index = vector::ExtractOp::create(rewriter, loc, indices, ArrayRef<int64_t>{lane});
+      index = arith::IndexCastUIOp::create(rewriter, loc, rewriter.getIndexType(), index);
+      words.push_back(vector::ExtractOp::create(rewriter, loc, tables, ArrayRef<OpFoldResult>{index}));
+    }
+    rewriter.replaceOpWithNewOp<vector::FromElementsOp>(op, type, words);
+    return success();
+  }
+
+  bool looksUp;
+};
+
 struct LowerTritsBelow : public OpRewritePattern<TritsBelowOp> {
   using OpRewritePattern::OpRewritePattern;
 
@@ -468,14 +498,15 @@ struct TernaryLowerVectors : public setun::impl::TernaryLowerVectorsBase<Ternary
     RewritePatternSet patterns(&getContext());
     patterns.add<LowerUnpack, LowerTritsBelow, LowerTopTrit>(&getContext());
     patterns.add<LowerTritsToFields>(&getContext(), target.has("avx512vbmi"));
+    patterns.add<LowerLookUp>(&getContext(), target.has("avx512bw"));
     patterns.add<LowerMultiplyAdd>(&getContext());
     patterns.add<LowerDot, LowerDotPairs, LowerMatrixDot, LowerAddPairs>(&getContext(), target);
     if (failed(applyPatternsGreedily(func, std::move(patterns))))
       return signalPassFailure();
     bool left = false;
     func.walk([&](Operation *op) {
-      left |= isa<DotOp, DotPairsOp, MultiplyAddOp, MatrixDotOp, AddPairsOp, UnpackOp, TritsBelowOp, TopTritOp,
-                  TritsToFieldsOp>(op);
+      left |= isa<DotOp, DotPairsOp, MultiplyAddOp, MatrixDotOp, AddPairsOp, LookUpOp, UnpackOp, TritsBelowOp,
+                  TopTritOp, TritsToFieldsOp>(op);
     });
     if (left)
       signalPassFailure();

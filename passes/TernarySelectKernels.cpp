@@ -150,6 +150,7 @@ struct TernarySelectKernels : public setun::impl::TernarySelectKernelsBase<Terna
         }
       }
       query.binary = op.getLayout().isBinary();
+      query.rows = op.getLayout().getRows();
       query.columns = op.getLayout().getCols();
       query.kinds.clear();
       if (!isFree(op) || !chooses)

@@ -254,7 +254,7 @@ void HeadTiler::scan(HeadScanOp op) {
 
   /// Sums of stored codes (code + 8) and q over a group, for the two fields. `group` counts over all panels.
   auto dots = [&](Value group, Value column) -> std::pair<Value, Value> {
-    if (row->method == DotMethod::FourWay) {
+    if (row->isFourWay()) {
       // Where dots take signed bytes alone, the fields apart.
       const bool whole = !row->hasSignedDots() || row->hasMatrixDots();
       Value low = v.splatI32(0), all = v.splatI32(0);

@@ -29,11 +29,18 @@
 // as much as the dots of two tokens, so for many tokens the operands of a piece of a panel are unpacked once, into the
 // first cache ("staged").
 //
+// A row that looks sums up takes a few columns of a row of weights together as an index, into a table of all sums that
+// a token's activations there can give (as T-MAC does, Wei et al. 2024, but with entries of 16 bits, so that sums are
+// exact). Indices are made once for a block of rows, of columns and of tokens, and stay in the second cache; tables for
+// a few tokens stay in the first, while all of the block's rows pass. Sums of a block of columns wait in memory of the
+// thread's own, which ternary-lower-entries gives the operation.
+//
 // Staged operands of four-way dots are what tiles take: 16 steps of a field are 16 rows of 64 bytes. A row that has
 // tiles multiplies them by tiles of codes, as they lie. Outer products take the operands of a step for as many tokens.
 //
 //===----------------------------------------------------------------------===//
 #include "lib/Target/Kernels.h"
+#include "lib/Target/LookUps.h"
 #include "passes/MathBuilder.h"
 #include "passes/VectorBuilder.h"
 
@@ -50,14 +57,21 @@ constexpr int64_t kSharedTokens = 16;
 /// panels.
 constexpr int64_t kBlockBytes = 512 << 10, kBlockTokens = 64;
 
+/// From how many tokens on a matmul is worked on by a piece of a panel or by look-ups; 0: never.
+int64_t stagedFrom(MatmulOp op) {
+  KernelAttr kernel = op.getKernel().value_or(KernelAttr());
+  return kernel && op.getSums() && !op.getGroup() && !findKernelRow(kernel.getRow())->isScalable() ? kernel.getStaged()
+                                                                                                   : 0;
+}
+
 class MatmulTiler {
 public:
   MatmulTiler(MatmulOp op, TileContext &c)
       : op(op), c(c), v(c.v), b(c.v.b), loc(c.v.loc), layout(op.getLayout()), fields(layout.getFields()),
         panelsPerUnit(layout.getPanelsPerUnit()), kind(packedShape(layout).kind),
         coded(static_cast<bool>(op.getSums())), gated(layout.getOrder() == RowOrder::Gated),
-        row(findKernelRow(op.getKernel() ? op.getKernel()->getRow() : StringRef("generic"))),
-        fourWay(row->method == DotMethod::FourWay), operandCount(row->operands(kind)), maxCode(row->maxOperand(kind)),
+        row(findKernelRow(op.getKernel() ? op.getKernel()->getRow() : StringRef("generic"))), fourWay(row->isFourWay()),
+        lookUp(kind, layout.getPanels()), operandCount(row->operands(kind)), maxCode(row->maxOperand(kind)),
         maxStagedTokens(row->stagedTokens()), maxStagedSteps(row->stagedSteps(kind)) {}
   void run();
 
@@ -166,6 +180,18 @@ private:
   void tokenTile(Value unit, Value token, int64_t tokens);
   void directTokens(Value unit, Value from, Value to);
   void stagedTokens(Value unit, Value from, Value to, Value operands, Value sums);
+  /// At most LookUpShape::kTokens tokens and the units of a part, by look-ups.
+  void lookUpTokens(Value unit, Value endUnit, Value from, Value to);
+  /// Runs `body` for `size` steps of tables from `first` on: the step's place among them, and the first step of K and
+  /// the number of those that it holds, which are fewer in the very last.
+  void forTableSteps(Value first, Value size, llvm::function_ref<void(Value at, Value step, int64_t steps)> body);
+  /// Indices of the rows of a panel, to place `index` of the block.
+  void stageIndices(Value panel, Value index, Value first, Value size);
+  /// Tables of a token, to place `index` of the tile.
+  void makeTables(Value token, Value index, Value first, Value size);
+  /// Adds what the tables of `tokens` tokens, from `token` of the block on, give for a panel of the block. `before` are
+  /// the bits of sums that count: none where there are no sums yet.
+  void addLookUps(Value panel, Value token, int64_t tokens, Value size, Value before);
   /// What this thread computes.
   struct Part {
     Value unit, endUnit, token, endToken;
@@ -188,13 +214,16 @@ private:
   bool coded, gated;
   const KernelRow *row;
   bool fourWay;
+  LookUpShape lookUp;
   int64_t operandCount, maxCode; // of the dots; the code of isolated operands
   /// Of a piece of a panel whose operands are unpacked once.
   int64_t maxStagedTokens, maxStagedSteps;
   Value scalableSums;                  // [token][operand and sum][16] of i32, where vectors are scalable
   Value stagedPairs;                   // [pair of tokens][step][8] of i8, what matrix dots take of a block of tokens
   SmallVector<Operand> stagedOperands; // what the bytes on stage are
-  Value waiting;                       // [panel of the unit][token][field][16] of f32, where a unit has several panels
+  // Of look-ups: [panel][field][step][64] of i8, [token][step][4][32] of i16, [token][panel][field][16] of i32.
+  Value indices, tables, lookedUp;
+  Value waiting; // [panel of the unit][token][field][16] of f32, where a unit has several panels
 };
 
 //===----------------------------------------------------------------------===//
@@ -266,6 +295,14 @@ SmallVector<MatmulTiler::Operand> MatmulTiler::operandsOf(Value packed) {
 
 SmallVector<Value> MatmulTiler::isolate(Value packed) {
   SmallVector<Value> codes;
+  if (layout.isBase3() && row->looksUpBytes()) {
+    Value low = TritsBelowOp::create(b, loc, packed.getType(), packed, 81);
+    Value four = TritsToFieldsOp::create(b, loc, low.getType(), low);
+    for (int64_t f = 0; f < 4; ++f)
+      codes.push_back(UnpackOp::create(b, loc, four.getType(), four, f, 2, /*cumulative=*/false));
+    codes.push_back(TopTritOp::create(b, loc, packed.getType(), packed, 81));
+    return codes;
+  }
   if (layout.isBase3()) {
     Value rest = packed;
     for (int64_t divisor = 81; divisor >= 3; divisor /= 3) {
@@ -350,6 +387,7 @@ SmallVector<Value> MatmulTiler::addDots(ArrayRef<Operand> operands, Value token,
       Type type = acc.getType();
       switch (row->method) {
       case DotMethod::FourWay:
+      case DotMethod::LookUp:
         next.push_back(DotOp::create(b, loc, type, acc, operand.bytes, x, operand.maxCode, operand.isSigned));
         break;
       case DotMethod::Pairs:
@@ -961,8 +999,155 @@ void MatmulTiler::stagedTokens(Value unit, Value from, Value to, Value operands,
   });
 }
 
+void MatmulTiler::forTableSteps(Value first, Value size, llvm::function_ref<void(Value, Value, int64_t)> body) {
+  const int64_t whole = layout.getSteps() / lookUp.depth, rest = layout.getSteps() % lookUp.depth;
+  Value wholeHere = rest ? v.min(size, v.sub(v.index(whole), first)) : size;
+  v.loop(v.index(0), wholeHere, 1, [&](Value at) { body(at, v.mul(v.add(first, at), lookUp.depth), lookUp.depth); });
+  if (rest)
+    v.loop(wholeHere, size, 1, [&](Value at) { body(at, v.index(whole * lookUp.depth), rest); });
+}
+
+void MatmulTiler::stageIndices(Value panel, Value index, Value first, Value size) {
+  auto type = VectorType::get({64}, b.getI8Type());
+  // Of the two indices that a look-up takes from a word of bytes, the second is for the other table.
+  SmallVector<int8_t> places;
+  for (int64_t i = 0; i < 64; ++i)
+    places.push_back(i % 4 < 2 ? 0 : LookUpShape::kEntries);
+  Value place = arith::ConstantOp::create(b, loc, DenseElementsAttr::get(type, ArrayRef<int8_t>(places)));
+  auto plus = [&](Value x, Value y) -> Value { return arith::AddIOp::create(b, loc, x, y); };
+  forTableSteps(first, size, [&](Value at, Value step, int64_t steps) {
+    SmallVector<Value> all = isolate(packedAt(panel, v.add(step, steps - 1), 0, 64));
+    for (int64_t i = steps - 2; i >= 0; --i)
+      for (auto [value, code] : llvm::zip_equal(all, isolate(packedAt(panel, v.add(step, i), 0, 64)))) {
+        Value twice = plus(value, value);
+        value = plus(lookUp.radix == 3 ? plus(twice, value) : twice, code);
+      }
+    for (auto [f, value] : llvm::enumerate(all))
+      vector::StoreOp::create(b, loc, plus(value, place), indices,
+                              ValueRange{index, v.index(static_cast<int64_t>(f)), at, v.index(0)});
+  });
+}
+
+void MatmulTiler::makeTables(Value token, Value index, Value first, Value size) {
+  constexpr int64_t entries = LookUpShape::kEntries;
+  auto words = VectorType::get({entries}, b.getI16Type()), bytes = VectorType::get({2 * entries}, b.getI8Type());
+  auto codeType = VectorType::get({packing::kStep}, b.getI8Type());
+  auto pairType = VectorType::get({packing::kStep}, b.getI16Type());
+  // The codes that entries have at a step and the next, as a two-way dot takes them.
+  auto codesAt = [&](int64_t step) -> Value {
+    SmallVector<int8_t> codes;
+    for (int64_t entry = 0; entry < entries; ++entry)
+      for (int64_t i : {step, step + 1}) {
+        int64_t rest = entry;
+        for (int64_t j = 0; j < i; ++j)
+          rest /= lookUp.radix;
+        codes.push_back(static_cast<int8_t>(rest % lookUp.radix));
+      }
+    return arith::ConstantOp::create(b, loc, DenseElementsAttr::get(bytes, ArrayRef<int8_t>(codes)));
+  };
+  forTableSteps(first, size, [&](Value at, Value step, int64_t steps) {
+    auto activations = [&](int64_t i) -> Value {
+      Value x =
+          vector::LoadOp::create(b, loc, codeType, op.getX(), ValueRange{token, v.mul(v.add(step, i), packing::kStep)});
+      return arith::ExtUIOp::create(b, loc, pairType, x);
+    };
+    SmallVector<Value> pairs;
+    for (int64_t i = 0; i < steps; i += 2) {
+      pairs.push_back(activations(i));
+      if (i + 1 == steps)
+        break;
+      Value eight = arith::ConstantOp::create(b, loc, DenseElementsAttr::get(pairType, static_cast<int16_t>(8)));
+      Value second = arith::ShLIOp::create(b, loc, activations(i + 1), eight);
+      pairs.back() = arith::OrIOp::create(b, loc, pairs.back(), second);
+    }
+    for (int64_t column = 0; column < packing::kStep; ++column) {
+      Value table = zeros(entries, 16);
+      for (auto [i, pair] : llvm::enumerate(pairs)) {
+        Value both = vector::ShuffleOp::create(b, loc, pair, pair, SmallVector<int64_t>(entries, column));
+        both = vector::BitCastOp::create(b, loc, bytes, both);
+        table = DotPairsOp::create(b, loc, words, table, codesAt(2 * static_cast<int64_t>(i)), both, lookUp.radix - 1,
+                                   static_cast<int64_t>(pairs.size()));
+      }
+      vector::StoreOp::create(b, loc, table, tables, ValueRange{index, at, v.index(column), v.index(0)});
+    }
+  });
+}
+
+void MatmulTiler::addLookUps(Value panel, Value token, int64_t tokens, Value size, Value before) {
+  auto words = VectorType::get({LookUpShape::kEntries}, b.getI16Type());
+  Value zero = v.index(0);
+  for (int64_t f0 = 0; f0 < fields; f0 += lookUp.fieldsAtOnce) {
+    const int64_t some = std::min(fields - f0, lookUp.fieldsAtOnce);
+    auto sumAt = [&](int64_t i) -> SmallVector<Value> {
+      return {v.add(token, i / some), panel, v.index(f0 + i % some), zero};
+    };
+    // Sums come from the third cache.
+    for (int64_t i = 0; i < tokens * some; ++i)
+      v.prefetch(lookedUp, sumAt(i));
+    SmallVector<Value> init(tokens * some, zeros(LookUpShape::kEntries, 16));
+    SmallVector<Value> sums = v.loop(zero, size, 1, init, [&](Value step, ValueRange state) {
+      SmallVector<Value> next(state), index;
+      for (int64_t f = 0; f < some; ++f) {
+        Value bytes = vector::LoadOp::create(b, loc, VectorType::get({64}, b.getI8Type()), indices,
+                                             ValueRange{panel, v.index(f0 + f), step, zero});
+        index.push_back(vector::BitCastOp::create(b, loc, words, bytes));
+      }
+      // Words of bytes are indices as they lie, and those of the odd columns once these are moved down.
+      for (int64_t column = 0; column < 2; ++column) {
+        Value eight = arith::ConstantOp::create(b, loc, DenseElementsAttr::get(words, static_cast<int16_t>(8)));
+        for (Value &value : index)
+          value = column ? Value(arith::ShRUIOp::create(b, loc, value, eight)) : value;
+        for (int64_t m = 0; m < tokens; ++m) {
+          auto table = [&](int64_t of) -> Value {
+            return vector::LoadOp::create(b, loc, words, tables, ValueRange{v.index(m), step, v.index(of), zero});
+          };
+          Value low = table(column), high = table(column + 2);
+          for (int64_t f = 0; f < some; ++f) {
+            Value &sum = next[m * some + f];
+            sum = arith::AddIOp::create(b, loc, sum, LookUpOp::create(b, loc, words, index[f], low, high));
+          }
+        }
+      }
+      return next;
+    });
+    for (int64_t i = 0; i < tokens * some; ++i) {
+      Value sum = arith::AndIOp::create(b, loc, v.load(lookedUp, sumAt(i)), before);
+      v.store(AddPairsOp::create(b, loc, v.i32Lanes(), sum, sums[i]), lookedUp, sumAt(i));
+    }
+  }
+}
+
+void MatmulTiler::lookUpTokens(Value unit, Value endUnit, Value from, Value to) {
+  const int64_t steps = packing::ceilDiv(layout.getSteps(), lookUp.depth), units = lookUp.panels / panelsPerUnit;
+  Value zero = v.index(0), count = v.sub(to, from);
+  v.loop(unit, endUnit, units, [&](Value firstUnit) {
+    Value unitCount = v.min(v.sub(endUnit, firstUnit), v.index(units));
+    Value panels = v.mul(unitCount, panelsPerUnit), firstPanel = v.mul(firstUnit, panelsPerUnit);
+    v.loop(zero, v.index(steps), LookUpShape::kSteps, [&](Value first) {
+      Value size = v.min(v.sub(v.index(steps), first), v.index(LookUpShape::kSteps));
+      Value isFirst = arith::CmpIOp::create(b, loc, arith::CmpIPredicate::eq, first, zero);
+      Value before = arith::SelectOp::create(b, loc, isFirst, v.splatI32(0), v.splatI32(-1));
+      v.loop(zero, panels, 1, [&](Value panel) { stageIndices(v.add(firstPanel, panel), panel, first, size); });
+      forTokens(zero, count, lookUp.tile, [&](Value t, int64_t tokens) {
+        v.loop(zero, v.index(tokens), 1, [&](Value m) { makeTables(v.add(from, v.add(t, m)), m, first, size); });
+        v.loop(zero, panels, 1, [&](Value panel) { addLookUps(panel, t, tokens, size, before); });
+      });
+    });
+    v.loop(zero, count, 1, [&](Value t) {
+      v.loop(zero, unitCount, 1, [&](Value u) {
+        finish(v.add(firstUnit, u), v.add(from, t), 1, [&](Value, Value index) {
+          SmallVector<Value> dots;
+          for (int64_t f = 0; f < fields; ++f)
+            dots.push_back(v.load(lookedUp, {t, v.add(v.mul(u, panelsPerUnit), index), v.index(f), zero}));
+          return dots;
+        });
+      });
+    });
+  });
+}
+
 /// Threads share the units, whose bytes are then read once. Where these do not come out even and there are many tokens,
-/// threads share the tokens instead.
+/// or so many that each thread has its tables to make for a block of them, threads share the tokens instead.
 MatmulTiler::Part MatmulTiler::share() {
   Value none = v.index(0), units = v.index(layout.getUnits()), tokens = v.dim(op.getX(), 0);
   auto [unit, endUnit] = v.share(units, c.thread, c.threads);
@@ -974,6 +1159,11 @@ MatmulTiler::Part MatmulTiler::share() {
                                          arith::MulIOp::create(b, loc, most, c.threads), v.mul(units, 17));
   Value isMany = arith::CmpIOp::create(b, loc, arith::CmpIPredicate::uge, tokens, v.mul(c.threads, kSharedTokens));
   Value byTokens = arith::AndIOp::create(b, loc, isUneven, isMany);
+  if (op.getScratch()) {
+    Value isMost =
+        arith::CmpIOp::create(b, loc, arith::CmpIPredicate::uge, tokens, v.mul(c.threads, LookUpShape::kTokens));
+    byTokens = arith::OrIOp::create(b, loc, byTokens, isMost);
+  }
   auto choose = [&](Value ofTokens, Value ofUnits) -> Value {
     return arith::SelectOp::create(b, loc, byTokens, ofTokens, ofUnits);
   };
@@ -982,8 +1172,7 @@ MatmulTiler::Part MatmulTiler::share() {
 }
 
 void MatmulTiler::run() {
-  bool stages = op.getKernel() && coded && !op.getGroup() && !row->isScalable();
-  int64_t staged = stages ? op.getKernel()->getStaged() : 0;
+  const int64_t staged = stagedFrom(op);
   auto scratch = [&](ArrayRef<int64_t> shape, Type element) -> Value {
     return memref::AllocaOp::create(b, loc, MemRefType::get(shape, element), b.getI64IntegerAttr(64));
   };
@@ -994,7 +1183,17 @@ void MatmulTiler::run() {
     scalableSums =
         scratch({op.getKernel() ? op.getKernel()->getTokens() : 1, operandCount + 1, kLanes}, b.getI32Type());
   Value operands, sums;
-  if (staged) {
+  if (op.getScratch()) {
+    auto view = [&](int64_t offset, ArrayRef<int64_t> shape, Type element) -> Value {
+      return memref::ViewOp::create(b, loc, MemRefType::get(shape, element), op.getScratch(), v.index(offset),
+                                    ValueRange());
+    };
+    indices = view(0, {lookUp.panels, fields, LookUpShape::kSteps, packing::kBlockBytes}, b.getI8Type());
+    tables = view(lookUp.indexBytes(), {lookUp.tile, LookUpShape::kSteps, packing::kStep, LookUpShape::kEntries},
+                  b.getI16Type());
+    lookedUp = view(lookUp.indexBytes() + lookUp.tableBytes(), {LookUpShape::kTokens, lookUp.panels, fields, kLanes},
+                    b.getI32Type());
+  } else if (staged) {
     operands = scratch({operandCount, maxStagedSteps, 64}, b.getI8Type());
     if (row->stagesPairs())
       stagedPairs = scratch({maxStagedTokens / 2, maxStagedSteps * 8}, b.getI8Type());
@@ -1005,17 +1204,32 @@ void MatmulTiler::run() {
   int64_t tile = row->hasTiles() ? kTileTokens : op.getKernel() ? op.getKernel()->getTokens() : 1;
   int64_t block =
       llvm::alignTo(std::max(kBlockTokens, kBlockBytes / layout.getCols()), staged ? maxStagedTokens : tile);
+  if (op.getScratch())
+    block = LookUpShape::kTokens;
   v.loop(part.token, part.endToken, block, [&](Value from) {
     Value to = v.min(v.add(from, block), part.endToken);
-    v.loop(part.unit, part.endUnit, 1, [&](Value unit) {
-      if (!staged)
-        return directTokens(unit, from, to);
-      Value many = arith::CmpIOp::create(b, loc, arith::CmpIPredicate::sge, v.sub(to, from), v.index(staged));
-      v.choose(many, [&] { stagedTokens(unit, from, to, operands, sums); }, [&] { directTokens(unit, from, to); });
-    });
+    auto direct = [&] { v.loop(part.unit, part.endUnit, 1, [&](Value unit) { directTokens(unit, from, to); }); };
+    if (!staged)
+      return direct();
+    Value many = arith::CmpIOp::create(b, loc, arith::CmpIPredicate::sge, v.sub(to, from), v.index(staged));
+    auto onStage = [&] {
+      if (op.getScratch())
+        return lookUpTokens(part.unit, part.endUnit, from, to);
+      v.loop(part.unit, part.endUnit, 1, [&](Value unit) { stagedTokens(unit, from, to, operands, sums); });
+    };
+    v.choose(many, onStage, direct);
   });
 }
 } // namespace
+
+int64_t setun::matmulScratchBytes(MatmulOp op) {
+  if (!stagedFrom(op))
+    return 0;
+  packing::WeightKind kind = packedShape(op.getLayout()).kind;
+  return findKernelRow(op.getKernel()->getRow())->looksUpSums(kind)
+             ? LookUpShape(kind, op.getLayout().getPanels()).bytes()
+             : 0;
+}
 
 void setun::tileMatmul(MatmulOp op, TileContext &c) { MatmulTiler(op, c).run(); }
 

@@ -39,7 +39,6 @@ static void dpsEffects(DestinationStyleOpInterface op, bool readsInits, EffectLi
   }
 
 SETUN_DPS_OP(QuantizeOp, 3, false)
-SETUN_DPS_OP(MatmulOp, (getY() ? 1 : 0) + (getAcc() ? 1 : 0), false)
 SETUN_DPS_OP(DenseOp, 1, false)
 SETUN_DPS_OP(NormOp, 1, false)
 SETUN_DPS_OP(RotaryOp, 1, false)
@@ -57,6 +56,16 @@ SETUN_DPS_OP(HeadCandidatesOp, 1, false)
 SETUN_DPS_OP(HeadRescoreOp, 2, false)
 SETUN_DPS_OP(HeadSelectOp, 2, false)
 #undef SETUN_DPS_OP
+
+MutableOperandRange MatmulOp::getDpsInitsMutable() {
+  unsigned inits = (getY() ? 1 : 0) + (getAcc() ? 1 : 0);
+  return MutableOperandRange(*this, getNumOperands() - inits, inits);
+}
+void MatmulOp::getEffects(EffectList &effects) {
+  dpsEffects(cast<DestinationStyleOpInterface>(getOperation()), /*readsInits=*/false, effects);
+  if (getScratch())
+    effects.emplace_back(MemoryEffects::Write::get(), &getScratchMutable()[0], SideEffects::DefaultResource::get());
+}
 
 //===----------------------------------------------------------------------===//
 // Verifiers
@@ -232,6 +241,10 @@ LogicalResult MatmulOp::verify() {
     return emitOpError() << "expects an accumulator of " << (coded ? "i32" : "f32") << ", got " << getAcc().getType();
   if (getActivation() && (gated || !getY())) // C10
     return emitOpError() << "expects an activation with y and without a gated layout";
+  if (Value scratch = getScratch()) // C11
+    if (auto type = cast<MemRefType>(scratch.getType());
+        type.getRank() != 1 || type.hasStaticShape() || !type.getLayout().isIdentity())
+      return emitOpError() << "expects scratch memory of rank 1 and dynamic size, got " << type;
   if (Value scale = getActScale()) { // C3
     ArrayRef<int64_t> shape = shapeOf(scale);
     if (shape.size() != 1 || (shape[0] != 1 && !compatible(shape[0], t)))

@@ -147,7 +147,8 @@ def Ternary_MatmulOp : Ternary_DpsOp<"matmul", [AttrSizedOperandSegments,
     C6: `y` and residual are `T x output rows`, `acc` is `T x rows` or, with groups, `T x rows x G`.
     C7: bias is `rows` and is not combined with a gated layout; `before_scale` needs a bias and no groups.
     C8: the group is a positive multiple of 4. C9: K times the largest code product fits i32.
-    C10: an activation needs `y` and no gated layout.
+    C10: an activation needs `y` and no gated layout. C11: scratch is memory of the thread's own, for kernels that look
+    sums up: rank 1 and of dynamic size.
 
     Example:
 
@@ -158,16 +159,16 @@ def Ternary_MatmulOp : Ternary_DpsOp<"matmul", [AttrSizedOperandSegments,
   }];
   let arguments = (ins Ternary_Input:$x, Ternary_I8:$packed, Ternary_F32:$row_scales,
                        Optional<Ternary_F32>:$act_scale, Optional<Ternary_I32>:$sums, Optional<Ternary_F32>:$bias,
-                       Optional<Ternary_F32>:$residual, Optional<Ternary_F32>:$y, Optional<Ternary_Acc>:$acc,
-                       Ternary_LayoutAttr:$layout, OptionalAttr<I64Attr>:$group,
+                       Optional<Ternary_F32>:$residual, Optional<MemRefOf<[I8]>>:$scratch, Optional<Ternary_F32>:$y,
+                       Optional<Ternary_Acc>:$acc, Ternary_LayoutAttr:$layout, OptionalAttr<I64Attr>:$group,
                        DefaultValuedAttr<Ternary_EpilogueAttr, "Epilogue::None">:$epilogue,
                        OptionalAttr<BitNet_FunctionAttr>:$activation,
                        DefaultValuedAttr<BitNet_BiasPlaceAttr, "::mlir::bitnet::BiasPlace::AfterScale">:$bias_place,
                        OptionalAttr<Ternary_KernelAttr>:$kernel);
   let assemblyFormat = [{
     $x `,` $packed `,` $row_scales (`act_scale` `(` $act_scale^ `)`)? (`sums` `(` $sums^ `)`)? (`bias` `(` $bias^ `)`)?
-    (`residual` `(` $residual^ `)`)? (`outs` `(` $y^ `)`)? (`acc_outs` `(` $acc^ `)`)?
-    attr-dict `:` functional-type(operands, results)
+    (`residual` `(` $residual^ `)`)? (`scratch` `(` $scratch^ `)`)? (`outs` `(` $y^ `)`)?
+    (`acc_outs` `(` $acc^ `)`)? attr-dict `:` functional-type(operands, results)
   }];
   let hasVerifier = 1;
   let extraClassDeclaration = [{
@@ -820,6 +821,23 @@ def Ternary_AddPairsOp : Ternary_Op<"add_pairs", [Pure, AllTypesMatch<["acc", "r
   let results = (outs VectorOfLengthAndType<[4, 8, 16, 32], [I32]>:$result);
   let assemblyFormat = "$acc `,` $pairs attr-dict `:` type($acc) `,` type($pairs)";
   let hasVerifier = 1;
+}
+
+def Ternary_LookUpOp : Ternary_Op<"look_up", [Pure, AllTypesMatch<["indices", "low", "high", "result"]>]> {
+  let summary = "looks words up in two tables";
+  let description = [{
+    `result[i] = (indices[i] & 32 ? high : low)[indices[i] & 31]`. Other bits of the indices do not count.
+
+    Example:
+
+    ```mlir
+    %r = ternary.look_up %i, %low, %high : vector<32xi16>
+    ```
+  }];
+  let arguments = (ins VectorOfLengthAndType<[32], [I16]>:$indices, VectorOfLengthAndType<[32], [I16]>:$low,
+                       VectorOfLengthAndType<[32], [I16]>:$high);
+  let results = (outs VectorOfLengthAndType<[32], [I16]>:$result);
+  let assemblyFormat = "$indices `,` $low `,` $high attr-dict `:` type($result)";
 }
 
 def Ternary_BarrierOp : Ternary_Op<"barrier", [MemoryEffects<[MemRead, MemWrite]>]> {

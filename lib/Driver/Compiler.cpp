@@ -553,6 +553,7 @@ void Compilation::listKernels(ModuleOp clone, const TargetSpec &target) {
     query.cpu = target.cpu;
     query.threads = options.runThreads;
     query.binary = shape.binary;
+    query.rows = shape.rows;
     query.columns = shape.cols;
     query.stages = shape.group == 0;
     query.row = findKernelRow(options.forceKernel);

@@ -198,7 +198,8 @@ static package::LayerKernel describeKernel(ternary::MatmulOp op, const TargetSpe
   result.staged = chosen.getStaged();
   if (!op.getSums())
     return result; // the model is of dots of codes
-  KernelChoice cost = costOf(*row, kind, cpuModel(target.cpu), threads, chosen.getTokens(), chosen.getStaged());
+  KernelChoice cost = costOf(*row, kind, cpuModel(target.cpu), threads, op.getLayout().getRows(), chosen.getTokens(),
+                             chosen.getStaged());
   result.predictedDecode = std::llround(cost.decode * 1000);
   result.predictedPrefill = std::llround(cost.prefill * 1000);
   for (const MatrixKernel &kernel : kernels)

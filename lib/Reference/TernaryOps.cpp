@@ -439,6 +439,15 @@ static LogicalResult evaluateAddPairs(AddPairsOp op, Frame &frame) {
   return success();
 }
 
+static LogicalResult evaluateLookUp(LookUpOp op, Frame &frame) {
+  const Tensor &indices = frame.get(op.getIndices());
+  Tensor result(indices.elementType(), indices.shape());
+  for (int64_t i = 0; i < indices.size(); ++i)
+    result.setInt(i, frame.get(indices.intAt(i) & 32 ? op.getHigh() : op.getLow()).intAt(indices.intAt(i) & 31));
+  frame.set(op.getResult(), result);
+  return success();
+}
+
 /// The weight codes of a dot, within their bound.
 template <typename Op> static FailureOr<SmallVector<int64_t>> codesOf(Op op, bool isSigned, Frame &frame) {
   const Tensor &u = frame.get(op.getU());
@@ -506,6 +515,7 @@ void reference::addTernaryEvaluators(EvaluatorTable &table) {
   table.add<TopTritOp>(evaluateTopTrit);
   table.add<TritsToFieldsOp>(evaluateTritsToFields);
   table.add<AddPairsOp>(evaluateAddPairs);
+  table.add<LookUpOp>(evaluateLookUp);
   table.add<DotOp>(evaluateDot);
   table.add<DotPairsOp>(evaluateDotPairs);
   table.add<MultiplyAddOp>(evaluateMultiplyAdd);

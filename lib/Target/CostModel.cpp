@@ -1,5 +1,6 @@
 //===- CostModel.cpp - which kernel, layout and tile for a matrix ------------------===//
 #include "lib/Target/CostModel.h"
+#include "lib/Target/LookUps.h"
 
 #include "llvm/ADT/ArrayRef.h"
 #include "llvm/ADT/STLExtras.h"
@@ -13,9 +14,9 @@ using namespace setun;
 using packing::WeightKind;
 
 static constexpr CpuModel models[] = {
-#define SETUN_CPU(names, vectorBits, alu, dot, pairs, permute, load, tile, firstCache, secondCache, coreBytes,         \
+#define SETUN_CPU(names, vectorBits, alu, dot, pairs, permute, words, load, tile, firstCache, secondCache, coreBytes,  \
                   socketBytes)                                                                                         \
-  {names, vectorBits, alu, dot, pairs, permute, load, tile, firstCache, secondCache, coreBytes, socketBytes},
+  {names, vectorBits, alu, dot, pairs, permute, words, load, tile, firstCache, secondCache, coreBytes, socketBytes},
 #include "lib/Target/Cpus.def"
 };
 
@@ -31,11 +32,13 @@ const CpuModel &setun::cpuModel(StringRef cpu) {
 
 /// Fewer tokens than this do not pay for staging.
 static constexpr int64_t kStagedFrom = 16;
+/// Nor do fewer than this for indices.
+static constexpr int64_t kLookedUpFrom = 48;
 
 namespace {
 /// Vector operations by the unit that limits them.
 struct Operations {
-  double alu = 0, dot = 0, pairs = 0, permute = 0, load = 0;
+  double alu = 0, dot = 0, pairs = 0, permute = 0, load = 0, words = 0;
 
   Operations &operator+=(const Operations &other) {
     alu += other.alu;
@@ -43,23 +46,24 @@ struct Operations {
     pairs += other.pairs;
     permute += other.permute;
     load += other.load;
+    words += other.words;
     return *this;
   }
-  Operations times(double n) const { return {alu * n, dot * n, pairs * n, permute * n, load * n}; }
+  Operations times(double n) const { return {alu * n, dot * n, pairs * n, permute * n, load * n, words * n}; }
 
   /// Cycles if they overlap perfectly, for vectors of `bits`.
   double cycles(const CpuModel &cpu, double bits) const {
     double parts = std::max(1.0, bits / cpu.vectorBits);
     auto through = [](double count, double rate) { return count == 0 ? 0 : rate == 0 ? 1e9 : count / rate; };
-    double slots = alu + dot + pairs + permute * (cpu.permute == 0 ? 1e9 : cpu.permute);
+    double slots = alu + dot + pairs + permute * (cpu.permute == 0 ? 1e9 : cpu.permute) +
+                   words * (cpu.words == 0 ? 1e9 : cpu.words);
     return parts * std::max({through(slots, cpu.alu), through(dot, cpu.dot), through(pairs, cpu.pairs),
                              through(load, cpu.load)});
   }
 };
 
 /// What turns one vector of packed bytes into the operands of dots; as passes/TileMatmul.cpp emits it.
-Operations unpacking(const KernelRow &row, WeightKind kind) {
-  const bool fourWay = row.method == DotMethod::FourWay;
+Operations unpacking(bool fourWay, const KernelRow &row, WeightKind kind) {
   if (kind == WeightKind::TernaryBase3) {
     if (fourWay && row.looksUpBytes())
       return {4 + 2, 0, 0, 1, 0};
@@ -78,7 +82,7 @@ namespace {
 /// Predicts a row on a layout.
 class Prediction {
 public:
-  Prediction(const KernelRow &row, WeightKind kind, const CpuModel &cpu, unsigned threads);
+  Prediction(const KernelRow &row, WeightKind kind, const CpuModel &cpu, unsigned threads, int64_t rows);
 
   /// Tokens of the inner loop that the registers allow where operands are unpacked in it, and where they are staged.
   int64_t tokensInLoop() const { return inLoop; }
@@ -93,12 +97,15 @@ private:
   double staged(int64_t tokens) const;
   /// The same on the tile unit, for a run of `tokens` tokens.
   double tiled(int64_t tokens) const;
+  /// The same by sums looked up.
+  double lookedUp(int64_t tokens) const;
   /// Tiles that spill registers cost a store and a load for each accumulator that finds no place.
   Operations spills(int64_t tokens, int64_t fitting) const;
 
   const KernelRow &row;
   WeightKind kind;
   const CpuModel &cpu;
+  int64_t rows;
   double fields, bits, weights, fromMemory; // fields: operands of a vector of packed bytes
   int64_t inLoop, onStage;
   Operations unpack, dots;
@@ -106,13 +113,14 @@ private:
   Operations shared;
 };
 
-Prediction::Prediction(const KernelRow &row, WeightKind kind, const CpuModel &cpu, unsigned threads)
-    : row(row), kind(kind), cpu(cpu), fields(static_cast<double>(row.operands(kind))),
+Prediction::Prediction(const KernelRow &row, WeightKind kind, const CpuModel &cpu, unsigned threads, int64_t rows)
+    : row(row), kind(kind), cpu(cpu), rows(rows), fields(static_cast<double>(row.operands(kind))),
       bits(!row.isScalable()   ? row.bytes * 8
            : cpu.names.empty() ? 128.0
                                : std::max(cpu.vectorBits, 128.0)),
-      weights(static_cast<double>(packing::fieldsPerByte(kind)) * bits / 8), unpack(unpacking(row, kind)) {
-  const bool fourWay = row.method == DotMethod::FourWay;
+      weights(static_cast<double>(packing::fieldsPerByte(kind)) * bits / 8),
+      unpack(unpacking(row.isFourWay(), row, kind)) {
+  const bool fourWay = row.isFourWay();
   if (row.features.empty()) {
     dots.alu = 8 * fields; // plain 16-bit products
   } else {
@@ -192,6 +200,29 @@ double Prediction::tiled(int64_t tokens) const {
   return cycles / (steps * vectors * static_cast<double>(tokens));
 }
 
+double Prediction::lookedUp(int64_t tokens) const {
+  const LookUpShape shape(kind, packing::ceilDiv(rows, packing::panelRowsOf(kind)));
+  const double depth = static_cast<double>(shape.depth), tile = static_cast<double>(shape.tile);
+  const double count = static_cast<double>(std::min(tokens, LookUpShape::kTokens));
+  const double panels = static_cast<double>(shape.panels), sums = fields * 2 / depth; // of a step
+  Operations all;
+  all.words = all.alu = sums;
+  all.load = sums / tile + 4 / depth;
+  // Additions go to units that look-ups wait for: a fourth more than they would take side by side.
+  double cycles = 1.25 * all.cycles(cpu, bits);
+  // Once for a block of tokens, the indices; once for one of rows, four tables; and the sums of a block of columns.
+  Operations indices = unpacking(/*fourWay=*/false, row, kind), table, widened;
+  indices.alu += fields * (static_cast<double>(shape.radix));
+  indices.load = 1 + fields / depth;
+  table.alu = 4 * 3 * std::ceil(depth / 2) / depth;
+  table.pairs = 4 * std::ceil(depth / 2) / depth;
+  table.load = (4 + depth) / depth;
+  widened.pairs = widened.alu = fields;
+  widened.load = 2 * fields;
+  return cycles + indices.cycles(cpu, bits) / count + table.cycles(cpu, bits) / panels +
+         widened.cycles(cpu, bits) / (static_cast<double>(LookUpShape::kSteps) * depth);
+}
+
 KernelChoice Prediction::of(int64_t tokens, int64_t stagedFrom) const {
   KernelChoice choice;
   choice.row = &row;
@@ -202,9 +233,10 @@ KernelChoice Prediction::of(int64_t tokens, int64_t stagedFrom) const {
   constexpr double alone = 1.15;
   choice.decode = 1000 / weights * std::max(alone * direct(1), bits / 8 / fromMemory);
   choice.prefill = 1000 / weights *
-                   (!stagedFrom      ? direct(tokens)
-                    : row.hasTiles() ? tiled(row.stagedTokens())
-                                     : staged(tokens));
+                   (!stagedFrom             ? direct(tokens)
+                    : row.hasTiles()        ? tiled(row.stagedTokens())
+                    : row.looksUpSums(kind) ? lookedUp(LookUpShape::kTokens)
+                                            : staged(tokens));
   return choice;
 }
 
@@ -217,6 +249,8 @@ KernelChoice Prediction::best() const {
   }
   if (row.isScalable())
     return of(inLoop, 0);
+  if (row.looksUpSums(kind))
+    return of(inLoop, lookedUp(LookUpShape::kTokens) < 0.95 * direct(inLoop) ? kLookedUpFrom : 0);
   // Halves of bytes would be widened too often on stage.
   if (kind != WeightKind::Bytes && staged(onStage) < direct(inLoop))
     return of(onStage, kStagedFrom);
@@ -224,13 +258,13 @@ KernelChoice Prediction::best() const {
 }
 } // namespace
 
-KernelChoice setun::costOf(const KernelRow &row, WeightKind kind, const CpuModel &cpu, unsigned threads) {
-  return Prediction(row, kind, cpu, threads).best();
+KernelChoice setun::costOf(const KernelRow &row, WeightKind kind, const CpuModel &cpu, unsigned threads, int64_t rows) {
+  return Prediction(row, kind, cpu, threads, rows).best();
 }
 
-KernelChoice setun::costOf(const KernelRow &row, WeightKind kind, const CpuModel &cpu, unsigned threads, int64_t tokens,
-                           int64_t staged) {
-  return Prediction(row, kind, cpu, threads).of(tokens, staged);
+KernelChoice setun::costOf(const KernelRow &row, WeightKind kind, const CpuModel &cpu, unsigned threads, int64_t rows,
+                           int64_t tokens, int64_t staged) {
+  return Prediction(row, kind, cpu, threads, rows).of(tokens, staged);
 }
 
 std::vector<KernelChoice> setun::measurableKernels(const CostQuery &query) {
@@ -242,7 +276,7 @@ std::vector<KernelChoice> setun::measurableKernels(const CostQuery &query) {
                  known.row->bytes == best.row->bytes && known.row->hasTiles() == best.row->hasTiles();
         }))
       continue;
-    Prediction prediction(*best.row, best.kind, cpuModel(query.cpu), query.threads);
+    Prediction prediction(*best.row, best.kind, cpuModel(query.cpu), query.threads, query.rows);
     found.push_back(best);
     const size_t first = found.size() - 1;
     auto add = [&](int64_t tokens, int64_t staged) {
@@ -256,9 +290,11 @@ std::vector<KernelChoice> setun::measurableKernels(const CostQuery &query) {
     const int64_t inLoop = prediction.tokensInLoop(), onStage = prediction.tokensOnStage();
     for (int64_t difference : {0, -1, 1}) {
       add(inLoop + difference, 0);
-      if (!best.row->hasTiles() && !best.row->isScalable())
+      if (!best.row->hasTiles() && !best.row->isScalable() && !best.row->looksUpSums(best.kind))
         add(onStage + difference, kStagedFrom);
     }
+    if (best.row->looksUpSums(best.kind))
+      add(inLoop, kLookedUpFrom);
     if (best.row->hasTiles())
       for (int64_t staged : {16, 32}) // tiles have one shape; fewer tokens use vectors
         add(inLoop, staged);
@@ -272,9 +308,12 @@ std::vector<KernelChoice> setun::rankKernels(const CostQuery &query) {
   const bool any = kinds.empty();
   if (any)
     kinds = query.binary ? std::vector<WeightKind>{WeightKind::Binary} : ternaryLayouts().vec();
-  auto cost = [&](const KernelRow &row, WeightKind kind) {
-    Prediction prediction(row, kind, cpu, query.threads);
-    return query.stages ? prediction.best() : prediction.of(prediction.tokensInLoop(), 0);
+  auto cost = [&](const KernelRow &row, WeightKind kind, const KernelRow *only) {
+    Prediction prediction(row, kind, cpu, query.threads, query.rows);
+    if (!query.stages)
+      return prediction.of(prediction.tokensInLoop(), 0);
+    // Whoever asks for look-ups gets them, whatever they cost.
+    return only && row.looksUpSums(kind) ? prediction.of(prediction.tokensInLoop(), kLookedUpFrom) : prediction.best();
   };
   auto candidates = [&](const KernelRow *only) {
     std::vector<KernelChoice> found;
@@ -284,14 +323,14 @@ std::vector<KernelChoice> setun::rankKernels(const CostQuery &query) {
           // Nobody but rows whose dots are signed gains by a signed field.
           if (query.columns <= row.maxColumns(kind) &&
               !(any && kind == WeightKind::TernarySigned && !row.byteOffset(WeightKind::Ternary)))
-            found.push_back(cost(row, kind));
+            found.push_back(cost(row, kind, only));
     return found;
   };
   std::vector<KernelChoice> found = candidates(query.row);
   if (found.empty())
     found = candidates(nullptr);
   if (found.empty()) // beyond every row's bound; the verifier of the operation refuses such matrices
-    found.push_back(cost(kernelRows().back(), kinds.front()));
+    found.push_back(cost(kernelRows().back(), kinds.front(), nullptr));
   // A decoded token and one of a prompt count the same. Rows stand best first, so ties go to the earlier.
   llvm::sort(found, [](const KernelChoice &x, const KernelChoice &y) {
     return std::make_tuple(x.decode + x.prefill, x.row, x.kind) < std::make_tuple(y.decode + y.prefill, y.row, y.kind);

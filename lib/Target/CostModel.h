@@ -18,7 +18,7 @@ namespace setun {
 /// One entry of Cpus.def, which says what the fields mean.
 struct CpuModel {
   llvm::StringLiteral names;
-  double vectorBits, alu, dot, pairs, permute, load, tile, firstCache, secondCache, coreBytes, socketBytes;
+  double vectorBits, alu, dot, pairs, permute, words, load, tile, firstCache, secondCache, coreBytes, socketBytes;
 };
 
 /// The model of one of LLVM's CPU names. Never fails: unknown names get the last entry.
@@ -36,6 +36,9 @@ struct KernelChoice {
   double decode = 0, prefill = 0;
 };
 
+/// Rows of a matrix of which nothing is known.
+inline constexpr int64_t kManyRows = int64_t(1) << 20;
+
 /// What to choose for.
 struct CostQuery {
   llvm::StringSet<> features; ///< of the target, LLVM names
@@ -43,7 +46,7 @@ struct CostQuery {
   /// Cores that read memory at once; 0: a few.
   unsigned threads = 0;
   bool binary = false;
-  int64_t columns = 1;
+  int64_t rows = kManyRows, columns = 1;
   /// Layouts to choose from; empty: all that hold the weights.
   std::vector<packing::WeightKind> kinds;
   /// Row to take wherever it is exact; null: the best.
@@ -56,10 +59,11 @@ struct CostQuery {
 std::vector<KernelChoice> rankKernels(const CostQuery &query);
 inline KernelChoice chooseKernel(const CostQuery &query) { return rankKernels(query).front(); }
 
-/// The tile of a row on a layout, and its predicted cost.
-KernelChoice costOf(const KernelRow &row, packing::WeightKind kind, const CpuModel &cpu, unsigned threads);
-/// The predicted cost of a given tile.
+/// The tile of a row on a layout, and its predicted cost for matrices of so many rows.
 KernelChoice costOf(const KernelRow &row, packing::WeightKind kind, const CpuModel &cpu, unsigned threads,
+                    int64_t rows = kManyRows);
+/// The predicted cost of a given tile.
+KernelChoice costOf(const KernelRow &row, packing::WeightKind kind, const CpuModel &cpu, unsigned threads, int64_t rows,
                     int64_t tokens, int64_t staged);
 
 /// What is worth measuring: for each row and layout of rankKernels the best tile with and without staging, and their

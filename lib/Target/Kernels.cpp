@@ -15,7 +15,7 @@ static constexpr KernelRow rows[] = {
 };
 
 int64_t KernelRow::maxOperand(WeightKind kind) const {
-  if (method != DotMethod::FourWay)
+  if (!isFourWay())
     return kind == WeightKind::Binary ? 1 : kind == WeightKind::Bytes ? 15 : 2;
   switch (kind) {
   case WeightKind::Ternary:
@@ -38,13 +38,13 @@ int64_t KernelRow::maxColumns(WeightKind kind) const {
 }
 
 int64_t KernelRow::operands(WeightKind kind) const {
-  return kind == WeightKind::Bytes && method != DotMethod::FourWay ? 2 : packing::fieldsPerByte(kind);
+  return kind == WeightKind::Bytes && !isFourWay() ? 2 : packing::fieldsPerByte(kind);
 }
 
 int64_t KernelRow::stagedSteps(WeightKind kind) const {
   if (hasTiles())
     return 512 / packing::fieldsPerByte(kind) / 16 * 16;
-  if (method == DotMethod::FourWay)
+  if (isFourWay())
     return hasMatrixDots() ? 64 : 63;
   return std::min<int64_t>(63, maxNarrowSteps(maxOperand(kind)));
 }

@@ -14,7 +14,7 @@
 namespace setun {
 
 /// How a row sums products; see Kernels.def.
-enum class DotMethod { FourWay, Pairs, Products };
+enum class DotMethod { FourWay, Pairs, Products, LookUp };
 
 /// One row of Kernels.def.
 struct KernelRow {
@@ -32,14 +32,16 @@ struct KernelRow {
   /// Unsigned operands of the dots that a vector of packed bytes gives: one for each field, or the two halves of bytes
   /// where their products would not fit 16 bits.
   int64_t operands(packing::WeightKind kind) const;
+  /// Has four-way dots.
+  bool isFourWay() const { return method == DotMethod::FourWay || method == DotMethod::LookUp; }
   /// Products of a step that one lane of the inner loop adds.
-  int64_t productsPerLane() const { return method == DotMethod::FourWay ? 4 : method == DotMethod::Pairs ? 2 : 1; }
+  int64_t productsPerLane() const { return isFourWay() ? 4 : method == DotMethod::Pairs ? 2 : 1; }
   /// Vectors of accumulators for one vector of operands.
   int64_t accumulatorsPerField() const { return method == DotMethod::Products ? 2 : 1; }
   /// Steps of `maxCode` that 16 bits hold.
   int64_t maxNarrowSteps(int64_t maxCode) const { return 32767 / (productsPerLane() * maxCode * 128); }
   /// Has sdot, whose operands both are signed.
-  bool hasSignedDots() const { return method == DotMethod::FourWay && arch == "aarch64"; }
+  bool hasSignedDots() const { return isFourWay() && arch == "aarch64"; }
   /// Has smmla and usmmla, and usdot.
   bool hasMatrixDots() const { return hasSignedDots() && features.contains("i8mm"); }
   /// Vectors are as long as the CPU has them, which only the running code knows.
@@ -66,6 +68,10 @@ struct KernelRow {
   bool hasOuterProducts() const { return arch == "aarch64" && features.ends_with("sme"); }
   /// Has these or tdpbsud, 16 tokens by 16 rows of weights by 16 steps at once.
   bool hasTiles() const { return hasOuterProducts() || features.contains("amx-int8"); }
+  /// Many tokens look sums up in tables; 8-bit codes are too many for them.
+  bool looksUpSums(packing::WeightKind kind) const {
+    return method == DotMethod::LookUp && kind != packing::WeightKind::Bytes;
+  }
   /// Operands on stage are those of matrix dots.
   bool stagesPairs() const { return hasMatrixDots() && !hasTiles(); }
   /// Where operands are unpacked once for many tokens: tokens that share a piece of a panel, and its steps. The piece

@@ -137,8 +137,8 @@ ternary::MatmulOp Converter::packedMatmul(bitnet::MatmulOp op, bitnet::Dequantiz
     acc = emptyLike(b, loc, cast<RankedTensorType>(op.getAcc().getType()), op.getX());
     types.push_back(acc.getType());
   }
-  return ternary::MatmulOp::create(b, loc, types, x, packed, rowScales, actScale, op.getSums(), bias, Value(), y, acc,
-                                   layout, op.getGroupAttr(),
+  return ternary::MatmulOp::create(b, loc, types, x, packed, rowScales, actScale, op.getSums(), bias, Value(), Value(),
+                                   y, acc, layout, op.getGroupAttr(),
                                    ternary::EpilogueAttr::get(b.getContext(), ternary::Epilogue::None),
                                    bitnet::FunctionAttr(), biasPlace, ternary::KernelAttr());
 }

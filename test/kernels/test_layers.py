@@ -364,6 +364,24 @@ def test_emulated_rows(row: str, layout: str, tmp_path: Path):
     assert not wrong, f"{len(wrong)} results are not the interpreter's:\n" + "\n".join(wrong[:20])
 
 
+@pytest.mark.parametrize("layout", ["r16k4f4", "r16k4t5"])
+def test_look_ups(layout: str, tmp_path: Path):
+    """Whole and partial blocks of tokens, what dots are left with, each epilogue; threads share rows or tokens."""
+    flags = ("--force-kernel=avx512lut", f"--format={layout}", "--no-self-test")
+    package = FORMS.source.compiled(tmp_path, WIDEST, *flags, only=EMULATED_FORMS)
+    if not package.targets()[WIDEST]:
+        pytest.skip(f"this CPU cannot run {WIDEST}")
+    sessions, wrong = [package.session(threads=threads) for threads in (1, 2, 3)], []
+    for i, name in enumerate(EMULATED_FORMS):
+        for tokens in (53, 300) if i % 5 == 0 else (53,):  # interpreting takes its time
+            x = inputs(name, tokens, FORMS.columns[name])
+            expected = package.interpret(name, x)
+            for session in sessions:
+                found = differences(expected, session.run(name, x))
+                wrong += [f"{name} of {tokens} tokens: {text}" for text in found]
+    assert not wrong, f"{len(wrong)} results are not the interpreter's:\n" + "\n".join(wrong[:20])
+
+
 def test_all_forms_in_base_3(reference: dict, tmp_path: Path):
     """The best row of the widest target in 1.6 bits, on one thread and on three."""
     package = FORMS.source.compiled(tmp_path, WIDEST, "--format=r16k4t5", "--no-self-test")

@@ -264,3 +264,30 @@ func.func @size_from_data(%x: tensor<4xi64> {bitnet.name = "x"}) -> (tensor<4xf3
   %s = tensor.extract_slice %h[0, 0] [1, 4] [1, 1] : tensor<?x8xf32> to tensor<4xf32>
   return %s : tensor<4xf32>
 }
+
+// -----
+
+// Sums of look-ups wait in memory of each thread's own, behind the workspace that all share: of one panel 6,400 bytes of
+// indices, 20,480 of tables and 81,920 of sums.
+// CHECK-LABEL: func.func @setun_workspace_look_ups(%{{.*}}: !llvm.ptr, %{{.*}}: i32) -> i64
+// CHECK: %[[THREADS:.*]] = arith.index_castui %{{.*}} : i32 to index
+// CHECK: %[[BYTES:.*]] = arith.muli %[[THREADS]], %c108800 : index
+// CHECK: arith.index_cast %[[BYTES]] : index to i64
+// CHECK-LABEL: func.func @setun_entry_look_ups
+// CHECK-SAME: %{{.*}}: !llvm.ptr, %[[THREAD:.*]]: i32) {
+// CHECK: %[[T:.*]] = arith.index_castui %[[THREAD]] : i32 to index
+// CHECK: %[[AT:.*]] = arith.muli %[[T]], %c108800 : index
+// CHECK: %[[VIEW:.*]] = memref.view %{{.*}}[%[[AT]]][] : memref<?xi8> to memref<108800xi8>
+// CHECK: %[[OWN:.*]] = memref.cast %[[VIEW]] : memref<108800xi8> to memref<?xi8>
+// CHECK: ternary.matmul {{.*}} scratch(%[[OWN]])
+func.func @look_ups(%x: tensor<?x32xi8> {bitnet.name = "x", bitnet.dims = ["T"]}, %p: tensor<512xi8> {bitnet.name = "p"},
+    %s: tensor<1x1x80xf32> {bitnet.name = "s"}, %c: tensor<?xi32> {bitnet.name = "c", bitnet.dims = ["T"]})
+    -> (tensor<?x80xi32> {bitnet.name = "y", bitnet.dims = ["T"]}) attributes {bitnet.entry} {
+  %c0 = arith.constant 0 : index
+  %t = tensor.dim %x, %c0 : tensor<?x32xi8>
+  %e = tensor.empty(%t) : tensor<?x80xi32>
+  %y = ternary.matmul %x, %p, %s sums(%c) acc_outs(%e)
+    {layout = #ternary.layout<r16k4t5, rows = 80, cols = 32>, kernel = #ternary.kernel<"avx512lut", tokens = 4, staged = 48>}
+    : (tensor<?x32xi8>, tensor<512xi8>, tensor<1x1x80xf32>, tensor<?xi32>, tensor<?x80xi32>) -> tensor<?x80xi32>
+  return %y : tensor<?x80xi32>
+}

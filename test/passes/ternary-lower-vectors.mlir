@@ -125,6 +125,27 @@ func.func @base3(%b: vector<64xi8>) -> (vector<64xi8>, vector<64xi8>) attributes
 
 // -----
 
+// Without its instruction a look-up takes the words one by one.
+// RUN: setun-opt %s --split-input-file --verify-diagnostics --pass-pipeline='builtin.module(func.func(ternary-lower-vectors{emulate=avx512bw}))' | FileCheck %s --check-prefix=WORDS
+// CHECK-LABEL: func.func @look_up
+// CHECK-SAME: %[[I:.*]]: vector<32xi16>, %[[LOW:.*]]: vector<32xi16>, %[[HIGH:.*]]: vector<32xi16>
+// CHECK: llvm.call_intrinsic "llvm.x86.avx512.vpermi2var.hi.512"(%[[LOW]], %[[I]], %[[HIGH]])
+// WORDS-LABEL: func.func @look_up
+// WORDS-SAME: %[[I:.*]]: vector<32xi16>, %[[LOW:.*]]: vector<32xi16>, %[[HIGH:.*]]: vector<32xi16>
+// WORDS-DAG: %[[ALL:.*]] = vector.shuffle %[[LOW]], %[[HIGH]]
+// WORDS-DAG: %[[LAST:.*]] = arith.andi %[[I]]
+// WORDS: %[[X:.*]] = vector.extract %[[LAST]][0] : i16 from vector<32xi16>
+// WORDS: %[[AT:.*]] = arith.index_castui %[[X]] : i16 to index
+// WORDS: vector.extract %[[ALL]][%[[AT]]] : i16 from vector<64xi16>
+// WORDS: vector.from_elements
+func.func @look_up(%i: vector<32xi16>, %low: vector<32xi16>, %high: vector<32xi16>) -> vector<32xi16>
+    attributes {ternary.kernel_row = "avx512lut"} {
+  %r = ternary.look_up %i, %low, %high : vector<32xi16>
+  return %r : vector<32xi16>
+}
+
+// -----
+
 // CHECK-LABEL: func.func @top
 // CHECK-DAG: arith.cmpi uge, %{{.*}}, %{{.*}} : vector<32xi8>
 // CHECK-DAG: arith.cmpi uge, %{{.*}}, %{{.*}} : vector<32xi8>

@@ -29,6 +29,11 @@
 // STAGED-LABEL: func.func @free
 // STAGED: kernel = #ternary.kernel<"avx2", tokens = 5, staged = 16>
 
+// Look-ups are used where they are asked for; groups have dots.
+// RUN: setun-opt %s --pass-pipeline='builtin.module(func.func(ternary-select-kernels{features=avx512f,avx512bw,avx512vl,avx512vnni,avx512vbmi row=avx512lut cpu=znver4}))' | FileCheck %s --check-prefix=LUT
+// LUT-LABEL: func.func @free
+// LUT: kernel = #ternary.kernel<"avx512lut", tokens = 4, staged = 48>
+
 // Kernels for matrices of a shape override the model, and are refused where they cannot be obeyed.
 // RUN: setun-opt %s --pass-pipeline='builtin.module(func.func(ternary-select-kernels{features=avx2 cpu=znver4 kernels=96x64:avx2:r16k4t5:2:32,2x4:generic:r16k4f4:5:0}))' | FileCheck %s --check-prefix=GIVEN
 // RUN: not setun-opt %s --pass-pipeline='builtin.module(func.func(ternary-select-kernels{features=avx2 kernels=2x4:avx2:r16k4t5:1:0}))' 2>&1 | FileCheck %s --check-prefix=BYTES

@@ -103,6 +103,38 @@ func.func @base3_gated(%x: memref<?x8xi8>, %p: memref<512xi8>, %s: memref<4x1x80
 
 // -----
 
+// Looked up: from 48 tokens on indices of a block of rows, tables of a tile of tokens and sums are in scratch memory; one
+// look-up gives sums of six columns, which are widened before they could wrap.
+// CHECK-LABEL: func.func @look_ups
+// CHECK-DAG: %[[I:.*]] = memref.view %[[SCRATCH:.*]][%{{.*}}][] : memref<?xi8> to memref<1x5x20x64xi8>
+// CHECK-DAG: %[[T:.*]] = memref.view %[[SCRATCH]][%{{.*}}][] : memref<?xi8> to memref<4x20x4x32xi16>
+// CHECK-DAG: %[[S:.*]] = memref.view %[[SCRATCH]][%{{.*}}][] : memref<?xi8> to memref<256x1x5x16xi32>
+// CHECK: arith.cmpi sge
+// CHECK: scf.if
+// CHECK: ternary.trits_to_fields
+// CHECK: vector.store %{{.*}}, %[[I]]
+// CHECK: ternary.dot_pairs {{.*}}steps = 2
+// CHECK: vector.store %{{.*}}, %[[T]]
+// CHECK: scf.for
+// CHECK: vector.load %[[I]]
+// CHECK: vector.load %[[T]]
+// CHECK: ternary.look_up
+// CHECK: ternary.add_pairs
+// CHECK: vector.store %{{.*}}, %[[S]]
+// CHECK: } else {
+// CHECK: ternary.dot
+// CHECK: return
+func.func @look_ups(%x: memref<?x32xi8>, %p: memref<512xi8>, %s: memref<1x1x80xf32>, %c: memref<?xi32>, %scratch: memref<?xi8>,
+                    %y: memref<?x80xi32>, %thread: index, %threads: index)
+    attributes {ternary.kernel, ternary.kernel_row = "avx512lut"} {
+  ternary.matmul %x, %p, %s sums(%c) scratch(%scratch) acc_outs(%y)
+    {layout = #ternary.layout<r16k4t5, rows = 80, cols = 32>, kernel = #ternary.kernel<"avx512lut", tokens = 4, staged = 48>}
+    : (memref<?x32xi8>, memref<512xi8>, memref<1x1x80xf32>, memref<?xi32>, memref<?xi8>, memref<?x80xi32>) -> ()
+  return
+}
+
+// -----
+
 // Staged: from 16 tokens on the operands of a piece of a panel go to memory once, and two-way dots read them there.
 // CHECK-LABEL: func.func @staged
 // CHECK: memref.alloca() {alignment = 64 : i64} : memref<4x63x64xi8>

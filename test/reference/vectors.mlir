@@ -147,3 +147,14 @@ func.func @multiply_add() -> (vector<16xi16>, vector<4xi32>) {
   %sums = ternary.add_pairs %seven, %r : vector<4xi32>, vector<16xi16>
   return %r, %sums : vector<16xi16>, vector<4xi32>
 }
+
+// Bit 5 chooses the table, the bits above it do not count: low[1], high[1], high[31], low[0].
+// CHECK-LABEL: @look_up
+// CHECK-NEXT: [1, 101, 131, 0, 0
+func.func @look_up() -> vector<32xi16> {
+  %i = arith.constant dense<[1, 33, -1, 64, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]> : vector<32xi16>
+  %low = arith.constant dense<[0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 29, 30, 31]> : vector<32xi16>
+  %high = arith.constant dense<[100, 101, 102, 103, 104, 105, 106, 107, 108, 109, 110, 111, 112, 113, 114, 115, 116, 117, 118, 119, 120, 121, 122, 123, 124, 125, 126, 127, 128, 129, 130, 131]> : vector<32xi16>
+  %r = ternary.look_up %i, %low, %high : vector<32xi16>
+  return %r : vector<32xi16>
+}

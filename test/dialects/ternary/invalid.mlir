@@ -391,6 +391,15 @@ func.func @matmul_c7_place(%x: tensor<2x68xi8>, %p: tensor<2176xi8>, %ws: tensor
 
 // -----
 
+func.func @matmul_c11(%x: memref<2x68xi8>, %p: memref<2176xi8>, %ws: memref<2x1x64xf32>, %c: memref<2xi32>, %scratch: memref<64xi8>, %acc: memref<2x96xi32>) {
+  // expected-error @+1 {{expects scratch memory of rank 1 and dynamic size, got 'memref<64xi8>'}}
+  ternary.matmul %x, %p, %ws sums(%c) scratch(%scratch) acc_outs(%acc) {layout = #ternary.layout<r16k4f4, rows = 96, cols = 66>}
+    : (memref<2x68xi8>, memref<2176xi8>, memref<2x1x64xf32>, memref<2xi32>, memref<64xi8>, memref<2x96xi32>) -> ()
+  return
+}
+
+// -----
+
 func.func @matmul_c8(%x: tensor<2x68xi8>, %p: tensor<2176xi8>, %ws: tensor<2x2x64xf32>, %a: tensor<2xf32>, %c: tensor<2xi32>, %y: tensor<2x96xf32>) {
   // expected-error @below {{expects a group that is a positive multiple of 4, got 34}}
   %0 = ternary.matmul %x, %p, %ws act_scale(%a) sums(%c) outs(%y) {layout = #ternary.layout<r16k4f4, rows = 96, cols = 66>, group = 34}
@@ -769,7 +778,7 @@ func.func private @layout_c2() attributes {a = #ternary.layout<r16k4f4, rows = 3
 
 // -----
 
-// expected-error @below {{expects a row of the kernel table (amxint8, avx512vbmi, avx512vnni, avx512bw, avxvnni, avx2, sme, i8mm, sve, dotprod, neon, generic), got fast}}
+// expected-error @below {{expects a row of the kernel table (amxint8, avx512vbmi, avx512lut, avx512vnni, avx512bw, avxvnni, avx2, sme, i8mm, sve, dotprod, neon, generic), got fast}}
 func.func private @kernel_c1() attributes {a = #ternary.kernel<"fast", tokens = 1>}
 
 // -----

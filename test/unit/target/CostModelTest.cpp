@@ -41,7 +41,7 @@ TEST(CostModel, knownCpus) {
   // 1.6 bits wherever dots leave the time to take base 3 apart: one look-up where there is one, a chain of minima for
   // sums of four-way dots where vectors are long or memory is slow. Isolated fields cost too much.
   EXPECT_EQ(choiceFor("znver5"), "avx512vbmi, 1.6");
-  EXPECT_EQ(choiceFor("znver4"), "avx512vbmi, 1.6");
+  EXPECT_EQ(choiceFor("znver4"), "avx512lut, 1.6");
   EXPECT_EQ(choiceFor("icelake-server"), "avx512vbmi, 1.6");
   EXPECT_EQ(choiceFor("x86-64-v4+avx512vnni"), "avx512vnni, 1.6");
   EXPECT_EQ(choiceFor("alderlake"), "avxvnni, 2 bits");
@@ -139,7 +139,8 @@ TEST(CostModel, staging) {
 TEST(CostModel, stagingIsWorthWhatWasMeasured) {
   // AVX2 on Zen 4, many tokens: 5 to 7 %.
   auto prefill = [](int64_t tokens, int64_t staged) {
-    return costOf(*findKernelRow("avx2"), WeightKind::Ternary, cpuModel("znver4"), 0, tokens, staged).prefill;
+    return costOf(*findKernelRow("avx2"), WeightKind::Ternary, cpuModel("znver4"), 0, kManyRows, tokens, staged)
+        .prefill;
   };
   const double gain = prefill(2, 0) / prefill(5, 16);
   EXPECT_GT(gain, 1.02);
@@ -148,7 +149,7 @@ TEST(CostModel, stagingIsWorthWhatWasMeasured) {
 
 TEST(CostModel, lookUpsTakeTheSlotsOfDots) {
   auto direct = [](const char *row, WeightKind kind, const char *cpu, int64_t tokens) {
-    return costOf(*findKernelRow(row), kind, cpuModel(cpu), 0, tokens, 0).prefill;
+    return costOf(*findKernelRow(row), kind, cpuModel(cpu), 0, kManyRows, tokens, 0).prefill;
   };
   // On Zen a look-up and the simple operations around it run beside the dots, as many a weight in either layout.
   EXPECT_EQ(direct("avx512vbmi", WeightKind::TernaryBase3, "znver4", 4),
@@ -163,6 +164,24 @@ TEST(CostModel, lookUpsTakeTheSlotsOfDots) {
     EXPECT_LE(costOf(*findKernelRow("avx512vbmi"), WeightKind::TernaryBase3, cpuModel(cpu), 0).prefill,
               costOf(*findKernelRow("avx512vnni"), WeightKind::TernaryBase3, cpuModel(cpu), 0).prefill)
         << cpu;
+}
+
+TEST(CostModel, sumsAreLookedUpWhereThatIsFaster) {
+  CostQuery query = queryFor("znver4");
+  auto row = [&](int64_t rows, const char *cpu) {
+    query.rows = rows;
+    query.cpu = cpu;
+    KernelChoice choice = chooseKernel(query);
+    EXPECT_EQ(choice.staged != 0, choice.row->name == "avx512lut");
+    return choice.row->name;
+  };
+  EXPECT_EQ(row(2560, "znver4"), "avx512lut");
+  // A matrix of few rows does not pay for tables, and other CPUs' look-ups are slow.
+  EXPECT_EQ(row(80, "znver4"), "avx512vbmi");
+  EXPECT_EQ(row(2560, "icelake-server"), "avx512vbmi");
+  // The row has its dots for what is not looked up.
+  query.stages = false;
+  EXPECT_EQ(row(2560, "znver4"), "avx512vbmi");
 }
 
 TEST(CostModel, exactOrNotAtAll) {

@@ -107,7 +107,8 @@ TEST(MatrixKernels, candidates) {
     twoBits |= choice.kind == packing::WeightKind::Ternary;
     base3 |= choice.kind == packing::WeightKind::TernaryBase3;
     // The prediction of a tile does not depend on how it was found.
-    KernelChoice again = costOf(*choice.row, choice.kind, cpuModel(query.cpu), 0, choice.tokens, choice.staged);
+    KernelChoice again =
+        costOf(*choice.row, choice.kind, cpuModel(query.cpu), 0, kManyRows, choice.tokens, choice.staged);
     EXPECT_EQ(again.decode, choice.decode);
     EXPECT_EQ(again.prefill, choice.prefill);
   }
