@@ -254,7 +254,13 @@ Status Package::nothingRuns() const {
 }
 
 std::string Package::cure() const {
-  std::string targets, source;
+  auto recorded = [&](const char *key) {
+    for (const auto &[name, value] : contents.provenance)
+      if (name == key)
+        return value;
+    return std::string();
+  };
+  std::string targets;
   for (const Code &code : contents.codes) {
     if (runnable(code))
       return "code for " + quoted(code.target) + " runs here";
@@ -262,15 +268,17 @@ std::string Package::cure() const {
   }
   const std::string level = bestLevel(options.features);
   targets += level.empty() ? "host" : level;
-  for (const auto &[key, value] : contents.provenance)
-    if (key == "source")
-      source = value;
+  const std::string source = recorded("source"), head = recorded("compiler.head"), format = recorded("compiler.format");
+  const bool otherHead = !head.empty() && head != "certified"; // than the compiler's default
   for (const File &file : contents.files)
     if (file.name == package::kCallFile)
       return "to add code for it, compile the module" + (source.empty() ? "" : " " + quoted(source)) +
-             " again, in Python: setun.compile(module, ..., target=\"" + targets + "\")";
+             " again, in Python: setun.compile(module, ..., target=\"" + targets +
+             (otherHead ? "\", head=\"" + head + "\")" : "\")");
   return "to add code for it: setun compile MODEL" + (path.empty() ? "" : " -o " + quoted(path)) + " --target " +
-         targets + (source.empty() ? "" : ", where MODEL is " + quoted(source));
+         targets + (otherHead ? " --head " + head : "") +
+         (format.empty() || format == "auto" ? "" : " --format " + format) +
+         (source.empty() ? "" : ", where MODEL is " + quoted(source));
 }
 
 //===----------------------------------------------------------------------===//

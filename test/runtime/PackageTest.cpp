@@ -513,6 +513,23 @@ TEST(Targets, SaysWhyNothingRuns) {
   expectFailure(bytes, SETUN_ERROR_NOT_FOUND, "'v5'", &options);
 }
 
+TEST(Targets, SaysWithWhichOptionsToCompileAgain) {
+  Parts changed = parts();
+  changed.codes[0].features = {"no-such-feature"};
+  changed.manifest.provenance["compiler.head"] = "int8";
+  changed.manifest.provenance["compiler.format"] = "best";
+  const std::string path = temporaryFolder() + "/options.setun";
+  ASSERT_FALSE(write(changed, path));
+  const std::vector<uint8_t> bytes = readFile(path); // outlives its package
+  setun_open_options options = {sizeof(options), nullptr, "avx", SETUN_WEIGHTS_AUTO};
+  PackagePointer package = open(bytes, &options);
+  setun_session *session = nullptr;
+  EXPECT_EQ(setun_session_create(package.get(), nullptr, &session), SETUN_ERROR_UNSUPPORTED);
+  EXPECT_NE(std::string(setun_last_error()).find("--target base,host --head int8 --format best, where MODEL is"),
+            std::string::npos)
+      << setun_last_error();
+}
+
 TEST(Targets, SaysHowAModuleGetsMoreCode) {
   Parts changed = parts();
   changed.codes[0].features = {"no-such-feature"};
