@@ -223,6 +223,11 @@ private:
   SmallVector<Operand> stagedOperands; // what the bytes on stage are
   // Of look-ups: [panel][field][step][64] of i8, [token][step][4][32] of i16, [token][panel][field][16] of i32.
   Value indices, tables, lookedUp;
+  /// Place of the 64 indices of a field at a step, and further bytes.
+  Value indexAt(Value panel, int64_t field, Value step, int64_t further) {
+    Value row = v.add(v.mul(panel, fields), field);
+    return v.add(v.mul(v.add(v.mul(row, LookUpShape::kSteps), step), packing::kBlockBytes), further);
+  }
   Value waiting; // [panel of the unit][token][field][16] of f32, where a unit has several panels
 };
 
@@ -1023,8 +1028,7 @@ void MatmulTiler::stageIndices(Value panel, Value index, Value first, Value size
         value = plus(lookUp.radix == 3 ? plus(twice, value) : twice, code);
       }
     for (auto [f, value] : llvm::enumerate(all))
-      vector::StoreOp::create(b, loc, plus(value, place), indices,
-                              ValueRange{index, v.index(static_cast<int64_t>(f)), at, v.index(0)});
+      vector::StoreOp::create(b, loc, plus(value, place), indices, indexAt(index, static_cast<int64_t>(f), at, 0));
   });
 }
 
@@ -1086,17 +1090,16 @@ void MatmulTiler::addLookUps(Value panel, Value token, int64_t tokens, Value siz
       v.prefetch(lookedUp, sumAt(i));
     SmallVector<Value> init(tokens * some, zeros(LookUpShape::kEntries, 16));
     SmallVector<Value> sums = v.loop(zero, size, 1, init, [&](Value step, ValueRange state) {
-      SmallVector<Value> next(state), index;
-      for (int64_t f = 0; f < some; ++f) {
-        Value bytes = vector::LoadOp::create(b, loc, VectorType::get({64}, b.getI8Type()), indices,
-                                             ValueRange{panel, v.index(f0 + f), step, zero});
-        index.push_back(vector::BitCastOp::create(b, loc, words, bytes));
-      }
-      // Words of bytes are indices as they lie, and those of the odd columns once these are moved down.
+      SmallVector<Value> next(state);
+      // Words of bytes are indices as they lie, and a byte further on those of the odd columns: what a word has above
+      // an index does not count, nor does the byte behind the last word.
       for (int64_t column = 0; column < 2; ++column) {
-        Value eight = arith::ConstantOp::create(b, loc, DenseElementsAttr::get(words, static_cast<int16_t>(8)));
-        for (Value &value : index)
-          value = column ? Value(arith::ShRUIOp::create(b, loc, value, eight)) : value;
+        SmallVector<Value> index;
+        for (int64_t f = 0; f < some; ++f) {
+          Value bytes = vector::LoadOp::create(b, loc, VectorType::get({64}, b.getI8Type()), indices,
+                                               indexAt(panel, f0 + f, step, column));
+          index.push_back(vector::BitCastOp::create(b, loc, words, bytes));
+        }
         for (int64_t m = 0; m < tokens; ++m) {
           auto table = [&](int64_t of) -> Value {
             return vector::LoadOp::create(b, loc, words, tables, ValueRange{v.index(m), step, v.index(of), zero});
@@ -1188,7 +1191,7 @@ void MatmulTiler::run() {
       return memref::ViewOp::create(b, loc, MemRefType::get(shape, element), op.getScratch(), v.index(offset),
                                     ValueRange());
     };
-    indices = view(0, {lookUp.panels, fields, LookUpShape::kSteps, packing::kBlockBytes}, b.getI8Type());
+    indices = view(0, {lookUp.indexBytes()}, b.getI8Type());
     tables = view(lookUp.indexBytes(), {lookUp.tile, LookUpShape::kSteps, packing::kStep, LookUpShape::kEntries},
                   b.getI16Type());
     lookedUp = view(lookUp.indexBytes() + lookUp.tableBytes(), {LookUpShape::kTokens, lookUp.panels, fields, kLanes},

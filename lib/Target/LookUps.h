@@ -37,8 +37,8 @@ struct LookUpShape {
   int64_t fieldsAtOnce, tile; ///< fields and tokens whose accumulators, with indices, tables and sums, registers hold
   int64_t panels;             ///< of a block of rows
 
-  // Memory of a thread: indices, tables and sums, in this order.
-  int64_t indexBytes() const { return panels * fields * kSteps * packing::kBlockBytes; }
+  // Memory of a thread: indices, and a vector that is read past them, tables and sums, in this order.
+  int64_t indexBytes() const { return (panels * fields * kSteps + 1) * packing::kBlockBytes; }
   int64_t tableBytes() const { return tile * kSteps * packing::kStep * kEntries * 2; }
   int64_t sumBytes() const { return panels * kTokens * fields * packing::kLanes * 4; }
   int64_t bytes() const { return indexBytes() + tableBytes() + sumBytes(); }

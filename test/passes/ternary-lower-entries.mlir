@@ -267,18 +267,18 @@ func.func @size_from_data(%x: tensor<4xi64> {bitnet.name = "x"}) -> (tensor<4xf3
 
 // -----
 
-// Sums of look-ups wait in memory of each thread's own, behind the workspace that all share: of one panel 6,400 bytes of
+// Sums of look-ups wait in memory of each thread's own, behind the workspace that all share: of one panel 6,464 bytes of
 // indices, 20,480 of tables and 81,920 of sums.
 // CHECK-LABEL: func.func @setun_workspace_look_ups(%{{.*}}: !llvm.ptr, %{{.*}}: i32) -> i64
 // CHECK: %[[THREADS:.*]] = arith.index_castui %{{.*}} : i32 to index
-// CHECK: %[[BYTES:.*]] = arith.muli %[[THREADS]], %c108800 : index
+// CHECK: %[[BYTES:.*]] = arith.muli %[[THREADS]], %c108864 : index
 // CHECK: arith.index_cast %[[BYTES]] : index to i64
 // CHECK-LABEL: func.func @setun_entry_look_ups
 // CHECK-SAME: %{{.*}}: !llvm.ptr, %[[THREAD:.*]]: i32) {
 // CHECK: %[[T:.*]] = arith.index_castui %[[THREAD]] : i32 to index
-// CHECK: %[[AT:.*]] = arith.muli %[[T]], %c108800 : index
-// CHECK: %[[VIEW:.*]] = memref.view %{{.*}}[%[[AT]]][] : memref<?xi8> to memref<108800xi8>
-// CHECK: %[[OWN:.*]] = memref.cast %[[VIEW]] : memref<108800xi8> to memref<?xi8>
+// CHECK: %[[AT:.*]] = arith.muli %[[T]], %c108864 : index
+// CHECK: %[[VIEW:.*]] = memref.view %{{.*}}[%[[AT]]][] : memref<?xi8> to memref<108864xi8>
+// CHECK: %[[OWN:.*]] = memref.cast %[[VIEW]] : memref<108864xi8> to memref<?xi8>
 // CHECK: ternary.matmul {{.*}} scratch(%[[OWN]])
 func.func @look_ups(%x: tensor<?x32xi8> {bitnet.name = "x", bitnet.dims = ["T"]}, %p: tensor<512xi8> {bitnet.name = "p"},
     %s: tensor<1x1x80xf32> {bitnet.name = "s"}, %c: tensor<?xi32> {bitnet.name = "c", bitnet.dims = ["T"]})
