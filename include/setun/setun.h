@@ -36,7 +36,7 @@ typedef enum setun_status {
   SETUN_ERROR_INVALID_ARGUMENT = 1, /* wrong index, data type, rank, shape, null pointer, ... */
   SETUN_ERROR_IO = 2,               /* the file cannot be opened, read or mapped */
   SETUN_ERROR_BAD_PACKAGE = 3,      /* not a package, truncated, damaged or inconsistent */
-  SETUN_ERROR_UNSUPPORTED = 4,      /* sound, but of another version, or without code that this CPU can run */
+  SETUN_ERROR_UNSUPPORTED = 4,      /* sound, but of another version, or without code that this CPU or system runs */
   SETUN_ERROR_SELF_TEST = 5,        /* the code gave other results than those recorded when it was compiled */
   SETUN_ERROR_CAPACITY = 6,         /* more tokens than the session's context holds */
   SETUN_ERROR_OUT_OF_MEMORY = 7,

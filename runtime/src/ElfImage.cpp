@@ -345,7 +345,13 @@ Status Loader::map(Mapping &mapping) const {
   auto protect = [&](uint64_t begin, uint64_t end, int protection) {
     if (end <= begin || ::mprotect(base + begin, end - begin, protection) == 0)
       return Status();
-    return Status(SETUN_ERROR_IO, std::string("cannot protect the memory of a code section: ") + std::strerror(errno));
+    const char *reason = std::strerror(errno);
+    if (protection & PROT_EXEC)
+      return Status(SETUN_ERROR_UNSUPPORTED,
+                    "the system does not let this process run code that it has loaded itself (systemd: "
+                    "MemoryDenyWriteExecute, SELinux: execmem, macOS: the hardened runtime): " +
+                        std::string(reason));
+    return Status(SETUN_ERROR_IO, std::string("cannot protect the memory of a code section: ") + reason);
   };
 
   for (const Elf64_Phdr &segment : loads) {

@@ -8,6 +8,9 @@
 #include <atomic>
 #include <cmath>
 #include <sys/mman.h>
+#ifdef __linux__
+#include <sys/prctl.h>
+#endif
 #include <sys/wait.h>
 #include <thread>
 #include <unistd.h>
@@ -308,6 +311,27 @@ TEST_F(SessionTest, TimesOfARunThatGoesOn) {
   ASSERT_TRUE(session->run(fence, &in, 1, &out, 1).ok());
   EXPECT_EQ(statuses[0], SETUN_ERROR_BUSY);
   EXPECT_EQ(statuses[1], SETUN_ERROR_BUSY);
+}
+
+TEST_F(SessionTest, SystemsThatForbidToLoadCode) {
+#ifdef __linux__
+  const pid_t child = ::fork();
+  ASSERT_GE(child, 0);
+  if (child == 0) {
+    constexpr int setDenyWriteExecute = 65, refuseExecGain = 1; // PR_SET_MDWE, PR_MDWE_REFUSE_EXEC_GAIN
+    if (::prctl(setDenyWriteExecute, refuseExecGain, 0, 0, 0) != 0)
+      ::_exit(2);
+    setun_session *none = nullptr;
+    const setun_status status = setun_session_create(package.get(), nullptr, &none);
+    const bool said = std::string(setun_last_error()).find("MemoryDenyWriteExecute") != std::string::npos;
+    ::_exit(status == SETUN_ERROR_UNSUPPORTED && said ? 0 : 1);
+  }
+  int status = -1;
+  ASSERT_EQ(::waitpid(child, &status, 0), child);
+  if (WIFEXITED(status) && WEXITSTATUS(status) == 2)
+    GTEST_SKIP() << "this kernel cannot forbid it (Linux 6.3 can)";
+  EXPECT_TRUE(WIFEXITED(status) && WEXITSTATUS(status) == 0) << status;
+#endif
 }
 
 TEST_F(SessionTest, AForkTakesItsSessionsAlong) {
