@@ -273,7 +273,7 @@ TEST_F(SessionTest, OneThreadAtATime) {
   SessionPointer session = createSession(package, 2);
   std::atomic<bool> done{false};
   std::thread other([&] {
-    Owned<int64_t> rounds(SETUN_I64, {}, {20000}), errors(SETUN_I64, {});
+    Owned<int64_t> rounds(SETUN_I64, {}, {2000}), errors(SETUN_I64, {});
     setun_tensor in = rounds.tensor(), out = errors.tensor();
     EXPECT_EQ(setun_session_run(session.get(), fence, &in, 1, &out, 1), SETUN_OK);
     done = true;
