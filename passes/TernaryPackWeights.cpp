@@ -260,7 +260,6 @@ LogicalResult TernaryPackWeights::place(Operation *op, Value value, const std::s
     if (llvm::Error error = write(offset))
       return op->emitOpError() << llvm::toString(std::move(error));
     store->placed[key] = offset;
-    store->sizes[key] = size;
   }
   OpBuilder b(op);
   // Later passes tell operations apart by the names of their weights.
@@ -300,7 +299,6 @@ LogicalResult TernaryPackWeights::pack(PackOp op) {
         [&](const uint8_t *bytes, size_t size) {
           failed = store->write(at, bytes, size);
           at += size;
-          store->progress(size);
           return !failed;
         });
     if (!ok)
@@ -447,7 +445,6 @@ LogicalResult TernaryPackWeights::placeRows(bitnet::WeightOp op) {
             return error;
       if (llvm::Error error = store->write(offset + row * rowBytes, rows.data(), (end - row) * rowBytes))
         return error;
-      store->progress((end - row) * rowBytes);
     }
     return llvm::Error::success();
   });
@@ -503,7 +500,6 @@ LogicalResult TernaryPackWeights::packHead(PackHeadOp op) {
                          fineRows.data() + first * HeadShape::kRowFloats);
       if (llvm::Error error = store->write(offset + panel * shape.panelCodeBytes(), codes.data(), codes.size()))
         return error;
-      store->progress(codes.size());
     }
     return llvm::Error::success();
   };

@@ -7,7 +7,6 @@ using namespace setun;
 
 WeightStore::~WeightStore() = default;
 void WeightStore::warn(llvm::StringRef) {}
-void WeightStore::progress(uint64_t) {}
 
 llvm::Expected<uint64_t> MemoryWeightStore::reserve(uint64_t size) {
   uint64_t offset = (bytes.size() + 63) / 64 * 64;

@@ -30,8 +30,6 @@ public:
   virtual llvm::Error write(uint64_t offset, const void *data, uint64_t size) = 0;
   /// Something to tell the user that is no error ("tensor is all zero").
   virtual void warn(llvm::StringRef message);
-  /// Called as packing proceeds, with bytes written so far.
-  virtual void progress(uint64_t bytes);
 
   /// Where `bitnet.weight` finds its tensors; null where a module has none.
   WeightSource *source = nullptr;
@@ -42,8 +40,6 @@ public:
   /// Guarded by the mutex: functions are raised at the same time.
   llvm::StringMap<std::pair<float, bool>> magnitudes;
   std::mutex magnitudesMutex;
-  /// Bytes of each packed weight matrix, by key; what `inspect` reports.
-  llvm::StringMap<uint64_t> sizes;
 };
 
 /// Keeps everything in memory: for tests, and for tools that do not write packages.

@@ -81,7 +81,6 @@ public:
   }
 
   void warn(StringRef message) override { log.warning(message); }
-  void progress(uint64_t) override {}
 
   /// Bytes that will be written, as far as known.
   uint64_t expected = 0;

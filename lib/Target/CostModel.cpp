@@ -14,9 +14,8 @@ using namespace setun;
 using packing::WeightKind;
 
 static constexpr CpuModel models[] = {
-#define SETUN_CPU(names, vectorBits, alu, dot, pairs, permute, words, load, tile, firstCache, secondCache, coreBytes,  \
-                  socketBytes)                                                                                         \
-  {names, vectorBits, alu, dot, pairs, permute, words, load, tile, firstCache, secondCache, coreBytes, socketBytes},
+#define SETUN_CPU(names, vectorBits, alu, dot, pairs, permute, words, load, tile, coreBytes, socketBytes)              \
+  {names, vectorBits, alu, dot, pairs, permute, words, load, tile, coreBytes, socketBytes},
 #include "lib/Target/Cpus.def"
 };
 
@@ -76,9 +75,7 @@ Operations unpacking(bool fourWay, const KernelRow &row, WeightKind kind) {
   double offset = (row.byteOffset(kind) != 0) != (kind == WeightKind::TernarySigned) ? 1 : 0;
   return {(fourWay ? operands - 1 : 2 * (operands - 1)) + offset, 0, 0, 0, 0};
 }
-} // namespace
 
-namespace {
 /// Predicts a row on a layout.
 class Prediction {
 public:

@@ -18,7 +18,7 @@ namespace setun {
 /// One entry of Cpus.def, which says what the fields mean.
 struct CpuModel {
   llvm::StringLiteral names;
-  double vectorBits, alu, dot, pairs, permute, words, load, tile, firstCache, secondCache, coreBytes, socketBytes;
+  double vectorBits, alu, dot, pairs, permute, words, load, tile, coreBytes, socketBytes;
 };
 
 /// The model of one of LLVM's CPU names. Never fails: unknown names get the last entry.

@@ -237,12 +237,9 @@ llvm::Error SafeTensorsFile::parseHeader() {
       const llvm::json::Object *pairs = value.getAsObject();
       if (!pairs)
         return error(filePath, "expects an object of strings in '__metadata__', got another JSON value");
-      for (const auto &[metaKey, metaValue] : *pairs) {
-        std::optional<llvm::StringRef> string = metaValue.getAsString();
-        if (!string)
+      for (const auto &[metaKey, metaValue] : *pairs)
+        if (!metaValue.getAsString())
           return error(filePath, "expects strings in '__metadata__', got another JSON value for " + quoted(metaKey));
-        meta.emplace_back(llvm::StringRef(metaKey).str(), string->str());
-      }
       continue;
     }
     llvm::Expected<SafeTensor> tensor = parseTensor(filePath, name, value, dataBegin, dataSize);
@@ -250,7 +247,6 @@ llvm::Error SafeTensorsFile::parseHeader() {
       return tensor.takeError();
     entries.push_back(std::move(*tensor));
   }
-  llvm::sort(meta);
   llvm::sort(entries, [](const SafeTensor &a, const SafeTensor &b) {
     return std::tie(a.begin, a.end, a.name) < std::tie(b.begin, b.end, b.name);
   });

@@ -21,7 +21,6 @@
 
 #include <memory>
 #include <string>
-#include <utility>
 #include <vector>
 
 namespace setun {
@@ -48,8 +47,6 @@ public:
   llvm::ArrayRef<SafeTensor> tensors() const { return entries; }
   /// Null if there is none of that name.
   const SafeTensor *find(llvm::StringRef name) const;
-  /// Key/value pairs of "__metadata__", in key order.
-  llvm::ArrayRef<std::pair<std::string, std::string>> metadata() const { return meta; }
 
   /// The tensor's bytes in the mapping: not aligned, little-endian. A file that another process shortens while it is
   /// mapped faults on access, as with any mapping.
@@ -69,7 +66,6 @@ private:
   uint64_t size = 0;
   std::vector<SafeTensor> entries;
   llvm::StringMap<size_t> byName;
-  std::vector<std::pair<std::string, std::string>> meta;
 };
 
 } // namespace setun

@@ -473,18 +473,6 @@ llvm::Error WeightSource::readBinaryRows(llvm::StringRef name, int64_t N, int64_
   return llvm::Error::success();
 }
 
-llvm::Expected<TernaryStats> WeightSource::countTernary(llvm::StringRef name, int64_t N, int64_t K) const {
-  // Reading no rows checks the shape, before K sizes a buffer.
-  if (llvm::Error err = readTernaryRows(name, N, K, 0, 0, nullptr))
-    return err;
-  TernaryStats stats;
-  std::vector<int8_t> row(static_cast<size_t>(K));
-  for (int64_t i = 0; i < N; ++i)
-    if (llvm::Error err = readTernaryRows(name, N, K, i, i + 1, row.data(), &stats))
-      return err;
-  return stats;
-}
-
 llvm::Error WeightSource::readFloat(llvm::StringRef name, llvm::ArrayRef<int64_t> shape,
                                     std::vector<float> &out) const {
   llvm::Expected<const Entry *> found = findEntry(name);

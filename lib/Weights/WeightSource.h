@@ -45,12 +45,6 @@ struct TernaryStats {
   bool allZero() const { return minus == 0 && plus == 0; }
   /// Counts `count` codes in {-1, 0, +1}.
   void add(const int8_t *codes, int64_t count);
-  TernaryStats &operator+=(const TernaryStats &other) {
-    minus += other.minus;
-    zero += other.zero;
-    plus += other.plus;
-    return *this;
-  }
 };
 
 /// A tensor given in memory: name, dtype, shape and little-endian bytes.
@@ -108,8 +102,6 @@ public:
   /// so far.
   llvm::Error readBinaryRows(llvm::StringRef name, int64_t N, int64_t K, int64_t rowBegin, int64_t rowEnd,
                              int8_t *out) const;
-  /// Counts the codes of a whole ternary matrix.
-  llvm::Expected<TernaryStats> countTernary(llvm::StringRef name, int64_t N, int64_t K) const;
 
   /// Reads a whole float tensor of exactly this shape.
   llvm::Error readFloat(llvm::StringRef name, llvm::ArrayRef<int64_t> shape, std::vector<float> &out) const;

@@ -220,6 +220,17 @@ TEST_F(CompilerTest, convolutionsAreTested) {
   EXPECT_EQ(selfTests(), 1);
 }
 
+TEST_F(CompilerTest, testsOfLongGroupsAreSmall) {
+  std::string text = layer;
+  for (auto [from, to] : {std::pair("#bitnet.scales<tensor>", "#bitnet.scales<group = 1099511627776>"),
+                          std::pair("dense<0.5> : tensor<1xf32>", "dense<0.5> : tensor<70x1xf32>"),
+                          std::pair("tensor<70x36xi2>, tensor<1xf32>", "tensor<70x36xi2>, tensor<70x1xf32>")})
+    text.replace(text.find(from), std::string(from).size(), to);
+  CompileResult result = compile(CompileInput::fromText(text), options, path("m.setun"));
+  ASSERT_TRUE(result) << firstError(result);
+  EXPECT_EQ(selfTests(), 1);
+}
+
 TEST_F(CompilerTest, functionsAreRaisedAtTheSameTime) {
   std::string header = "{", text;
   constexpr int count = 300, bytes = 4 * 2 * 4;
