@@ -28,6 +28,9 @@ setun::MatrixShape setun::matrixShape(MatmulOp op) {
 }
 
 namespace {
+/// Tokens that self-tests (lib/Driver/SelfTests.cpp) have at least.
+constexpr int64_t kSelfTestTokens = 16;
+
 Packing packingOf(WeightKind kind) {
   switch (kind) {
   case WeightKind::Ternary:
@@ -124,7 +127,9 @@ struct TernarySelectKernels : public setun::impl::TernarySelectKernelsBase<Terna
       }
       given.push_back(std::move(*kernel));
     }
+    // Self-tests run what the model runs, though their matrices are small and their tokens few.
     const bool selfTest = getOperation().getName().starts_with("__");
+    auto stagedFrom = [&](int64_t staged) { return selfTest ? std::min(staged, kSelfTestTokens) : staged; };
     SmallVector<MatmulOp> ops;
     getOperation().walk([&](MatmulOp op) { ops.push_back(op); });
     for (MatmulOp op : ops) {
@@ -135,7 +140,6 @@ struct TernarySelectKernels : public setun::impl::TernarySelectKernelsBase<Terna
       if (chooses) {
         setun::MatrixShape shape = setun::matrixShape(op);
         auto kernel = llvm::find_if(given, [&](const setun::MatrixKernel &known) {
-          // Self-tests run what the model runs, on small matrices.
           return known.shape == shape || (selfTest && known.shape.binary == shape.binary &&
                                           known.shape.gated == shape.gated && known.shape.group == shape.group);
         });
@@ -145,12 +149,12 @@ struct TernarySelectKernels : public setun::impl::TernarySelectKernelsBase<Terna
                              << " of bytes that are packed already, got " << setun::toString(*kernel);
             return signalPassFailure();
           }
-          choose(op, kernel->row->name, kernel->kind, kernel->tokens, kernel->staged);
+          choose(op, kernel->row->name, kernel->kind, kernel->tokens, stagedFrom(kernel->staged));
           continue;
         }
       }
       query.binary = op.getLayout().isBinary();
-      query.rows = op.getLayout().getRows();
+      query.rows = selfTest ? setun::kManyRows : op.getLayout().getRows();
       query.columns = op.getLayout().getCols();
       query.kinds.clear();
       if (!isFree(op) || !chooses)
@@ -160,7 +164,7 @@ struct TernarySelectKernels : public setun::impl::TernarySelectKernelsBase<Terna
       // Groups add up after each group, which staging would do too often; full-precision inputs have no dots.
       query.stages = !op.getGroup() && op.getSums();
       setun::KernelChoice choice = setun::chooseKernel(query);
-      choose(op, choice.row->name, choice.kind, choice.tokens, choice.staged);
+      choose(op, choice.row->name, choice.kind, choice.tokens, stagedFrom(choice.staged));
     }
   }
 };

@@ -89,7 +89,8 @@ public:
   // Neither a multiple of a panel's rows, a step's columns nor a vector; more than one panel and more than one group.
   int64_t columns() const { return kind.group ? kind.group + 36 : 37; }
   static constexpr int64_t rows = 134;
-  // Many enough that operands are unpacked once for all and that tiles are used, and no multiple of any tile.
+  // Many enough that operands are unpacked once for all, tables made and tiles used (ternary-select-kernels does so
+  // from 16 tokens on in these functions), and no multiple of any tile.
   static constexpr int64_t tokens = 21;
 
 private:

@@ -34,6 +34,13 @@
 // LUT-LABEL: func.func @free
 // LUT: kernel = #ternary.kernel<"avx512lut", tokens = 4, staged = 48>
 
+// Self-tests, of small matrices and few tokens, have the kernels of large ones.
+// RUN: setun-opt %s --pass-pipeline='builtin.module(func.func(ternary-select-kernels{features=avx512f,avx512bw,avx512vl,avx512vnni,avx512vbmi cpu=znver4}))' | FileCheck %s --check-prefix=SELFTEST
+// SELFTEST-LABEL: func.func @binary
+// SELFTEST: kernel = #ternary.kernel<"avx512vbmi"
+// SELFTEST-LABEL: func.func @__selftest
+// SELFTEST: kernel = #ternary.kernel<"avx512lut", tokens = {{[0-9]+}}, staged = 16>
+
 // Kernels for matrices of a shape override the model, and are refused where they cannot be obeyed.
 // RUN: setun-opt %s --pass-pipeline='builtin.module(func.func(ternary-select-kernels{features=avx2 cpu=znver4 kernels=96x64:avx2:r16k4t5:2:32,2x4:generic:r16k4f4:5:0}))' | FileCheck %s --check-prefix=GIVEN
 // RUN: not setun-opt %s --pass-pipeline='builtin.module(func.func(ternary-select-kernels{features=avx2 kernels=2x4:avx2:r16k4t5:1:0}))' 2>&1 | FileCheck %s --check-prefix=BYTES
@@ -91,6 +98,12 @@ func.func @ternary(%x: tensor<?x4xi8>, %p: tensor<64xi8>, %s: tensor<1x1x64xf32>
 // CHECK: func.func @binary
 // CHECK: ternary.matmul {{.*}}kernel = #ternary.kernel<"[[ROW]]", tokens = {{[1-9][0-9]*}}
 func.func @binary(%x: tensor<?x4xi8>, %p: tensor<64xi8>, %s: tensor<1x1x128xf32>, %c: tensor<?xi32>, %e: tensor<?x2xi32>)
+    -> tensor<?x2xi32> {
+  %y = ternary.matmul %x, %p, %s sums(%c) acc_outs(%e) {layout = #ternary.layout<r16k4f8, rows = 2, cols = 4>}
+    : (tensor<?x4xi8>, tensor<64xi8>, tensor<1x1x128xf32>, tensor<?xi32>, tensor<?x2xi32>) -> tensor<?x2xi32>
+  return %y : tensor<?x2xi32>
+}
+func.func @__selftest(%x: tensor<?x4xi8>, %p: tensor<64xi8>, %s: tensor<1x1x128xf32>, %c: tensor<?xi32>, %e: tensor<?x2xi32>)
     -> tensor<?x2xi32> {
   %y = ternary.matmul %x, %p, %s sums(%c) acc_outs(%e) {layout = #ternary.layout<r16k4f8, rows = 2, cols = 4>}
     : (tensor<?x4xi8>, tensor<64xi8>, tensor<1x1x128xf32>, tensor<?xi32>, tensor<?x2xi32>) -> tensor<?x2xi32>
