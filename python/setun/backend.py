@@ -54,7 +54,9 @@ class _Graph(nn.Module):
         given: dict[int, Any] = dict(zip(self.tensors, tensors, strict=True))
         given |= {i: getattr(self, f"constant_{i}") for i in self.constants}
         given |= {i: given[source].shape[axis] for i, (source, axis) in self.places.items()}
-        return self.graph(*(given[i] for i in range(self.count)))
+        # Node by node, so that each keeps the place in the user's source that torch.compile has for it.
+        with fx.traceback.preserve_node_meta():
+            return fx.Interpreter(self.graph).run(*(given[i] for i in range(self.count)))
 
 
 def _is_parameter(value: Any) -> bool:

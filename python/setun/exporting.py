@@ -73,6 +73,7 @@ class Stage:
         mutated: nodes of the states' new values, by placeholder, where functionalisation named them.
         symbols: names of the symbolic sizes of arguments.
         source: file and line of the method.
+        prefix: path of the module in what was exported, with a dot.
     """
 
     graph: fx.Graph
@@ -83,6 +84,7 @@ class Stage:
     mutated: dict[str, fx.Node]
     symbols: dict[sympy.Expr, str]
     source: tuple[str, int]
+    prefix: str = ""
 
     def argument(self, node: fx.Node) -> Argument:
         """What a node is, as an argument or result of an entry.
@@ -108,6 +110,8 @@ class Stage:
 
 class _WithState(nn.Module):
     """Calls a method of a module with its state buffers replaced by arguments, so that they may have symbolic sizes."""
+
+    prefix = "module."
 
     def __init__(self, module: nn.Module, method: str, states: Sequence[str]) -> None:
         super().__init__()
@@ -399,13 +403,14 @@ def export_method(module: nn.Module, method: str, inputs: Sequence[Argument], po
     outputs, mutated = _outputs(program, OutputKind.USER_INPUT_MUTATION)
     return Stage(
         program.graph,
-        _parameters(program, module, "module."),
+        _parameters(program, module, _WithState.prefix),
         placeholders[:count],
         state_nodes,
         outputs,
         mutated,
         sizes,
         _definition(getattr(module, method)),
+        _WithState.prefix,
     )
 
 

@@ -69,7 +69,7 @@ class _Writer:
         self.buffers = {node: [node] for node in stage.states.values()}
         folder = Folder(stage.graph, stage.parameters)
         self.folded = folder.constants()
-        f.source, f.parameters = stage.source, stage.parameters | self.folded
+        f.source, f.prefix, f.parameters = stage.source, stage.prefix, stage.parameters | self.folded
 
     def write(self) -> None:
         """Writes every node.
@@ -111,7 +111,7 @@ class _Writer:
             if not isinstance(error, Unsupported):  # a form of the operator that its lowering does not foresee
                 reason = f" with a {type(error).__name__} in its lowering ({error})"
                 self.unforeseen = self.unforeseen or error
-            self.problems.append(f"{_name(node.target)}{reason} in {location(node, f.source)}")
+            self.problems.append(f"{_name(node.target)}{reason} in {location(node, f.source, f.prefix)}")
             value = _stand_in(node)
         if isinstance(value, list):
             f.results[node] = value

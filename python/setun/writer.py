@@ -164,15 +164,17 @@ def is_layer(file: str) -> bool:
     return any(_resolved(file).is_relative_to(root) for root in _LAYERS)
 
 
-def location(node: fx.Node, fallback: tuple[str, int] = ("unknown", 0)) -> Location:
+def location(node: fx.Node, fallback: tuple[str, int] = ("unknown", 0), prefix: str = "") -> Location:
     """Where a node comes from.
 
     torch records the frames of `forward` methods only; `fallback` stands for code outside any. Frames inside layers
-    count only where there is no other.
+    count only where there is no other. `prefix` is the path of the outermost module in what was exported, with a dot.
     """
     path = ""
     for name, _ in (node.meta.get("nn_module_stack") or {}).values():
-        path = re.sub(r"^(L\['self'\]\.?|self\.?)?module\.?", "", str(name))
+        # torch.compile calls the outermost module L['self'], or whatever its name is there.
+        path = re.sub(r"^L\['\w+'\]\.?", "", str(name))
+        path = "" if f"{path}." == prefix else path.removeprefix(prefix)
     frames = re.findall(r'File "([^"]+)", line (\d+)', node.meta.get("stack_trace") or "")
     frames = [frame for frame in frames if not frame[0].startswith("<") and _resolved(frame[0]) not in _OWN_FRAMES]
     file, line = ([frame for frame in frames if not is_layer(frame[0])] or frames or [fallback])[-1]
@@ -336,6 +338,8 @@ class Function(Scope):
         self.name = name
         self.source = ("unknown", 0)
         """File and line of the method being written."""
+        self.prefix = ""
+        """Path of the outermost module in what was exported, with a dot."""
         self.parameters: dict[str, tuple[str, Tensor]] = {}
         """Lifted parameters and buffers by placeholder, and folded constants by node: their name and the tensor."""
         self.env: dict[fx.Node, Value] = {}
@@ -352,7 +356,7 @@ class Function(Scope):
 
     def at(self, node: fx.Node) -> None:
         """Sets the location of the operations that follow."""
-        self._place = location(node, self.source)
+        self._place = location(node, self.source, self.prefix)
         place = f"{string_literal(self._place.file)}:{self._place.line}:0"
         self._loc = f" loc({string_literal(self._place.path)}({place}))" if self._place.path else f" loc({place})"
 

@@ -77,8 +77,9 @@ py::dict run(Session &session, const std::string &entryName, const py::dict &inp
       throw StatusError(SETUN_ERROR_INVALID_ARGUMENT,
                         "entry '" + entryName + "' needs the input '" + tensor.name + "'");
     py::array array = py::array::ensure(inputs[tensor.name], py::array::c_style);
-    if (!array)
-      throw py::error_already_set();
+    if (!array) // which clears Python's own error
+      throw StatusError(SETUN_ERROR_INVALID_ARGUMENT,
+                        "input '" + std::string(tensor.name) + "' of entry '" + entryName + "' is no array");
     const setun_dtype dtype = dtypeOf(array, tensor.name);
     in.add(std::move(array), dtype);
   }

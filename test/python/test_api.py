@@ -431,6 +431,11 @@ def test_wrong_dynamic_shapes(dynamic: Any, message: str) -> None:
         setun.compile(Pair2(first).eval(), (numbers(8, 4), numbers(3, 4)), dynamic_shapes=dynamic)
 
 
+def test_sessions_take_arrays_only(compiled: setun.Compiled) -> None:
+    with pytest.raises(setun.SetunError, match="input 'x' of entry 'forward' is no array"):
+        compiled.package.session(threads=1).run("forward", {"x": [[1.0], [1.0, 2.0]]})  # type: ignore[dict-item]
+
+
 def test_an_empty_example_is_refused() -> None:
     with pytest.raises(setun.SetunError, match=r"argument 'x' is empty: its shape is \[0, 16\]"):
         setun.compile(block(), torch.zeros(0, 16))
@@ -575,16 +580,16 @@ def test_the_report_without_a_line_or_a_cpu() -> None:
     class Inside(nn.Module):
         def __init__(self) -> None:
             super().__init__()
-            self.layers = nn.Sequential(setun_nn.BitLinear(16, 8), nn.Sequential(nn.ReLU(), nn.Linear(8, 8)))
+            self.modules_ = nn.Sequential(setun_nn.BitLinear(16, 8), nn.Sequential(nn.ReLU(), nn.Linear(8, 8)))
 
         def forward(self, x: Tensor) -> Tensor:
-            return self.layers(x)
+            return self.modules_(x)
 
-    outermost = setun.compile(Inside().layers.eval(), numbers(3, 16), target="aarch64-sve2").report()
+    outermost = setun.compile(Inside().modules_.eval(), numbers(3, 16), target="aarch64-sve2").report()
     assert [layer.source for layer in outermost.layers] == ["0", "1.1"]
     assert outermost.layers[0].kernel
     inside = setun.compile(Inside().eval(), numbers(3, 16)).report()
-    assert all(re.fullmatch(r"layers\.\S+ \(.*test_api\.py:\d+\)", layer.source) for layer in inside.layers)
+    assert all(re.fullmatch(r"modules_\.\S+ \(.*test_api\.py:\d+\)", layer.source) for layer in inside.layers)
     alone = setun.compile(setun.nn.BitLinear(16, 8).eval(), numbers(3, 16)).report()
     assert [layer.source for layer in alone.layers] == ["the module itself"]
 
@@ -658,7 +663,7 @@ def test_backend_of_torch_compile() -> None:
 
 @pytest.mark.usefixtures("dynamo")
 def test_backend_falls_back_with_a_warning() -> None:
-    with torch.no_grad(), pytest.warns(SetunWarning, match=r"aten\.sort"):
+    with torch.no_grad(), pytest.warns(SetunWarning, match=r"aten\.sort\.default .*test_api\.py:\d+"):
         fast = torch.compile(lambda x: torch.sort(x)[0] + 1, backend=setun_backend)
         assert torch.equal(fast(torch.tensor([2.0, 1.0])), torch.tensor([2.0, 3.0]))
     module = Sum()
