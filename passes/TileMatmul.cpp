@@ -882,7 +882,7 @@ void MatmulTiler::stagedVectors(Value block, Value count, Value panel, Value fir
           return {v.add(t, i / (f1 - f0)), panel, v.index(f0 + i % (f1 - f0)), v.index(offset / 4)};
         };
         auto load = [&](Value step) {
-          SmallVector<Operand> loaded(ArrayRef(stagedOperands).slice(f0, f1 - f0));
+          SmallVector<Operand> loaded(ArrayRef<Operand>(stagedOperands).slice(f0, f1 - f0));
           for (auto [i, operand] : llvm::enumerate(loaded))
             operand.bytes =
                 vector::LoadOp::create(b, loc, VectorType::get({bytes}, b.getI8Type()), operands,

@@ -531,12 +531,10 @@ def plot(result: Mapping[str, Any], path: Path) -> None:
     """Draws where a token's time goes, and how far each test is from the machine's limit.
 
     Raises:
-        SetunError: matplotlib is missing, or the file cannot be written.
+        SetunError: the file cannot be written.
     """
-    try:
-        import matplotlib
-    except ImportError as error:
-        raise SetunError("--plot needs the Python package 'matplotlib'", "Run scripts/setup.") from error
+    import matplotlib
+
     matplotlib.use("Agg")
     from matplotlib import pyplot
 
@@ -634,6 +632,8 @@ def run(options: argparse.Namespace) -> int:
         raise SetunError("nothing to measure: --prompt-tokens and --gen-tokens are both 0")
     if options.plot is not None and not options.plot.absolute().parent.is_dir():
         raise SetunError(f"{options.plot.absolute().parent}: no such directory", "Make it first, or name another file.")
+    if options.plot is not None:
+        import matplotlib  # noqa: F401  (if it is missing, that is said before minutes of measuring)
     plan = Plan(
         prompt_tokens=options.prompt_tokens,
         gen_tokens=options.gen_tokens,

@@ -22,7 +22,7 @@ from setun.models.config import KV_CACHES
 
 OK, FAILED, USAGE = 0, 1, 2
 MAX_THREADS = 1024  # of the runtime
-EXTRA = ("torch", "safetensors", "tokenizers", "jinja2")  # of pyproject.toml, named `compile`
+EXTRAS = {"torch": "compile", "safetensors": "compile", "tokenizers": "text", "jinja2": "text"}  # of pyproject.toml
 
 
 def say(text: str) -> None:
@@ -411,7 +411,7 @@ def _explain(error: BaseException) -> str:
         if error.name == "setun._setun":
             return "the runtime module is not built\n  Run scripts/build."
         package = str(error.name).partition(".")[0]
-        wanted = "'setun[compile]'" if package in EXTRA else package
+        wanted = f"'setun[{EXTRAS[package]}]'" if package in EXTRAS else package
         return f"the Python package {package!r} is missing\n  Run scripts/setup, or: pip install {wanted}"
     if isinstance(error, OSError) and error.filename:
         return f"{error.filename}: {error.strerror}"

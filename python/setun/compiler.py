@@ -10,6 +10,7 @@ import os
 import shlex
 import shutil
 import subprocess
+import sys
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -42,7 +43,7 @@ MLIR_FILE = "model.mlir"
 CONSTANTS_FILE = "constants.safetensors"
 
 
-def find_tool(name: str) -> Path:
+def find_tool(name: str, on_path: bool = True) -> Path:
     """A program of the compiler: in $SETUN_BIN, in build/bin of the source tree, beside this package, or on PATH.
 
     Raises:
@@ -54,13 +55,23 @@ def find_tool(name: str) -> Path:
     for folder in folders:
         if os.access(folder / name, os.X_OK) and (folder / name).is_file():
             return folder / name
-    found = shutil.which(name)
+    found = shutil.which(name) if on_path else None
     if found:
         return Path(found)
     raise SetunError(
-        f"the program {name} is not found in {', '.join(map(str, folders))} or on PATH",
+        f"the program {name} is not found in {', '.join(map(str, folders))}{' or on PATH' if on_path else ''}",
         "Build it with scripts/build, or set SETUN_BIN to the folder that has it.",
     )
+
+
+def become_tool() -> None:
+    """What pip installs under the name of a program of this package: becomes that program."""
+    name = Path(sys.argv[0]).name
+    try:
+        tool = find_tool(name, on_path=False)  # there, it would find itself
+        os.execv(tool, [name, *sys.argv[1:]])
+    except (SetunError, OSError) as error:
+        sys.exit(f"{name}: {error}")
 
 
 def run_tool(command: Sequence[str | Path], what: str, cure: str | None = None) -> str:

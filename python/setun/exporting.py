@@ -169,7 +169,8 @@ def _quiet() -> Iterator[None]:
             yield
     finally:
         logging.disable(disabled)
-    sys.stdout.write(printed.getvalue())
+    if text := printed.getvalue():
+        sys.stdout.write(text)
 
 
 def _cure(text: str) -> str:

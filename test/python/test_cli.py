@@ -141,7 +141,7 @@ def test_a_missing_tool_is_said(
 
 
 @pytest.mark.parametrize(
-    ("module", "cure"), [("torch", "'setun[compile]'"), ("jinja2", "'setun[compile]'"), ("matplotlib", "matplotlib")]
+    ("module", "cure"), [("torch", "'setun[compile]'"), ("jinja2", "'setun[text]'"), ("matplotlib", "matplotlib")]
 )
 def test_a_missing_python_package_is_said(
     capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, module: str, cure: str
