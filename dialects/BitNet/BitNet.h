@@ -31,13 +31,17 @@ inline constexpr llvm::StringLiteral kMaxContextAttr = "bitnet.max_context";
 inline constexpr llvm::StringLiteral kProvenanceAttr = "bitnet.provenance";
 
 /// Number of groups of `group` along K; 1 without groups (`group` = 0).
-inline int64_t groupCount(int64_t k, int64_t group) { return group > 0 ? (k + group - 1) / group : 1; }
+inline int64_t groupCount(int64_t k, int64_t group) { return group > 0 ? k / group + (k % group != 0) : 1; }
 
 /// True for i2 (ternary), false for other weight element types.
 inline bool isTernary(Type weightElementType) { return weightElementType.isInteger(2); }
 
 /// Largest K for which sums of products of 8-bit activation codes and weights of `bits` bits fit i32.
 inline int64_t maxColumns(unsigned bits) { return (int64_t(1) << 31) / (bits == 8 ? 128 * 128 : 128) - 1; }
+
+/// Elements of a head of attention, at most: tiles of queries lie on the stack, 832 bytes an element, and worker threads
+/// have a megabyte of it (runtime/src/ThreadPool.cpp).
+inline constexpr int64_t kMaxHeadSize = 1024;
 
 /// Codes of one row by the weight quantiser `absmax`, which all are finite; returns its scale.
 float quantizeAbsmax(ArrayRef<float> row, float eps, int8_t *codes);

@@ -22,8 +22,10 @@ def BitNet_Dialect : Dialect {
     * `seq(v)`: `((+0 + v[0]) + v[1]) + ...`.
     `exp` is the polynomial of `include/setun/Exp.h`; `bitnet.math` computes what `include/setun/Math.h` says. Upstream
     structured operations reduce by lanes, as `sum16`, where the innermost loop reduces a tensor
-    (`dialects/BitNet/ReductionOrder.h`), else in the order of their loops, as `seq`. So results are the same bits on every target, thread count and
-    batch.
+    (`dialects/BitNet/ReductionOrder.h`), else in the order of their loops, as `seq`. So results are the same bits on
+    every target, thread count and batch.
+
+    Where an operation asks for static sizes, they are at least 1.
 
     Attributes of functions and arguments that describe entry points (`bitnet.entry`, `bitnet.name`, `bitnet.dims`,
     `bitnet.state`, `bitnet.position`, `bitnet.reset`, `bitnet.max_context`) are described in `docs/contracts.md`.

@@ -5,6 +5,8 @@
 //===----------------------------------------------------------------------===//
 #include "dialects/BitNet/BitNet.h"
 
+#include "llvm/Support/CheckedArithmetic.h"
+
 using namespace mlir;
 using namespace mlir::bitnet;
 
@@ -21,15 +23,20 @@ static LogicalResult expectRank(Operation *op, StringRef what, Type type, int64_
   return success();
 }
 
+/// Sizes from `firstDim` on are known, and there are elements.
 static LogicalResult expectStatic(Operation *op, StringRef what, Type type, unsigned firstDim = 0) {
-  for (int64_t dim : cast<ShapedType>(type).getShape().drop_front(firstDim))
+  for (int64_t dim : cast<ShapedType>(type).getShape().drop_front(firstDim)) {
     if (ShapedType::isDynamic(dim))
       return op->emitOpError() << "expects " << (firstDim ? "static inner dimensions" : "a static shape") << " of "
                                << what << ", got " << type;
+    if (dim == 0)
+      return op->emitOpError() << "expects sizes of at least 1 in " << what << ", got " << type;
+  }
   return success();
 }
 
-static LogicalResult expectVector(Operation *op, StringRef what, Value value, int64_t size) {
+/// One number for each token; their number may be unknown on either side.
+static LogicalResult expectPerToken(Operation *op, StringRef what, Value value, int64_t size) {
   if (!value)
     return success();
   auto type = cast<RankedTensorType>(value.getType());
@@ -41,6 +48,12 @@ static LogicalResult expectVector(Operation *op, StringRef what, Value value, in
       diag << size;
     return diag << ", got " << type;
   }
+  return success();
+}
+
+static LogicalResult expectVector(Operation *op, StringRef what, Value value, int64_t size) {
+  if (value && cast<RankedTensorType>(value.getType()).getShape() != ArrayRef(size))
+    return op->emitOpError() << "expects " << what << " of shape " << size << ", got " << value.getType();
   return success();
 }
 
@@ -63,13 +76,10 @@ static LogicalResult expectScale(Operation *op, RankedTensorType type, ScalesAtt
     shape = {scales.getRows().empty() ? n : static_cast<int64_t>(scales.getRows().size())};
     break;
   case ScaleKind::Group:
-    shape = {n, ShapedType::isDynamic(k) ? k : groupCount(k, scales.getGroup())};
+    shape = {n, groupCount(k, scales.getGroup())};
     break;
   }
-  bool ok = type.getRank() == static_cast<int64_t>(shape.size());
-  for (size_t i = 0; ok && i < shape.size(); ++i)
-    ok = compatible(type.getDimSize(i), shape[i]);
-  if (!ok) {
+  if (type.getShape() != ArrayRef(shape)) {
     auto diag = op->emitOpError() << "expects a scale of shape [";
     llvm::interleaveComma(shape, diag);
     return diag << "] for " << scales << ", got " << type;
@@ -82,7 +92,7 @@ static LogicalResult expectRows(Operation *op, ScalesAttr scales, int64_t n) {
     return success();
   int64_t sum = 0;
   for (int64_t rows : scales.getRows())
-    sum += rows;
+    sum = llvm::checkedAdd(sum, rows).value_or(INT64_MAX);
   if (sum != n)
     return op->emitOpError() << "expects row ranges that add up to " << n << ", got " << sum;
   return success();
@@ -163,14 +173,14 @@ LogicalResult LinearOp::verify() {
 LogicalResult QuantizeOp::verify() {
   auto x = cast<RankedTensorType>(getX().getType());
   auto codes = cast<RankedTensorType>(getCodes().getType());
-  if (failed(expectRank(*this, "x", x, 2)))
+  if (failed(expectRank(*this, "x", x, 2)) || failed(expectStatic(*this, "x", x, 1))) // C1
     return failure();
   if (x.getShape() != codes.getShape()) // C1
     return emitOpError() << "expects codes of the shape of " << x << ", got " << codes;
   int64_t scales = getActivation().getGranularity() == ActGranularity::PerToken ? x.getDimSize(0) : 1;
-  if (failed(expectVector(*this, "a scale", getScale(), scales))) // C2
+  if (failed(expectPerToken(*this, "a scale", getScale(), scales))) // C2
     return failure();
-  return expectVector(*this, "sums", getSums(), x.getDimSize(0)); // C3
+  return expectPerToken(*this, "sums", getSums(), x.getDimSize(0)); // C3
 }
 
 LogicalResult MatmulOp::verify() {
@@ -189,9 +199,8 @@ LogicalResult MatmulOp::verify() {
   SmallVector<int64_t> shape = {x.getDimSize(0), n};
   if (getGroup())
     shape.push_back(groupCount(k, group));
-  if (acc.getRank() != static_cast<int64_t>(shape.size()) ||
-      !llvm::all_of(llvm::zip(acc.getShape(), shape),
-                    [](auto pair) { return compatible(std::get<0>(pair), std::get<1>(pair)); })) { // C1
+  if (acc.getRank() != static_cast<int64_t>(shape.size()) || !compatible(acc.getDimSize(0), shape[0]) ||
+      acc.getShape().drop_front() != ArrayRef(shape).drop_front()) { // C1
     auto diag = emitOpError() << "expects an accumulator of shape [";
     llvm::interleaveComma(shape, diag);
     return diag << "], got " << acc;
@@ -201,7 +210,7 @@ LogicalResult MatmulOp::verify() {
     return emitOpError() << "expects an accumulator of " << (coded ? "i32" : "f32") << " for " << x << ", got " << acc;
   if (static_cast<bool>(getSums()) != coded) // C2
     return emitOpError() << "expects sums with i8 codes and none with f32 activations";
-  if (failed(expectVector(*this, "sums", getSums(), x.getDimSize(0)))) // C3
+  if (failed(expectPerToken(*this, "sums", getSums(), x.getDimSize(0)))) // C3
     return failure();
   int64_t most = maxColumns(w.getElementTypeBitWidth());
   if (coded && k > most) // C4
@@ -213,7 +222,8 @@ LogicalResult DequantizeOp::verify() {
   auto acc = cast<RankedTensorType>(getAcc().getType());
   auto y = cast<RankedTensorType>(getY().getType());
   bool grouped = getScales().getKind() == ScaleKind::Group;
-  if (failed(expectRank(*this, "acc", acc, grouped ? 3 : 2)) || failed(expectRank(*this, "y", y, 2))) // C1
+  if (failed(expectRank(*this, "acc", acc, grouped ? 3 : 2)) || failed(expectRank(*this, "y", y, 2)) ||
+      failed(expectStatic(*this, "acc", acc, 1))) // C1
     return failure();
   if (!compatible(acc.getDimSize(0), y.getDimSize(0)) || acc.getDimSize(1) != y.getDimSize(1)) // C1
     return emitOpError() << "expects a result of the rows and columns of " << acc << ", got " << y;
@@ -223,7 +233,7 @@ LogicalResult DequantizeOp::verify() {
     if (scale.getRank() != 2 || scale.getDimSize(0) != n || scale.getDimSize(1) != acc.getDimSize(2))
       return emitOpError() << "expects a scale of shape [" << n << ", " << acc.getDimSize(2) << "] for " << getScales()
                            << ", got " << scale;
-  } else if (failed(expectScale(*this, scale, getScales(), n, ShapedType::kDynamic))) {
+  } else if (failed(expectScale(*this, scale, getScales(), n, /*k=*/0))) {
     return failure();
   }
   if (failed(expectVector(*this, "bias", getBias(), n))) // C3
@@ -287,6 +297,8 @@ LogicalResult AttentionOp::verify() {
     return failure();
   if (q.getDimSize(2) != k.getDimSize(2)) // C1
     return emitOpError() << "expects keys of head size " << q.getDimSize(2) << ", got " << k;
+  if (q.getDimSize(2) > kMaxHeadSize) // C1
+    return emitOpError() << "expects heads of at most " << kMaxHeadSize << " elements, got " << q;
   if (q.getDimSize(1) % k.getDimSize(1)) // C2
     return emitOpError() << "expects a number of query heads that is a multiple of " << k.getDimSize(1) << ", got "
                          << q.getDimSize(1);
@@ -384,6 +396,8 @@ LogicalResult BatchAttentionOp::verify() {
     return failure();
   if (!compatible(q.getDimSize(0), k.getDimSize(0)) || q.getDimSize(3) != k.getDimSize(3)) // C1
     return emitOpError() << "expects keys with the samples and the head size of " << q << ", got " << k;
+  if (q.getDimSize(3) > kMaxHeadSize) // C1
+    return emitOpError() << "expects heads of at most " << kMaxHeadSize << " elements, got " << q;
   if (q.getDimSize(2) % k.getDimSize(2)) // C2
     return emitOpError() << "expects a number of query heads that is a multiple of " << k.getDimSize(2) << ", got "
                          << q.getDimSize(2);
@@ -410,9 +424,11 @@ LogicalResult Conv2DOp::verify() {
       failed(expectStatic(*this, "w", w))) // C1, C2
     return failure();
   auto expectNumbers = [&](StringRef what, ArrayRef<int64_t> values, size_t count, int64_t least) -> LogicalResult {
-    if (values.size() == count && llvm::all_of(values, [&](int64_t value) { return value >= least; }))
+    constexpr int64_t most = INT32_MAX;
+    if (values.size() == count && llvm::all_of(values, [&](int64_t value) { return value >= least && value <= most; }))
       return success();
-    auto diag = emitOpError() << "expects " << count << " numbers of at least " << least << " as " << what << ", got [";
+    auto diag = emitOpError() << "expects " << count << " numbers in [" << least << ", " << most << "] as " << what
+                              << ", got [";
     llvm::interleaveComma(values, diag);
     return diag << "]";
   };
@@ -423,7 +439,9 @@ LogicalResult Conv2DOp::verify() {
   int64_t channels = x.getDimSize(1), outputs = w.getDimSize(0), groups = getGroups();
   if (groups < 1 || channels % groups || outputs % groups) // C4
     return emitOpError() << "expects groups that divide " << channels << " and " << outputs << ", got " << groups;
-  int64_t columns = channels / groups * getKernel()[0] * getKernel()[1];
+  int64_t columns = llvm::checkedMul(channels / groups, getKernel()[0] * getKernel()[1]).value_or(INT64_MAX);
+  if (int64_t most = maxColumns(w.getElementTypeBitWidth()); columns > most) // C5
+    return emitOpError() << "expects at most " << most << " columns, got " << columns;
   if (w.getDimSize(1) != columns) // C2
     return emitOpError() << "expects weights with " << columns << " columns, got " << w;
   if (!compatible(y.getDimSize(0), x.getDimSize(0)) || y.getDimSize(1) != outputs ||
@@ -434,8 +452,6 @@ LogicalResult Conv2DOp::verify() {
   if (getScales().getKind() == ScaleKind::Group) // C5
     return emitOpError() << "expects scales per tensor or rows, got " << getScales();
   auto scale = cast<RankedTensorType>(getScale().getType());
-  if (columns > (int64_t(1) << 31) / 128 - 1) // C5
-    return emitOpError() << "expects at most " << ((int64_t(1) << 31) / 128 - 1) << " columns, got " << columns;
   return failure(failed(verifyScale(*this, scale, getScales(), outputs, columns)) ||
                  failed(expectVector(*this, "bias", getBias(), outputs))); // C5
 }

@@ -116,7 +116,7 @@ def BitNet_QuantizeOp : BitNet_Op<"quantize"> {
     `codes` as in `#bitnet.act_quant`; `scale[t] = 1 / s` (multiply by it to dequantise); `sums[t] = sum_k codes[t][k]`.
     With `per_tensor` there is one scale, `tensor<1xf32>`.
 
-    C1: `x` is `TxK` and `codes` has its shape. C2: `scale` is `tensor<Txf32>` (`per_token`) or `tensor<1xf32>`.
+    C1: `x` is `TxK` with static K and `codes` has its shape. C2: `scale` is `tensor<Txf32>` (`per_token`) or `tensor<1xf32>`.
     C3: `sums` is `tensor<Txi32>`.
 
     Example:
@@ -162,7 +162,7 @@ def BitNet_DequantizeOp : BitNet_Op<"dequantize", [AttrSizedOperandSegments]> {
     The last line of `bitnet.linear`: `y = f32(acc) * (act_scale * sw) + bias`; with groups
     `y = seq_g(f32(acc[g]) * sw[g]) * act_scale + bias`; without `act_scale` (weight-only) it is left out.
 
-    C1: `acc` is `TxN` or `TxNxG`, `y` is `TxN`. C2: the scale has the shape that `scales` asks for.
+    C1: `acc` is `TxN` or `TxNxG`, `y` is `TxN`, N and G static. C2: the scale has the shape that `scales` asks for.
     C3: bias is `tensor<Nxf32>`. C4: `act_scale` is `tensor<Txf32>` or `tensor<1xf32>`. C5: row ranges add up to N.
     C6: `before_scale` needs a bias and no groups.
 
@@ -284,7 +284,7 @@ def BitNet_AttentionOp : BitNet_Op<"attention", [AllTypesMatch<["q", "o"]>, AllT
     block is `a > b ? a : b`, lane by lane, from the lowest finite f32 over its four times 16 scores in order (the lowest
     beyond L) to the lowest once more, then over the lanes as `tree` pairs them.
 
-    C1: `q` is `TxHxD`, `k` and `v` are `CxHKVxD`, H, HKV and D static. C2: H is a multiple of HKV.
+    C1: `q` is `TxHxD`, `k` and `v` are `CxHKVxD`, H, HKV and D static, D at most 1,024. C2: H is a multiple of HKV.
     C3: `scale` is finite.
 
     Example:
@@ -498,8 +498,8 @@ def BitNet_BatchAttentionOp : BitNet_Op<"batch_attention", [AllTypesMatch<["q", 
     attends the first `min(t+1, S)` if `causal`, else all S. With a mask, `mask[b][h][t][j]` is added to score `s_j`; a
     first or second axis of size 1 serves all samples or heads.
 
-    C1: `q` is `BxTxHxD`, `k` and `v` are `BxSxHKVxD`, H, HKV and D static. C2: H is a multiple of HKV.
-    C3: `scale` is finite. C4: the mask has rank 4, axes B or 1, H or 1, T, S.
+    C1: `q` is `BxTxHxD`, `k` and `v` are `BxSxHKVxD`, H, HKV and D static, D at most 1,024. C2: H is a multiple of
+    HKV. C3: `scale` is finite. C4: the mask has rank 4, axes B or 1, H or 1, T, S.
 
     Example:
 
@@ -527,7 +527,8 @@ def BitNet_Conv2DOp : BitNet_Op<"conv2d"> {
 
     C1: `x` is `BxCxHxW` with static C, H and W; `y` is `BxFxHOxWO` with the sizes that the window gives.
     C2: `w` is `F x (C/G * kh * kw)`, columns in the order channel, row, column of the kernel. C3: `kernel`, `strides`
-    and `dilations` are two positive numbers, `padding` is four that are not negative (top, left, bottom, right).
+    and `dilations` are two positive numbers, `padding` is four that are not negative (top, left, bottom, right), all
+    below 2^31.
     C4: `groups` divides C and F. C5: scale, bias and number of columns as in `bitnet.linear`; no groups of columns.
 
     Example:

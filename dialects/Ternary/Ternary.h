@@ -9,6 +9,19 @@
 #include "mlir/Interfaces/DestinationStyleOpInterface.h"
 #include "mlir/Interfaces/TilingInterface.h"
 
+namespace mlir::ternary {
+/// Operands and destinations are all tensors, with a result for each destination, or all memrefs.
+template <typename ConcreteType> class PureSemantics : public OpTrait::TraitBase<ConcreteType, PureSemantics> {
+public:
+  static LogicalResult verifyTrait(Operation *op) {
+    auto dps = cast<DestinationStyleOpInterface>(op);
+    if (!dps.hasPureTensorSemantics() && !dps.hasPureBufferSemantics())
+      return op->emitOpError() << "expects operands that are all tensors or all memrefs";
+    return success();
+  }
+};
+} // namespace mlir::ternary
+
 #include "dialects/Ternary/TernaryDialect.h.inc"
 #include "dialects/Ternary/TernaryEnums.h.inc"
 #define GET_ATTRDEF_CLASSES

@@ -19,10 +19,12 @@ def Ternary_LayoutAttr : AttrDef<Ternary_Dialect, "Layout"> {
     `r16k4f4`: ternary, 2 bits, panels of 64 rows (4 fields of 16 lanes), 4 columns a step, 64 bytes a step. `r16k4s4`:
     the same with the top field in two's complement.
     `r16k4f8`: binary, 1 bit, panels of 128 rows (8 fields of 16 lanes). `r16k4t5`: ternary, 1.6 bits, panels of 80 rows
-    (5 trits of a byte in base 3). `r16k4i8`: codes of 8 bits, panels of 16 rows. `order = gated`: rows of two matrices of `rows / 2` rows each, half a panel of either
-    at a time, or where a panel has an odd number of fields whole panels in turn. See `include/setun/Packing.h`.
+    (5 trits of a byte in base 3). `r16k4i8`: codes of 8 bits, panels of 16 rows. `order = gated`: rows of two matrices
+    of `rows / 2` rows each, half a panel of either at a time, or where a panel has an odd number of fields whole panels
+    in turn. See `include/setun/Packing.h`.
 
-    C1: rows and columns are positive. C2: a gated layout has an even number of rows.
+    C1: rows and columns are positive, and few enough that all sizes fit 64 bits. C2: a gated layout has an even number
+    of rows.
   }];
   let parameters = (ins EnumParameter<Ternary_Packing>:$packing, "int64_t":$rows, "int64_t":$cols,
                         DefaultValuedParameter<"::mlir::ternary::RowOrder", "RowOrder::Linear">:$order);
@@ -60,7 +62,7 @@ def Ternary_KernelAttr : AttrDef<Ternary_Dialect, "Kernel"> {
     `staged` tokens on (0: never), the operands of a piece of a panel are unpacked once into the first cache and used for
     all tokens.
 
-    C1: the row exists. C2: at least one token. C3: `staged` is not negative.
+    C1: the row exists. C2: 1 to 16 tokens. C3: `staged` is not negative.
   }];
   let parameters = (ins StringRefParameter<>:$row, "int64_t":$tokens, DefaultValuedParameter<"int64_t", "0">:$staged);
   let assemblyFormat = "`<` $row `,` `tokens` `=` $tokens (`,` `staged` `=` $staged^)? `>`";

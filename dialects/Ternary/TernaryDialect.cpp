@@ -2,6 +2,7 @@
 #include "dialects/Ternary/Ternary.h"
 
 #include "lib/Target/Kernels.h"
+#include "lib/Target/MatrixKernels.h"
 
 using namespace mlir;
 using namespace mlir::ternary;
@@ -24,8 +25,13 @@ void TernaryDialect::initialize() {
 
 LogicalResult LayoutAttr::verify(function_ref<InFlightDiagnostic()> emitError, Packing, int64_t rows, int64_t cols,
                                  RowOrder order) {
+  setun::packing::PackedShape shape;
+  shape.rows = rows;
+  shape.cols = cols;
   if (rows <= 0 || cols <= 0)
     return emitError() << "expects positive rows and columns, got " << rows << " and " << cols;
+  if (!shape.isValid())
+    return emitError() << "expects rows and columns whose bytes fit 64 bits, got " << rows << " and " << cols;
   if (order == RowOrder::Gated && rows % 2)
     return emitError() << "expects an even number of rows in gated order, got " << rows;
   return success();
@@ -38,8 +44,8 @@ LogicalResult KernelAttr::verify(function_ref<InFlightDiagnostic()> emitError, S
     llvm::interleaveComma(setun::kernelRows(), diag, [&](const setun::KernelRow &r) { diag << r.name; });
     return diag << "), got " << row;
   }
-  if (tokens < 1)
-    return emitError() << "expects at least one token, got " << tokens;
+  if (tokens < 1 || tokens > setun::MatrixKernel::kMaxTokens)
+    return emitError() << "expects 1 to " << setun::MatrixKernel::kMaxTokens << " tokens, got " << tokens;
   if (staged < 0)
     return emitError() << "expects a number of tokens that is not negative for staging, got " << staged;
   return success();

@@ -18,6 +18,8 @@ def Ternary_Dialect : Dialect {
     multiple of 4 columns, so that a step of a kernel may always read four.
 
     The formulas are those of the `bitnet` operations that an operation stands for, floats in the same stated order.
+    Operands and destinations of an operation are all tensors or all memrefs. Where an operation asks for static sizes,
+    they are at least 1.
   }];
   let dependentDialects = ["::mlir::bitnet::BitNetDialect", "::mlir::arith::ArithDialect"];
   let useDefaultAttributePrinterParser = 1;

@@ -5,6 +5,8 @@
 //===----------------------------------------------------------------------===//
 #include "dialects/Ternary/Ternary.h"
 
+#include "llvm/Support/CheckedArithmetic.h"
+
 using namespace mlir;
 using namespace mlir::ternary;
 
@@ -100,6 +102,15 @@ static LogicalResult expectRank(Operation *op, StringRef what, Value value, int6
   return success();
 }
 
+/// Sizes along the axes `axes` are known and at least 1; `sizes` is what they are called.
+static LogicalResult expectStatic(Operation *op, StringRef sizes, Value value, ArrayRef<int64_t> axes) {
+  auto type = cast<ShapedType>(value.getType());
+  for (int64_t axis : axes)
+    if (type.getDimSize(axis) < 1)
+      return op->emitOpError() << "expects static " << sizes << " of at least 1, got " << type;
+  return success();
+}
+
 static ArrayRef<int64_t> shapeOf(Value value) { return cast<ShapedType>(value.getType()).getShape(); }
 static Type elementOf(Value value) { return cast<ShapedType>(value.getType()).getElementType(); }
 
@@ -129,6 +140,8 @@ LogicalResult PackOp::verify() {
   if (layout.getOrder() == RowOrder::Gated &&
       (getWeights().size() != 2 || getWeights()[0].getType() != getWeights()[1].getType())) // C4
     return emitOpError() << "expects two weights of the same shape for a gated layout";
+  if (!cast<ShapedType>(getPacked().getType()).hasStaticShape()) // C3
+    return emitOpError() << "expects packed bytes of static shape, got " << getPacked().getType();
   return expectShape(*this, "packed bytes", getPacked(), {layout.getBytes()}); // C3
 }
 
@@ -140,7 +153,7 @@ LogicalResult PackScalesOp::verify() {
   for (auto [count, attr, input] : llvm::zip(getRowCounts(), getScales(), getInputs())) {
     if (count <= 0) // C1
       return emitOpError() << "expects row counts of at least one row, got " << count;
-    rows += count;
+    rows = llvm::checkedAdd(rows, count).value_or(INT64_MAX);
     auto scales = cast<bitnet::ScalesAttr>(attr);
     if (failed(bitnet::verifyScale(*this, cast<RankedTensorType>(input.getType()), scales, count,
                                    getLayout().getCols()))) // C1
@@ -153,6 +166,8 @@ LogicalResult PackScalesOp::verify() {
   if (rows != getLayout().getRows()) // C1
     return emitOpError() << "expects row counts that add up to " << getLayout().getRows() << ", got " << rows;
   int64_t groups = bitnet::groupCount(getLayout().getCols(), std::max<int64_t>(group, 0));
+  if (!cast<ShapedType>(getPacked().getType()).hasStaticShape()) // C3
+    return emitOpError() << "expects packed scales of static shape, got " << getPacked().getType();
   return expectShape(*this, "packed scales", getPacked(),
                      {getLayout().getPanels(), groups, getLayout().getPanelRows()}); // C3
 }
@@ -178,11 +193,9 @@ static LogicalResult expectSums(Operation *op, Value sums, int64_t t, int64_t k,
 }
 
 LogicalResult QuantizeOp::verify() {
-  if (failed(expectRank(*this, "x", getX(), 2)))
+  if (failed(expectRank(*this, "x", getX(), 2)) || failed(expectStatic(*this, "columns", getX(), {1}))) // C1
     return failure();
   int64_t t = shapeOf(getX())[0], k = shapeOf(getX())[1];
-  if (ShapedType::isDynamic(k))
-    return emitOpError() << "expects a static number of columns, got " << getX().getType();
   int64_t scales = getActivation().getGranularity() == bitnet::ActGranularity::PerToken ? t : 1;
   if (failed(expectShape(*this, "codes", getCodes(), {t, (k + 3) / 4 * 4})) || // C1
       failed(expectShape(*this, "scale", getScale(), {scales})) ||             // C2
@@ -254,11 +267,10 @@ LogicalResult MatmulOp::verify() {
 }
 
 LogicalResult DenseOp::verify() {
-  if (failed(expectRank(*this, "x", getX(), 2)) || failed(expectRank(*this, "w", getW(), 2)))
+  if (failed(expectRank(*this, "x", getX(), 2)) || failed(expectRank(*this, "w", getW(), 2)) ||
+      failed(expectStatic(*this, "rows and columns", getW(), {0, 1}))) // C1
     return failure();
   int64_t n = shapeOf(getW())[0], k = shapeOf(getW())[1];
-  if (ShapedType::isDynamic(n) || ShapedType::isDynamic(k)) // C1
-    return emitOpError() << "expects w of static shape, got " << getW().getType();
   if (failed(expectShape(*this, "x", getX(), {ShapedType::kDynamic, k})) || // C1
       failed(expectShape(*this, "y", getY(), {shapeOf(getX())[0], n})))     // C1
     return failure();
@@ -266,7 +278,8 @@ LogicalResult DenseOp::verify() {
 }
 
 LogicalResult NormOp::verify() {
-  if (failed(expectRank(*this, "x", getX(), 2)) || failed(expectShape(*this, "y", getY(), shapeOf(getX()))) ||
+  if (failed(expectRank(*this, "x", getX(), 2)) || failed(expectStatic(*this, "columns", getX(), {1})) ||
+      failed(expectShape(*this, "y", getY(), shapeOf(getX()))) ||
       failed(expectShape(*this, "weight", getWeight(), {shapeOf(getX())[1]})))
     return failure();
   if (failed(expectShape(*this, "bias", getBias(), {shapeOf(getX())[1]}))) // C1
@@ -278,10 +291,11 @@ LogicalResult NormOp::verify() {
 }
 
 LogicalResult RotaryOp::verify() {
-  if (failed(expectRank(*this, "x", getX(), 3)) || failed(expectShape(*this, "y", getY(), shapeOf(getX())))) // C1
+  if (failed(expectRank(*this, "x", getX(), 3)) || failed(expectShape(*this, "y", getY(), shapeOf(getX()))) ||
+      failed(expectStatic(*this, "heads and head size", getX(), {1, 2}))) // C1
     return failure();
   int64_t size = shapeOf(getX())[2];
-  if (ShapedType::isDynamic(size) || size % 2) // C1
+  if (size % 2) // C1
     return emitOpError() << "expects an even head size, got " << getX().getType();
   if (failed(expectShape(*this, "cos", getCos(), {ShapedType::kDynamic, size / 2}))) // C2
     return failure();
@@ -302,11 +316,10 @@ static LogicalResult expectTables(Operation *op, Value cos, Value sin, int64_t s
 }
 
 LogicalResult CacheUpdateOp::verify() {
-  if (failed(expectRank(*this, "rows", getRows(), 3)))
+  if (failed(expectRank(*this, "rows", getRows(), 3)) ||
+      failed(expectStatic(*this, "heads and head size", getRows(), {1, 2}))) // C1
     return failure();
   ArrayRef<int64_t> rows = shapeOf(getRows());
-  if (ShapedType::isDynamic(rows[1]) || ShapedType::isDynamic(rows[2])) // C1
-    return emitOpError() << "expects static heads and head size, got " << getRows().getType();
   if (failed(expectShape(*this, "the cache", getCache(), {ShapedType::kDynamic, rows[1], rows[2]}))) // C1
     return failure();
   Type stored = elementOf(getCache()), given = elementOf(getRows());
@@ -322,11 +335,10 @@ LogicalResult CacheUpdateOp::verify() {
 
 LogicalResult AttentionOp::verify() {
   if (failed(expectRank(*this, "q", getQ(), 3)) || failed(expectRank(*this, "k", getK(), 3)) ||
-      failed(expectShape(*this, "o", getO(), shapeOf(getQ())))) // C1
+      failed(expectShape(*this, "o", getO(), shapeOf(getQ()))) ||
+      failed(expectStatic(*this, "heads and head size", getQ(), {1, 2})) ||
+      failed(expectStatic(*this, "heads and head size", getK(), {1, 2}))) // C1
     return failure();
-  for (Value value : {getQ(), getK()})
-    if (ShapedType::isDynamic(shapeOf(value)[1]) || ShapedType::isDynamic(shapeOf(value)[2])) // C1
-      return emitOpError() << "expects static heads and head size, got " << value.getType();
   if (shapeOf(getQ())[2] != shapeOf(getK())[2] || shapeOf(getQ())[1] % shapeOf(getK())[1]) // C1, C2
     return emitOpError() << "expects keys that fit the heads of " << getQ().getType() << ", got " << getK().getType();
   if (failed(expectShape(*this, "v", getV(), {ShapedType::kDynamic, shapeOf(getK())[1], shapeOf(getK())[2]}))) // C1
@@ -352,11 +364,10 @@ LogicalResult AttentionOp::verify() {
 }
 
 LogicalResult AttentionFoldOp::verify() {
-  if (failed(expectRank(*this, "o", getO(), 3)))
+  if (failed(expectRank(*this, "o", getO(), 3)) ||
+      failed(expectStatic(*this, "heads and head size", getO(), {1, 2}))) // C1
     return failure();
   ArrayRef<int64_t> heads = shapeOf(getO()).drop_front();
-  if (ShapedType::isDynamic(heads[0]) || ShapedType::isDynamic(heads[1])) // C1
-    return emitOpError() << "expects static heads and head size, got " << getO().getType();
   return expectShape(*this, "parts", getParts(),
                      {ShapedType::kDynamic, heads[0], AttentionOp::kPartHeader + heads[1]}); // C1
 }
@@ -364,12 +375,11 @@ LogicalResult AttentionFoldOp::verify() {
 LogicalResult BatchAttentionOp::verify() {
   if (failed(expectRank(*this, "q", getQ(), 4)) || failed(expectRank(*this, "k", getK(), 4)) ||
       failed(expectShape(*this, "o", getO(), shapeOf(getQ()))) ||
-      failed(expectShape(*this, "v", getV(), shapeOf(getK())))) // C1
+      failed(expectShape(*this, "v", getV(), shapeOf(getK()))) ||
+      failed(expectStatic(*this, "heads and head size", getQ(), {2, 3})) ||
+      failed(expectStatic(*this, "heads and head size", getK(), {2, 3}))) // C1
     return failure();
   int64_t batch = shapeOf(getQ())[0], heads = shapeOf(getQ())[2], kvHeads = shapeOf(getK())[2];
-  for (Value value : {getQ(), getK()})
-    if (ShapedType::isDynamic(shapeOf(value)[2]) || ShapedType::isDynamic(shapeOf(value)[3])) // C1
-      return emitOpError() << "expects static heads and head size, got " << value.getType();
   if (!compatible(shapeOf(getK())[0], batch) || shapeOf(getQ())[3] != shapeOf(getK())[3] || heads % kvHeads) // C1, C2
     return emitOpError() << "expects keys that fit " << getQ().getType() << ", got " << getK().getType();
   if (!getMask())
@@ -387,33 +397,33 @@ LogicalResult SoftmaxOp::verify() {
 }
 
 LogicalResult GatedOp::verify() {
-  if (failed(expectShape(*this, "up", getUp(), shapeOf(getGate()))))
+  if (failed(expectRank(*this, "gate", getGate(), 2)) || failed(expectStatic(*this, "columns", getGate(), {1})) ||
+      failed(expectShape(*this, "up", getUp(), shapeOf(getGate())))) // C1
     return failure();
   return expectShape(*this, "y", getY(), shapeOf(getGate())); // C1
 }
 
 LogicalResult EmbeddingOp::verify() {
-  if (failed(expectRank(*this, "the table", getTable(), 2)) || failed(expectRank(*this, "tokens", getTokens(), 1)))
+  if (failed(expectRank(*this, "the table", getTable(), 2)) || failed(expectRank(*this, "tokens", getTokens(), 1)) ||
+      failed(expectStatic(*this, "rows and columns", getTable(), {0, 1}))) // C1
     return failure();
-  ArrayRef<int64_t> table = shapeOf(getTable());
-  if (ShapedType::isDynamic(table[0]) || ShapedType::isDynamic(table[1])) // C1
-    return emitOpError() << "expects a table of static shape, got " << getTable().getType();
-  return expectShape(*this, "y", getY(), {shapeOf(getTokens())[0], table[1]}); // C1
+  return expectShape(*this, "y", getY(), {shapeOf(getTokens())[0], shapeOf(getTable())[1]}); // C1
 }
 
 LogicalResult HadamardOp::verify() {
-  if (failed(expectRank(*this, "x", getX(), 2)) || failed(expectShape(*this, "y", getY(), shapeOf(getX())))) // C1
+  if (failed(expectRank(*this, "x", getX(), 2)) || failed(expectStatic(*this, "columns", getX(), {1})) ||
+      failed(expectShape(*this, "y", getY(), shapeOf(getX())))) // C1
     return failure();
   int64_t block = getBlock(), k = shapeOf(getX())[1];
-  if (ShapedType::isDynamic(k) || block <= 0 || (block & (block - 1)) || k % block) // C2
+  if (block <= 0 || (block & (block - 1)) || k % block) // C2
     return emitOpError() << "expects a block that is a power of two and divides the columns of " << getX().getType()
                          << ", got " << block;
   return success();
 }
 
 static LogicalResult expectCount(Operation *op, StringRef what, Value value) {
-  int64_t length = shapeOf(value)[0];
-  if (shapeOf(value).size() != 1 || length < 1 || length > bitnet::TopKOp::kLongest)
+  ArrayRef<int64_t> shape = shapeOf(value);
+  if (shape.size() != 1 || shape[0] < 1 || shape[0] > bitnet::TopKOp::kLongest)
     return op->emitOpError() << "expects " << what << " of a length in [1, " << bitnet::TopKOp::kLongest << "], got "
                              << value.getType();
   return success();

@@ -21,9 +21,17 @@ def Ternary_Cache : Ternary_Shaped<[F32, F16]>;
 def Ternary_Input : Ternary_Shaped<[I8, F32]>;
 def Ternary_Acc : Ternary_Shaped<[I32, F32]>;
 
+/// Vectors of one axis.
+class Ternary_Vector<list<int> lengths, Type element>
+    : Type<And<[VectorOfRankAndType<[1], [element]>.predicate, VectorOfLengthAndType<lengths, [element]>.predicate]>,
+           VectorOfLengthAndType<lengths, [element]>.summary, "::mlir::VectorType">;
+
 /// Operations in destination style: the last operands are written; on tensors they have one result each.
+def Ternary_PureSemantics : NativeOpTrait<"PureSemantics"> {
+  let cppNamespace = "::mlir::ternary";
+}
 class Ternary_DpsOp<string mnemonic, list<Trait> traits = []> : Ternary_Op<mnemonic, !listconcat(
-    [DestinationStyleOpInterface, DeclareOpInterfaceMethods<MemoryEffectsOpInterface>], traits)> {
+    [DestinationStyleOpInterface, DeclareOpInterfaceMethods<MemoryEffectsOpInterface>, Ternary_PureSemantics], traits)> {
   let results = (outs Variadic<AnyRankedTensor>:$results);
   string dpsInits = "";
   let extraClassDeclaration = [{
@@ -110,7 +118,7 @@ def Ternary_QuantizeOp : Ternary_DpsOp<"quantize", [AttrSizedOperandSegments]> {
     `x' = norm(x)`, then `bitnet.quantize`: codes padded with zero columns to a multiple of 4. With `group = g` there is
     a sum for each group of `g` consecutive codes.
 
-    C1: `x` is `TxK`, codes `T x 4*ceil(K/4)`. C2: scale is T or 1, sums T, with groups `TxG`.
+    C1: `x` is `TxK` with static K, codes `T x 4*ceil(K/4)`. C2: scale is T or 1, sums T, with groups `TxG`.
     C3: gain and shift are K and need `norm`. C4: the group is a positive multiple of 4.
 
     Example:
@@ -205,7 +213,7 @@ def Ternary_NormOp : Ternary_DpsOp<"norm", [AttrSizedOperandSegments]> {
   let description = [{
     `#bitnet.norm` on each row.
 
-    C1: `x` and `y` are `TxK`, gain and shift K. C2: a gain needs `rms` or `layer`, a shift `layer`.
+    C1: `x` and `y` are `TxK` with static K, gain and shift K. C2: a gain needs `rms` or `layer`, a shift `layer`.
 
     Example:
 
@@ -228,7 +236,7 @@ def Ternary_RotaryOp : Ternary_DpsOp<"rotary"> {
   let description = [{
     `bitnet.rotary`.
 
-    C1: `x` and `y` have the same shape `TxHxD`, D even. C2: tables are `CxD/2`.
+    C1: `x` and `y` have the same shape `TxHxD`, H and D static, D even. C2: tables are `CxD/2`.
 
     Example:
 
@@ -290,7 +298,7 @@ def Ternary_AttentionOp : Ternary_DpsOp<"attention", [AttrSizedOperandSegments]>
     `bitnet.attention`), for the ranges below L, and `o` is not written. With more tokens `parts` is not written.
 
     C1: `q` and `o` have the same shape `TxHxD`, `k` and `v` are `CxHKVxD` of one element type, each with a number of
-    rows of its own. C2: H is a multiple of HKV. C3: blocked keys have a multiple of 16 rows.
+    rows of its own; H, HKV and D are static. C2: H is a multiple of HKV. C3: blocked keys have a multiple of 16 rows.
     C4: new keys and values come together, are `TxHKVxD` of f32, and keys are blocked then. C5: parts are `RxHx(32+D)`.
     C6: tables come together and are `CxD/2` with even D.
 
@@ -341,7 +349,8 @@ def Ternary_BatchAttentionOp : Ternary_DpsOp<"batch_attention"> {
   let description = [{
     `bitnet.batch_attention`.
 
-    C1: `q` and `o` have the same shape `BxTxHxD`, `k` and `v` are `BxSxHKVxD`. C2: H is a multiple of HKV.
+    C1: `q` and `o` have the same shape `BxTxHxD`, `k` and `v` are `BxSxHKVxD`; H, HKV and D are static. C2: H is a
+    multiple of HKV.
     C3: a mask is `B or 1 x H or 1 x T x S`.
 
     Example:
@@ -382,7 +391,7 @@ def Ternary_GatedOp : Ternary_DpsOp<"gated"> {
   let description = [{
     `bitnet.gated`.
 
-    C1: all operands have the same shape.
+    C1: all operands have the same shape `TxF` with static F.
 
     Example:
 
@@ -423,7 +432,7 @@ def Ternary_HadamardOp : Ternary_DpsOp<"hadamard"> {
   let description = [{
     `bitnet.hadamard`.
 
-    C1: `x` and `y` have the same shape `TxK`. C2: `block` is a power of two that divides K.
+    C1: `x` and `y` have the same shape `TxK` with static K. C2: `block` is a power of two that divides K.
 
     Example:
 
@@ -623,16 +632,16 @@ def Ternary_UnpackOp : Ternary_Op<"unpack", [Pure, AllTypesMatch<["bytes", "code
     %u = ternary.unpack %b {field = 1, bits = 2} : vector<64xi8>
     ```
   }];
-  let arguments = (ins VectorOfLengthAndType<[16, 32, 64], [I8]>:$bytes, I64Attr:$field, I64Attr:$bits,
+  let arguments = (ins Ternary_Vector<[16, 32, 64], I8>:$bytes, I64Attr:$field, I64Attr:$bits,
                        UnitAttr:$cumulative);
-  let results = (outs VectorOfLengthAndType<[16, 32, 64], [I8]>:$codes);
+  let results = (outs Ternary_Vector<[16, 32, 64], I8>:$codes);
   let assemblyFormat = "$bytes attr-dict `:` type($bytes)";
   let hasVerifier = 1;
 }
 
 class Ternary_TritOp<string mnemonic> : Ternary_Op<mnemonic, [Pure, AllTypesMatch<["bytes", "result"]>]> {
-  let arguments = (ins VectorOfLengthAndType<[16, 32, 64], [I8]>:$bytes, I64Attr:$divisor);
-  let results = (outs VectorOfLengthAndType<[16, 32, 64], [I8]>:$result);
+  let arguments = (ins Ternary_Vector<[16, 32, 64], I8>:$bytes, I64Attr:$divisor);
+  let results = (outs Ternary_Vector<[16, 32, 64], I8>:$result);
   let assemblyFormat = "$bytes attr-dict `:` type($bytes)";
   let hasVerifier = 1;
 }
@@ -678,8 +687,8 @@ def Ternary_TritsToFieldsOp : Ternary_Op<"trits_to_fields", [Pure, AllTypesMatch
     %f = ternary.trits_to_fields %low : vector<64xi8>
     ```
   }];
-  let arguments = (ins VectorOfLengthAndType<[16, 32, 64], [I8]>:$bytes);
-  let results = (outs VectorOfLengthAndType<[16, 32, 64], [I8]>:$fields);
+  let arguments = (ins Ternary_Vector<[16, 32, 64], I8>:$bytes);
+  let results = (outs Ternary_Vector<[16, 32, 64], I8>:$fields);
   let assemblyFormat = "$bytes attr-dict `:` type($bytes)";
 }
 
@@ -699,9 +708,9 @@ def Ternary_DotOp : Ternary_Op<"dot", [Pure, AllTypesMatch<["acc", "result"]>, A
     %r = ternary.dot %acc, %u, %s {max_code = 3} : vector<16xi32>, vector<64xi8>
     ```
   }];
-  let arguments = (ins VectorOfLengthAndType<[4, 8, 16], [I32]>:$acc, VectorOfLengthAndType<[16, 32, 64], [I8]>:$u,
-                       VectorOfLengthAndType<[16, 32, 64], [I8]>:$s, I64Attr:$max_code, UnitAttr:$signed_codes);
-  let results = (outs VectorOfLengthAndType<[4, 8, 16], [I32]>:$result);
+  let arguments = (ins Ternary_Vector<[4, 8, 16], I32>:$acc, Ternary_Vector<[16, 32, 64], I8>:$u,
+                       Ternary_Vector<[16, 32, 64], I8>:$s, I64Attr:$max_code, UnitAttr:$signed_codes);
+  let results = (outs Ternary_Vector<[4, 8, 16], I32>:$result);
   let assemblyFormat = "$acc `,` $u `,` $s attr-dict `:` type($acc) `,` type($u)";
   let hasVerifier = 1;
 }
@@ -720,9 +729,9 @@ def Ternary_MatrixDotOp : Ternary_Op<"matrix_dot", [Pure, AllTypesMatch<["acc", 
     %r = ternary.matrix_dot %acc, %u, %s {max_code = 170} : vector<4xi32>, vector<16xi8>
     ```
   }];
-  let arguments = (ins VectorOfLengthAndType<[4], [I32]>:$acc, VectorOfLengthAndType<[16], [I8]>:$u,
-                       VectorOfLengthAndType<[16], [I8]>:$s, I64Attr:$max_code, UnitAttr:$signed_codes);
-  let results = (outs VectorOfLengthAndType<[4], [I32]>:$result);
+  let arguments = (ins Ternary_Vector<[4], I32>:$acc, Ternary_Vector<[16], I8>:$u,
+                       Ternary_Vector<[16], I8>:$s, I64Attr:$max_code, UnitAttr:$signed_codes);
+  let results = (outs Ternary_Vector<[4], I32>:$result);
   let assemblyFormat = "$acc `,` $u `,` $s attr-dict `:` type($acc) `,` type($u)";
   let hasVerifier = 1;
 }
@@ -743,9 +752,9 @@ def Ternary_MultiplyAddOp : Ternary_Op<"multiply_add",
     %r = ternary.multiply_add %acc, %u, %s {max_code = 2, steps = 127} : vector<16xi16>, vector<16xi8>
     ```
   }];
-  let arguments = (ins VectorOfLengthAndType<[16, 32, 64], [I16]>:$acc, VectorOfLengthAndType<[16, 32, 64], [I8]>:$u,
-                       VectorOfLengthAndType<[16, 32, 64], [I8]>:$s, I64Attr:$max_code, I64Attr:$steps);
-  let results = (outs VectorOfLengthAndType<[16, 32, 64], [I16]>:$result);
+  let arguments = (ins Ternary_Vector<[16, 32, 64], I16>:$acc, Ternary_Vector<[16, 32, 64], I8>:$u,
+                       Ternary_Vector<[16, 32, 64], I8>:$s, I64Attr:$max_code, I64Attr:$steps);
+  let results = (outs Ternary_Vector<[16, 32, 64], I16>:$result);
   let assemblyFormat = "$acc `,` $u `,` $s attr-dict `:` type($acc) `,` type($u)";
   let hasVerifier = 1;
 }
@@ -766,9 +775,9 @@ def Ternary_DotPairsOp : Ternary_Op<"dot_pairs",
     %r = ternary.dot_pairs %acc, %u, %s {max_code = 2, steps = 63} : vector<32xi16>, vector<64xi8>
     ```
   }];
-  let arguments = (ins VectorOfLengthAndType<[8, 16, 32], [I16]>:$acc, VectorOfLengthAndType<[16, 32, 64], [I8]>:$u,
-                       VectorOfLengthAndType<[16, 32, 64], [I8]>:$s, I64Attr:$max_code, I64Attr:$steps);
-  let results = (outs VectorOfLengthAndType<[8, 16, 32], [I16]>:$result);
+  let arguments = (ins Ternary_Vector<[8, 16, 32], I16>:$acc, Ternary_Vector<[16, 32, 64], I8>:$u,
+                       Ternary_Vector<[16, 32, 64], I8>:$s, I64Attr:$max_code, I64Attr:$steps);
+  let results = (outs Ternary_Vector<[8, 16, 32], I16>:$result);
   let assemblyFormat = "$acc `,` $u `,` $s attr-dict `:` type($acc) `,` type($u)";
   let hasVerifier = 1;
 }
@@ -816,9 +825,9 @@ def Ternary_AddPairsOp : Ternary_Op<"add_pairs", [Pure, AllTypesMatch<["acc", "r
     %r = ternary.add_pairs %acc, %pairs : vector<16xi32>, vector<32xi16>
     ```
   }];
-  let arguments = (ins VectorOfLengthAndType<[4, 8, 16, 32], [I32]>:$acc,
-                       VectorOfLengthAndType<[8, 16, 32, 64], [I16]>:$pairs);
-  let results = (outs VectorOfLengthAndType<[4, 8, 16, 32], [I32]>:$result);
+  let arguments = (ins Ternary_Vector<[4, 8, 16, 32], I32>:$acc,
+                       Ternary_Vector<[8, 16, 32, 64], I16>:$pairs);
+  let results = (outs Ternary_Vector<[4, 8, 16, 32], I32>:$result);
   let assemblyFormat = "$acc `,` $pairs attr-dict `:` type($acc) `,` type($pairs)";
   let hasVerifier = 1;
 }

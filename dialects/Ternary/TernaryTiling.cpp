@@ -39,7 +39,7 @@ FailureOr<TilingResult> MatmulOp::getTiledImplementation(OpBuilder &b, ArrayRef<
     if (value == getPacked() || value == getRowScales() || value == getBias())
       return false;
     int64_t rows = cast<ShapedType>(value.getType()).getDimSize(0);
-    return value != getActScale() || rows == tokens;
+    return value != getActScale() || rows != 1 || tokens == 1;
   };
   SmallVector<Value> operands;
   SmallVector<Operation *> slices;

@@ -845,7 +845,7 @@ func.func @conv2d_c2(%x: tensor<?x4x9x9xf32>, %w: tensor<6x32xi2>, %s: tensor<1x
 // -----
 
 func.func @conv2d_c3(%x: tensor<?x4x9x9xf32>, %w: tensor<6x36xi2>, %s: tensor<1xf32>) {
-  // expected-error @below {{expects 2 numbers of at least 1 as kernel, got [3, 0]}}
+  // expected-error @below {{expects 2 numbers in [1, 2147483647] as kernel, got [3, 0]}}
   %y = bitnet.conv2d %x, %w scale(%s) {activation = #bitnet.act_quant<per_token, bits = 8, eps = 1.0e-5>,
     scales = #bitnet.scales<tensor>, kernel = array<i64: 3, 0>}
     : (tensor<?x4x9x9xf32>, tensor<6x36xi2>, tensor<1xf32>) -> tensor<?x6x7x7xf32>
@@ -855,7 +855,7 @@ func.func @conv2d_c3(%x: tensor<?x4x9x9xf32>, %w: tensor<6x36xi2>, %s: tensor<1x
 // -----
 
 func.func @conv2d_c3_padding(%x: tensor<?x4x9x9xf32>, %w: tensor<6x36xi2>, %s: tensor<1xf32>) {
-  // expected-error @below {{expects 4 numbers of at least 0 as padding, got [1, 1]}}
+  // expected-error @below {{expects 4 numbers in [0, 2147483647] as padding, got [1, 1]}}
   %y = bitnet.conv2d %x, %w scale(%s) {activation = #bitnet.act_quant<per_token, bits = 8, eps = 1.0e-5>,
     scales = #bitnet.scales<tensor>, kernel = array<i64: 3, 3>, padding = array<i64: 1, 1>}
     : (tensor<?x4x9x9xf32>, tensor<6x36xi2>, tensor<1xf32>) -> tensor<?x6x7x7xf32>
@@ -889,5 +889,118 @@ func.func @conv2d_c5_scale(%x: tensor<?x4x9x9xf32>, %w: tensor<6x36xi2>, %s: ten
   %y = bitnet.conv2d %x, %w scale(%s) {activation = #bitnet.act_quant<per_token, bits = 8, eps = 1.0e-5>,
     scales = #bitnet.scales<tensor>, kernel = array<i64: 3, 3>}
     : (tensor<?x4x9x9xf32>, tensor<6x36xi2>, tensor<6xf32>) -> tensor<?x6x7x7xf32>
+  return
+}
+
+// -----
+
+// Static sizes are at least 1, whatever the operation.
+func.func @weight_c2_zero() {
+  // expected-error @below {{expects sizes of at least 1 in the weight, got 'tensor<0x4xi2>'}}
+  %0 = bitnet.weight "w" : tensor<0x4xi2>
+  return
+}
+
+// -----
+
+func.func @linear_c1_zero(%x: tensor<?x0xf32>, %w: tensor<8x0xi2>, %s: tensor<1xf32>) {
+  // expected-error @below {{expects sizes of at least 1 in w, got 'tensor<8x0xi2>'}}
+  %y = bitnet.linear %x, %w scale(%s) {scales = #bitnet.scales<tensor>}
+    : (tensor<?x0xf32>, tensor<8x0xi2>, tensor<1xf32>) -> tensor<?x8xf32>
+  return
+}
+
+// -----
+
+func.func @linear_c2_dynamic(%x: tensor<?x6xf32>, %w: tensor<8x6xi2>, %s: tensor<?xf32>) {
+  // expected-error @below {{expects a scale of shape [8] for #bitnet.scales<rows>, got 'tensor<?xf32>'}}
+  %y = bitnet.linear %x, %w scale(%s) {scales = #bitnet.scales<rows>}
+    : (tensor<?x6xf32>, tensor<8x6xi2>, tensor<?xf32>) -> tensor<?x8xf32>
+  return
+}
+
+// -----
+
+func.func @linear_c3_overflow(%x: tensor<?x6xf32>, %w: tensor<8x6xi2>, %s: tensor<3xf32>) {
+  // expected-error @below {{expects row ranges that add up to 8, got 9223372036854775807}}
+  %y = bitnet.linear %x, %w scale(%s) {scales = #bitnet.scales<rows = [9223372036854775807, 9223372036854775807, 10]>}
+    : (tensor<?x6xf32>, tensor<8x6xi2>, tensor<3xf32>) -> tensor<?x8xf32>
+  return
+}
+
+// -----
+
+func.func @linear_c4_dynamic(%x: tensor<?x6xf32>, %w: tensor<8x6xi2>, %s: tensor<1xf32>, %b: tensor<?xf32>) {
+  // expected-error @below {{expects bias of shape 8, got 'tensor<?xf32>'}}
+  %y = bitnet.linear %x, %w scale(%s) bias(%b) {scales = #bitnet.scales<tensor>}
+    : (tensor<?x6xf32>, tensor<8x6xi2>, tensor<1xf32>, tensor<?xf32>) -> tensor<?x8xf32>
+  return
+}
+
+// -----
+
+func.func @quantize_c1_dynamic(%x: tensor<?x?xf32>) {
+  // expected-error @below {{expects static inner dimensions of x, got 'tensor<?x?xf32>'}}
+  %0:3 = bitnet.quantize %x {activation = #bitnet.act_quant<per_token, bits = 8, eps = 1.0>}
+    : tensor<?x?xf32> -> tensor<?x?xi8>, tensor<?xf32>, tensor<?xi32>
+  return
+}
+
+// -----
+
+func.func @matmul_c1_dynamic(%q: tensor<?x6xi8>, %w: tensor<8x6xi2>, %c: tensor<?xi32>) {
+  // expected-error @below {{expects an accumulator of shape}}
+  %0 = bitnet.matmul %q, %w sums(%c) : (tensor<?x6xi8>, tensor<8x6xi2>, tensor<?xi32>) -> tensor<?x?xi32>
+  return
+}
+
+// -----
+
+func.func @dequantize_c1_dynamic(%acc: tensor<?x?xi32>, %s: tensor<1xf32>) {
+  // expected-error @below {{expects static inner dimensions of acc, got 'tensor<?x?xi32>'}}
+  %0 = bitnet.dequantize %acc scale(%s) {scales = #bitnet.scales<tensor>} : (tensor<?x?xi32>, tensor<1xf32>) -> tensor<?x?xf32>
+  return
+}
+
+// -----
+
+func.func @attention_c1_zero(%q: tensor<?x4x8xf32>, %k: tensor<?x0x8xf32>, %pos: i64) {
+  // expected-error @below {{expects sizes of at least 1 in k, got 'tensor<?x0x8xf32>'}}
+  %o = bitnet.attention %q, %k, %k, %pos {scale = 1.0 : f32} : tensor<?x4x8xf32>, tensor<?x0x8xf32>, tensor<?x0x8xf32>
+  return
+}
+
+// -----
+
+func.func @attention_c1_size(%q: tensor<?x4x4096xf32>, %pos: i64) {
+  // expected-error @below {{expects heads of at most 1024 elements, got 'tensor<?x4x4096xf32>'}}
+  %o = bitnet.attention %q, %q, %q, %pos {scale = 1.0 : f32} : tensor<?x4x4096xf32>, tensor<?x4x4096xf32>, tensor<?x4x4096xf32>
+  return
+}
+
+// -----
+
+func.func @batch_attention_c1_zero(%q: tensor<?x5x4x8xf32>, %k: tensor<?x5x0x8xf32>) {
+  // expected-error @below {{expects sizes of at least 1 in k, got 'tensor<?x5x0x8xf32>'}}
+  %o = bitnet.batch_attention %q, %k, %k {scale = 1.0 : f32}
+    : (tensor<?x5x4x8xf32>, tensor<?x5x0x8xf32>, tensor<?x5x0x8xf32>) -> tensor<?x5x4x8xf32>
+  return
+}
+
+// -----
+
+func.func @embedding_c1_zero(%t: tensor<0x8xf32>, %i: tensor<?xi64>) {
+  // expected-error @below {{expects sizes of at least 1 in the table, got 'tensor<0x8xf32>'}}
+  %y = bitnet.embedding %t, %i : tensor<0x8xf32>, tensor<?xi64> -> tensor<?x8xf32>
+  return
+}
+
+// -----
+
+func.func @conv2d_c5_overflow(%x: tensor<?x4x8x8xf32>, %w: tensor<2x4xi2>, %s: tensor<1xf32>) {
+  // expected-error @below {{expects at most 16777215 columns, got 9223372036854775807}}
+  %y = bitnet.conv2d %x, %w scale(%s) {activation = #bitnet.act_quant<per_token, bits = 8, eps = 1.0e-5>,
+    scales = #bitnet.scales<tensor>, kernel = array<i64: 2147483647, 2147483647>}
+    : (tensor<?x4x8x8xf32>, tensor<2x4xi2>, tensor<1xf32>) -> tensor<?x2x8x8xf32>
   return
 }

@@ -167,7 +167,7 @@ func.func @quantize_c1_rank(%x: tensor<66xf32>, %q: tensor<2x68xi8>, %s: tensor<
 // -----
 
 func.func @quantize_c1_static(%x: tensor<2x?xf32>, %q: tensor<2x68xi8>, %s: tensor<2xf32>, %c: tensor<2xi32>) {
-  // expected-error @below {{expects a static number of columns, got 'tensor<2x?xf32>'}}
+  // expected-error @below {{expects static columns of at least 1, got 'tensor<2x?xf32>'}}
   %0:3 = ternary.quantize %x outs(%q, %s, %c) {activation = #bitnet.act_quant<per_token, bits = 8, eps = 1.0>}
     : (tensor<2x?xf32>, tensor<2x68xi8>, tensor<2xf32>, tensor<2xi32>) -> (tensor<2x68xi8>, tensor<2xf32>, tensor<2xi32>)
   return
@@ -446,7 +446,7 @@ func.func @dense_c1(%x: tensor<2x64xf32>, %w: tensor<100x32xf32>, %y: tensor<2x1
 // -----
 
 func.func @dense_c1_static(%x: tensor<2x64xf32>, %w: tensor<?x64xf32>, %y: tensor<2x100xf32>) {
-  // expected-error @below {{expects w of static shape, got 'tensor<?x64xf32>'}}
+  // expected-error @below {{expects static rows and columns of at least 1, got 'tensor<?x64xf32>'}}
   %0 = ternary.dense %x, %w outs(%y)
     : (tensor<2x64xf32>, tensor<?x64xf32>, tensor<2x100xf32>) -> tensor<2x100xf32>
   return
@@ -554,7 +554,7 @@ func.func @cache_update_c1(%r: tensor<2x3x8xf32>, %p: i64, %c: tensor<?x2x8xf32>
 // -----
 
 func.func @cache_update_c1_static(%r: tensor<2x?x8xf32>, %p: i64, %c: tensor<?x?x8xf32>) {
-  // expected-error @below {{expects static heads and head size, got 'tensor<2x?x8xf32>'}}
+  // expected-error @below {{expects static heads and head size of at least 1, got 'tensor<2x?x8xf32>'}}
   %0 = ternary.cache_update %r, %p outs(%c)
     : (tensor<2x?x8xf32>, i64, tensor<?x?x8xf32>) -> tensor<?x?x8xf32>
   return
@@ -599,7 +599,7 @@ func.func @attention_c1_size(%q: tensor<2x4x8xf32>, %k: tensor<?x2x6xf32>, %v: t
 // -----
 
 func.func @attention_c1_static(%q: tensor<2x?x8xf32>, %k: tensor<?x2x8xf32>, %v: tensor<?x2x8xf32>, %p: i64, %o: tensor<2x?x8xf32>) {
-  // expected-error @below {{expects static heads and head size, got 'tensor<2x?x8xf32>'}}
+  // expected-error @below {{expects static heads and head size of at least 1, got 'tensor<2x?x8xf32>'}}
   %0 = ternary.attention %q, %k, %v, %p outs(%o) {scale = 1.0 : f32}
     : (tensor<2x?x8xf32>, i64, tensor<?x2x8xf32>, tensor<?x2x8xf32>, tensor<2x?x8xf32>) -> tensor<2x?x8xf32>
   return
@@ -673,7 +673,7 @@ func.func @embedding_c1(%table: tensor<100x64xbf16>, %t: tensor<3xi64>, %y: tens
 // -----
 
 func.func @embedding_c1_static(%table: tensor<?x64xbf16>, %t: tensor<3xi64>, %y: tensor<3x64xf32>) {
-  // expected-error @below {{expects a table of static shape, got 'tensor<?x64xbf16>'}}
+  // expected-error @below {{expects static rows and columns of at least 1, got 'tensor<?x64xbf16>'}}
   %0 = ternary.embedding %table, %t outs(%y)
     : (tensor<?x64xbf16>, tensor<3xi64>, tensor<3x64xf32>) -> tensor<3x64xf32>
   return
@@ -783,7 +783,7 @@ func.func private @kernel_c1() attributes {a = #ternary.kernel<"fast", tokens = 
 
 // -----
 
-// expected-error @below {{expects at least one token, got 0}}
+// expected-error @below {{expects 1 to 16 tokens, got 0}}
 func.func private @kernel_c2() attributes {a = #ternary.kernel<"generic", tokens = 0>}
 
 // -----
@@ -1290,7 +1290,7 @@ func.func @attention_fold_c1(%o: memref<?x4x8xf32>, %pos: i64, %parts: memref<?x
 // -----
 
 func.func @attention_fold_c1_heads(%o: memref<?x?x8xf32>, %pos: i64, %parts: memref<?x3x40xf32>) {
-  // expected-error @below {{expects static heads and head size, got 'memref<?x?x8xf32>'}}
+  // expected-error @below {{expects static heads and head size of at least 1, got 'memref<?x?x8xf32>'}}
   ternary.attention_fold %parts, %pos outs(%o) : (memref<?x3x40xf32>, i64, memref<?x?x8xf32>) -> ()
   return
 }
@@ -1405,5 +1405,91 @@ func.func @cache_update_c4(%n: memref<?x2x7xf32>, %k: memref<16x2x7xf32>, %pos: 
 func.func @cache_update_c4_rows(%n: memref<?x2x8xf16>, %k: memref<16x2x8xf16>, %pos: i64, %t: memref<32x4xf32>) {
   // expected-error @below {{expects rows of f32 for a rotation, got 'memref<?x2x8xf16>'}}
   ternary.cache_update %n, %pos rotary(%t, %t) outs(%k) : (memref<?x2x8xf16>, i64, memref<32x4xf32>, memref<32x4xf32>, memref<16x2x8xf16>) -> ()
+  return
+}
+
+// -----
+
+func.func @mixed(%x: tensor<?x8xf32>, %y: memref<?x8xf32>) {
+  // expected-error @below {{expects operands that are all tensors or all memrefs}}
+  "ternary.norm"(%x, %y) {norm = #bitnet.norm<rms, eps = 1.0e-5>, operandSegmentSizes = array<i32: 1, 0, 0, 1>}
+    : (tensor<?x8xf32>, memref<?x8xf32>) -> ()
+  return
+}
+
+// -----
+
+// expected-error @below {{expects rows and columns whose bytes fit 64 bits, got 9223372036854775807 and 4}}
+func.func private @layout_c1_overflow() attributes {a = #ternary.layout<r16k4f4, rows = 9223372036854775807, cols = 4>}
+
+// -----
+
+// expected-error @below {{expects 1 to 16 tokens, got 1000000}}
+func.func private @kernel_c2_many() attributes {a = #ternary.kernel<"generic", tokens = 1000000>}
+
+// -----
+
+func.func @pack_c3_dynamic(%w: tensor<2x4xi2>) {
+  // expected-error @below {{expects packed bytes of static shape, got 'tensor<?xi8>'}}
+  %p = ternary.pack %w {layout = #ternary.layout<r16k4f4, rows = 2, cols = 4>} : (tensor<2x4xi2>) -> tensor<?xi8>
+  return
+}
+
+// -----
+
+func.func @pack_scales_c3_dynamic(%s: tensor<1xf32>) {
+  // expected-error @below {{expects packed scales of static shape, got 'tensor<?x1x64xf32>'}}
+  %p = ternary.pack_scales %s {layout = #ternary.layout<r16k4f4, rows = 2, cols = 4>, row_counts = array<i64: 2>,
+    scales = [#bitnet.scales<tensor>], directions = [#bitnet.direction<multiply>]} : (tensor<1xf32>) -> tensor<?x1x64xf32>
+  return
+}
+
+// -----
+
+func.func @norm_c1_dynamic(%x: memref<?x?xf32>) {
+  // expected-error @below {{expects static columns of at least 1, got 'memref<?x?xf32>'}}
+  ternary.norm %x outs(%x) {norm = #bitnet.norm<rms, eps = 1.0e-5>} : (memref<?x?xf32>, memref<?x?xf32>) -> ()
+  return
+}
+
+// -----
+
+func.func @gated_c1_rank(%x: memref<8xf32>) {
+  // expected-error @below {{expects gate of rank 2, got 'memref<8xf32>'}}
+  ternary.gated %x, %x outs(%x) {act = #bitnet.gate_act<silu>} : (memref<8xf32>, memref<8xf32>, memref<8xf32>) -> ()
+  return
+}
+
+// -----
+
+func.func @dense_c1_zero(%x: memref<?x0xf32>, %w: memref<8x0xf32>, %y: memref<?x8xf32>) {
+  // expected-error @below {{expects static rows and columns of at least 1, got 'memref<8x0xf32>'}}
+  ternary.dense %x, %w outs(%y) : (memref<?x0xf32>, memref<8x0xf32>, memref<?x8xf32>) -> ()
+  return
+}
+
+// -----
+
+func.func @attention_c1_zero(%q: memref<?x4x8xf32>, %k: memref<?x0x8xf32>, %pos: i64) {
+  // expected-error @below {{expects static heads and head size of at least 1, got 'memref<?x0x8xf32>'}}
+  ternary.attention %q, %k, %k, %pos outs(%q) {scale = 0.5 : f32}
+    : (memref<?x4x8xf32>, i64, memref<?x0x8xf32>, memref<?x0x8xf32>, memref<?x4x8xf32>) -> ()
+  return
+}
+
+// -----
+
+func.func @head_candidates_c2_rank(%x: tensor<1x64xf32>, %w: tensor<40x64xbf16>, %approx: tensor<1x64xf32>, %m: tensor<2xf32>, %k: tensor<1xi64>, %e: tensor<f32>) {
+  // expected-error @below {{expects exact logits of a length in [1, 64], got 'tensor<f32>'}}
+  %r = ternary.head_candidates %x, %w, %approx, %m, %k outs(%e)
+    : (tensor<1x64xf32>, tensor<40x64xbf16>, tensor<1x64xf32>, tensor<2xf32>, tensor<1xi64>, tensor<f32>) -> tensor<f32>
+  return
+}
+
+// -----
+
+func.func @unpack_rank(%b: vector<4x16xi8>) {
+  // expected-error @below {{must be vector of 8-bit signless integer values of length 16/32/64, but got 'vector<4x16xi8>'}}
+  %u = ternary.unpack %b {field = 1, bits = 2} : vector<4x16xi8>
   return
 }
