@@ -23,8 +23,9 @@ using namespace mlir::ternary;
 namespace {
 VectorType vec(OpBuilder &b, int64_t lanes, unsigned bits) { return VectorType::get({lanes}, b.getIntegerType(bits)); }
 Value splat(OpBuilder &b, Location loc, VectorType type, int64_t value) {
-  return arith::ConstantOp::create(
-      b, loc, DenseElementsAttr::get(type, APInt(type.getElementTypeBitWidth(), value, /*isSigned=*/true)));
+  return arith::ConstantOp::create(b, loc,
+                                   DenseElementsAttr::get(type, APInt(type.getElementTypeBitWidth(), value,
+                                                                      /*isSigned=*/true, /*implicitTrunc=*/true)));
 }
 Value call(OpBuilder &b, Location loc, StringRef intrinsic, VectorType type, ValueRange arguments) {
   return LLVM::CallIntrinsicOp::create(b, loc, Type(type), b.getStringAttr(intrinsic), arguments).getResults();
@@ -133,45 +134,41 @@ Value pairsNeon(OpBuilder &b, Location loc, DotPairsOp op) {
   });
 }
 
-/// Plain vector arithmetic: even and odd bytes as 16-bit lanes, two products a lane, then the two halves of 32 bits.
-Value dotGeneric(OpBuilder &b, Location loc, DotOp op) {
-  auto lanes = cast<VectorType>(op.getAcc().getType());
-  VectorType words = vec(b, 2 * lanes.getNumElements(), 16);
-  Value u = vector::BitCastOp::create(b, loc, words, op.getU());
-  Value s = vector::BitCastOp::create(b, loc, words, op.getS());
+/// Neighbouring 16-bit sums added, as 32-bit lanes.
+Value addHalves(OpBuilder &b, Location loc, VectorType lanes, Value sums) {
+  Value both = vector::BitCastOp::create(b, loc, lanes, sums), half = splat(b, loc, lanes, 16);
+  Value low = arith::ShRSIOp::create(b, loc, arith::ShLIOp::create(b, loc, both, half), half);
+  return arith::AddIOp::create(b, loc, low, arith::ShRSIOp::create(b, loc, both, half));
+}
+
+/// The products of even and of odd bytes, as 16-bit lanes.
+std::pair<Value, Value> productsGeneric(OpBuilder &b, Location loc, Value u, Value s, bool isSigned) {
+  VectorType words = vec(b, cast<VectorType>(u.getType()).getNumElements() / 2, 16);
+  u = vector::BitCastOp::create(b, loc, words, u);
+  s = vector::BitCastOp::create(b, loc, words, s);
   Value eight = splat(b, loc, words, 8);
-  Value uLow = arith::AndIOp::create(b, loc, u, splat(b, loc, words, 0xff));
-  Value uHigh = arith::ShRUIOp::create(b, loc, u, eight);
-  Value sLow = arith::ShRSIOp::create(b, loc, arith::ShLIOp::create(b, loc, s, eight), eight);
-  Value sHigh = arith::ShRSIOp::create(b, loc, s, eight);
-  Value pairs = arith::AddIOp::create(b, loc, arith::MulIOp::create(b, loc, uLow, sLow),
-                                      arith::MulIOp::create(b, loc, uHigh, sHigh));
-  Value both = vector::BitCastOp::create(b, loc, lanes, pairs);
-  Value sixteen = splat(b, loc, lanes, 16);
-  Value low = arith::ShRSIOp::create(b, loc, arith::ShLIOp::create(b, loc, both, sixteen), sixteen);
-  Value high = arith::ShRSIOp::create(b, loc, both, sixteen);
-  return arith::AddIOp::create(b, loc, op.getAcc(), arith::AddIOp::create(b, loc, low, high));
+  auto product = [&](Value x, Value y) -> Value { // of the high bytes
+    x = isSigned ? Value(arith::ShRSIOp::create(b, loc, x, eight)) : Value(arith::ShRUIOp::create(b, loc, x, eight));
+    return arith::MulIOp::create(b, loc, x, arith::ShRSIOp::create(b, loc, y, eight));
+  };
+  return {product(arith::ShLIOp::create(b, loc, u, eight), arith::ShLIOp::create(b, loc, s, eight)), product(u, s)};
+}
+
+/// Plain vector arithmetic: two products a 16-bit lane.
+Value pairsGeneric(OpBuilder &b, Location loc, Value u, Value s) {
+  auto [even, odd] = productsGeneric(b, loc, u, s, /*isSigned=*/false);
+  return arith::AddIOp::create(b, loc, even, odd);
+}
+Value dotGeneric(OpBuilder &b, Location loc, DotOp op) {
+  Value pairs = pairsGeneric(b, loc, op.getU(), op.getS());
+  return arith::AddIOp::create(b, loc, op.getAcc(), addHalves(b, loc, op.getType(), pairs));
 }
 
 /// The same for any bytes: single products fit 16 bits.
 Value dotEmulated(OpBuilder &b, Location loc, DotOp op) {
-  auto lanes = cast<VectorType>(op.getAcc().getType());
-  VectorType words = vec(b, 2 * lanes.getNumElements(), 16);
-  Value u = vector::BitCastOp::create(b, loc, words, op.getU());
-  Value s = vector::BitCastOp::create(b, loc, words, op.getS());
-  Value eight = splat(b, loc, words, 8), sixteen = splat(b, loc, lanes, 16), sum = op.getAcc();
-  for (bool high : {false, true}) {
-    Value x = high ? s : Value(arith::ShLIOp::create(b, loc, s, eight));
-    Value y = high ? u : Value(arith::ShLIOp::create(b, loc, u, eight));
-    y = op.getSignedCodes() ? Value(arith::ShRSIOp::create(b, loc, y, eight))
-                            : Value(arith::ShRUIOp::create(b, loc, y, eight));
-    Value products = arith::MulIOp::create(b, loc, y, arith::ShRSIOp::create(b, loc, x, eight));
-    Value both = vector::BitCastOp::create(b, loc, lanes, products);
-    Value even = arith::ShRSIOp::create(b, loc, arith::ShLIOp::create(b, loc, both, sixteen), sixteen);
-    sum = arith::AddIOp::create(b, loc, sum, even);
-    sum = arith::AddIOp::create(b, loc, sum, arith::ShRSIOp::create(b, loc, both, sixteen));
-  }
-  return sum;
+  auto [even, odd] = productsGeneric(b, loc, op.getU(), op.getS(), op.getSignedCodes());
+  Value sum = arith::AddIOp::create(b, loc, op.getAcc(), addHalves(b, loc, op.getType(), even));
+  return arith::AddIOp::create(b, loc, sum, addHalves(b, loc, op.getType(), odd));
 }
 
 /// A row of the kernel table, and what of it has to do without its instructions.
@@ -184,43 +181,34 @@ struct Target {
   int64_t pairsWidth() const { return has("avx512bw") ? 512 : has("avx2") ? 256 : 0; }
 };
 
-struct LowerDot : public OpRewritePattern<DotOp> {
-  LowerDot(MLIRContext *context, const Target &target) : OpRewritePattern(context), target(target) {}
-
-  LogicalResult matchAndRewrite(DotOp op, PatternRewriter &rewriter) const override {
-    Location loc = op.getLoc();
-    if (op.getType().isScalable()) {
-      if (!target.has("sve") || (!op.getSignedCodes() && op.getMaxCode() > 127))
-        return op.emitOpError() << "expects codes that fit signed bytes, on a kernel row with vectors of any length";
-      rewriter.replaceOp(
-          op, call(rewriter, loc, "llvm.aarch64.sve.sdot.nxv4i32", op.getType(), {op.getAcc(), op.getU(), op.getS()}));
+/// Whether the row has dots of such codes; diagnoses if not.
+LogicalResult checkDot(Operation *op, VectorType lanes, bool isSigned, int64_t maxCode, const Target &target) {
+  if (lanes.isScalable()) {
+    if (target.has("sve") && (isSigned || maxCode <= 127))
       return success();
-    }
-    if (target.row->hasSignedDots() && target.has("dotprod")) {
-      rewriter.replaceOp(op, dotNeon(rewriter, loc, op, target.has("i8mm")));
-      return success();
-    }
-    if (target.has("sve") && !op.getSignedCodes() && op.getMaxCode() <= 127) {
-      rewriter.replaceOp(op, dotProductsNeon(rewriter, loc, op));
-      return success();
-    }
-    if (target.row->isFourWay() || op.getSignedCodes()) {
-      bool has = target.has("avx512vnni") || target.has("avxvnni");
-      rewriter.replaceOp(op, has ? dotVnni(rewriter, loc, op, 8 * target.row->bytes) : dotEmulated(rewriter, loc, op));
-      return success();
-    }
-    if (2 * static_cast<int64_t>(op.getMaxCode()) * 128 > 32767)
-      return op.emitOpError() << "expects a max_code of at most 127 on kernel row " << target.row->name
-                              << ", whose partial sums have 16 bits, got " << op.getMaxCode();
-    int64_t width = target.pairsWidth();
-    rewriter.replaceOp(op, width                ? dotMadd(rewriter, loc, op, width)
-                           : target.has("neon") ? dotProductsNeon(rewriter, loc, op)
-                                                : dotGeneric(rewriter, loc, op));
-    return success();
+    return op->emitOpError() << "expects codes that fit signed bytes, on a kernel row with vectors of any length";
   }
+  if (target.row->isFourWay() || isSigned || 2 * maxCode * 128 <= 32767)
+    return success();
+  return op->emitOpError() << "expects a max_code of at most 127 on kernel row " << target.row->name
+                           << ", whose partial sums have 16 bits, got " << maxCode;
+}
 
-  const Target &target;
-};
+Value lower(OpBuilder &b, Location loc, DotOp op, const Target &target) {
+  if (op.getType().isScalable())
+    return call(b, loc, "llvm.aarch64.sve.sdot.nxv4i32", op.getType(), {op.getAcc(), op.getU(), op.getS()});
+  if (target.row->hasSignedDots() && target.has("dotprod"))
+    return dotNeon(b, loc, op, target.has("i8mm"));
+  if (target.has("sve") && !op.getSignedCodes() && op.getMaxCode() <= 127)
+    return dotProductsNeon(b, loc, op);
+  if (target.row->isFourWay() || op.getSignedCodes()) {
+    bool has = target.has("avx512vnni") || target.has("avxvnni");
+    return has ? dotVnni(b, loc, op, 8 * target.row->bytes) : dotEmulated(b, loc, op);
+  }
+  if (int64_t width = target.pairsWidth())
+    return dotMadd(b, loc, op, width);
+  return target.has("neon") ? dotProductsNeon(b, loc, op) : dotGeneric(b, loc, op);
+}
 
 /// vpmaddubsw and an addition, on vectors of at most `width` bits. The op's verifier bounds the sums.
 Value pairsMadd(OpBuilder &b, Location loc, DotPairsOp op, int64_t width) {
@@ -229,181 +217,120 @@ Value pairsMadd(OpBuilder &b, Location loc, DotPairsOp op, int64_t width) {
   });
 }
 
-/// Plain vector arithmetic: even and odd bytes as 16-bit lanes.
-Value pairsGeneric(OpBuilder &b, Location loc, DotPairsOp op) {
-  auto words = cast<VectorType>(op.getAcc().getType());
-  Value u = vector::BitCastOp::create(b, loc, words, op.getU());
-  Value s = vector::BitCastOp::create(b, loc, words, op.getS());
-  Value eight = splat(b, loc, words, 8);
-  Value uLow = arith::AndIOp::create(b, loc, u, splat(b, loc, words, 0xff));
-  Value uHigh = arith::ShRUIOp::create(b, loc, u, eight);
-  Value sLow = arith::ShRSIOp::create(b, loc, arith::ShLIOp::create(b, loc, s, eight), eight);
-  Value sHigh = arith::ShRSIOp::create(b, loc, s, eight);
-  Value sum = arith::AddIOp::create(b, loc, op.getAcc(), arith::MulIOp::create(b, loc, uLow, sLow));
-  return arith::AddIOp::create(b, loc, sum, arith::MulIOp::create(b, loc, uHigh, sHigh));
+Value lower(OpBuilder &b, Location loc, DotPairsOp op, const Target &target) {
+  if (int64_t width = target.pairsWidth())
+    return pairsMadd(b, loc, op, width);
+  if (target.has("neon"))
+    return pairsNeon(b, loc, op);
+  return arith::AddIOp::create(b, loc, op.getAcc(), pairsGeneric(b, loc, op.getU(), op.getS()));
 }
 
-struct LowerDotPairs : public OpRewritePattern<DotPairsOp> {
-  LowerDotPairs(MLIRContext *context, const Target &target) : OpRewritePattern(context), target(target) {}
-
-  LogicalResult matchAndRewrite(DotPairsOp op, PatternRewriter &rewriter) const override {
-    Location loc = op.getLoc();
-    int64_t width = target.pairsWidth();
-    rewriter.replaceOp(op, width                ? pairsMadd(rewriter, loc, op, width)
-                           : target.has("neon") ? pairsNeon(rewriter, loc, op)
-                                                : pairsGeneric(rewriter, loc, op));
-    return success();
-  }
-
-  const Target &target;
-};
-
 /// Products in 16-bit lanes; LLVM makes them smlal where there is one.
-struct LowerMultiplyAdd : public OpRewritePattern<MultiplyAddOp> {
-  using OpRewritePattern::OpRewritePattern;
+Value lower(OpBuilder &b, Location loc, MultiplyAddOp op, const Target &) {
+  return inPieces(b, loc, op, 8, 1, [&](int64_t, Value acc, Value u, Value s) -> Value {
+    auto widen = [&](Value bytes, bool isSigned) {
+      return isSigned ? Value(arith::ExtSIOp::create(b, loc, acc.getType(), bytes))
+                      : Value(arith::ExtUIOp::create(b, loc, acc.getType(), bytes));
+    };
+    Value products = arith::MulIOp::create(b, loc, widen(u, op.getMaxCode() <= 127), widen(s, true));
+    return arith::AddIOp::create(b, loc, acc, products);
+  });
+}
 
-  LogicalResult matchAndRewrite(MultiplyAddOp op, PatternRewriter &rewriter) const override {
-    Location loc = op.getLoc();
-    rewriter.replaceOp(op, inPieces(rewriter, loc, op, 8, 1, [&](int64_t, Value acc, Value u, Value s) -> Value {
-                         auto widen = [&](Value bytes, bool isSigned) {
-                           return isSigned ? Value(arith::ExtSIOp::create(rewriter, loc, acc.getType(), bytes))
-                                           : Value(arith::ExtUIOp::create(rewriter, loc, acc.getType(), bytes));
-                         };
-                         Value products =
-                             arith::MulIOp::create(rewriter, loc, widen(u, op.getMaxCode() <= 127), widen(s, true));
-                         return arith::AddIOp::create(rewriter, loc, acc, products);
-                       }));
-    return success();
+Value lower(OpBuilder &b, Location loc, MatrixDotOp op, const Target &target) {
+  VectorType lanes = op.getType();
+  if (target.has("i8mm")) {
+    const bool fits = op.getSignedCodes() || op.getMaxCode() <= 127;
+    StringRef name = fits ? "llvm.aarch64.neon.smmla.v4i32.v16i8" : "llvm.aarch64.neon.usmmla.v4i32.v16i8";
+    return call(b, loc, name, lanes, {op.getAcc(), op.getU(), op.getS()});
   }
-};
-
-struct LowerMatrixDot : public OpRewritePattern<MatrixDotOp> {
-  LowerMatrixDot(MLIRContext *context, const Target &target) : OpRewritePattern(context), target(target) {}
-
-  LogicalResult matchAndRewrite(MatrixDotOp op, PatternRewriter &rewriter) const override {
-    Location loc = op.getLoc();
-    VectorType lanes = op.getType();
-    if (target.has("i8mm")) {
-      const bool fits = op.getSignedCodes() || op.getMaxCode() <= 127;
-      StringRef name = fits ? "llvm.aarch64.neon.smmla.v4i32.v16i8" : "llvm.aarch64.neon.usmmla.v4i32.v16i8";
-      rewriter.replaceOp(op, call(rewriter, loc, name, lanes, {op.getAcc(), op.getU(), op.getS()}));
-      return success();
-    }
-    // Two dots of half the columns, each with every row beside every token.
-    Value sum = op.getAcc();
-    for (int64_t half : {0, 4}) {
-      SmallVector<int64_t> rows, tokens;
-      for (int64_t lane = 0; lane < 4; ++lane)
-        for (int64_t k = 0; k < 4; ++k) {
-          rows.push_back(lane / 2 * 8 + half + k);
-          tokens.push_back(lane % 2 * 8 + half + k);
-        }
-      Value u = vector::ShuffleOp::create(rewriter, loc, op.getU(), op.getU(), rows);
-      Value s = vector::ShuffleOp::create(rewriter, loc, op.getS(), op.getS(), tokens);
-      sum = DotOp::create(rewriter, loc, lanes, sum, u, s, op.getMaxCode(), op.getSignedCodes());
-    }
-    rewriter.replaceOp(op, sum);
-    return success();
-  }
-
-  const Target &target;
-};
-
-struct LowerAddPairs : public OpRewritePattern<AddPairsOp> {
-  LowerAddPairs(MLIRContext *context, const Target &target) : OpRewritePattern(context), target(target) {}
-
-  LogicalResult matchAndRewrite(AddPairsOp op, PatternRewriter &rewriter) const override {
-    Location loc = op.getLoc();
-    auto lanes = cast<VectorType>(op.getAcc().getType());
-    int64_t count = lanes.getNumElements(), perLane = op.getPairs().getType().getNumElements() / count;
-    int64_t most = target.pairsWidth() / 32;
-    Value sums;
-    if (perLane == 4) {
-      // Neighbours twice: first as 32-bit lanes, then those.
-      auto pairs = vec(rewriter, 2 * count, 32), quads = vec(rewriter, count, 64);
-      Value zero = splat(rewriter, loc, pairs, 0);
-      Value twice = AddPairsOp::create(rewriter, loc, pairs, zero, op.getPairs());
-      if (target.has("neon")) {
-        sums = splat(rewriter, loc, lanes, 0);
-        for (int64_t at = 0; at < count; at += 4)
-          sums = vector::InsertStridedSliceOp::create(
-              rewriter, loc,
-              pairwise(rewriter, loc,
-                       {part(rewriter, loc, twice, 2 * at, 4), part(rewriter, loc, twice, 2 * at + 4, 4)}),
-              sums, ArrayRef<int64_t>{at}, ArrayRef<int64_t>{1});
-      } else {
-        Value both = vector::BitCastOp::create(rewriter, loc, quads, twice);
-        Value high = arith::ShRUIOp::create(rewriter, loc, both, splat(rewriter, loc, quads, 32));
-        sums = arith::TruncIOp::create(rewriter, loc, lanes, arith::AddIOp::create(rewriter, loc, both, high));
+  // Two dots of half the columns, each with every row beside every token.
+  Value sum = op.getAcc();
+  for (int64_t half : {0, 4}) {
+    SmallVector<int64_t> rows, tokens;
+    for (int64_t lane = 0; lane < 4; ++lane)
+      for (int64_t k = 0; k < 4; ++k) {
+        rows.push_back(lane / 2 * 8 + half + k);
+        tokens.push_back(lane % 2 * 8 + half + k);
       }
-    } else if (target.has("neon")) {
-      sums = splat(rewriter, loc, lanes, 0);
-      for (int64_t at = 0; at < count; at += 4)
-        sums = vector::InsertStridedSliceOp::create(
-            rewriter, loc, widenNeon(rewriter, loc, part(rewriter, loc, op.getPairs(), 2 * at, 8)), sums,
-            ArrayRef<int64_t>{at}, ArrayRef<int64_t>{1});
-    } else if (most == 0) {
-      Value both = vector::BitCastOp::create(rewriter, loc, lanes, op.getPairs());
-      Value half = splat(rewriter, loc, lanes, 16);
-      Value low = arith::ShRSIOp::create(rewriter, loc, arith::ShLIOp::create(rewriter, loc, both, half), half);
-      sums = arith::AddIOp::create(rewriter, loc, low, arith::ShRSIOp::create(rewriter, loc, both, half));
-    } else if (count <= most) {
-      sums = widenMadd(rewriter, loc, op.getPairs());
+    Value u = vector::ShuffleOp::create(b, loc, op.getU(), op.getU(), rows);
+    Value s = vector::ShuffleOp::create(b, loc, op.getS(), op.getS(), tokens);
+    sum = DotOp::create(b, loc, lanes, sum, u, s, op.getMaxCode(), op.getSignedCodes());
+  }
+  return sum;
+}
+
+/// `count` 32-bit lanes, of which `piece` makes `lanes` at a time from the number of the first.
+template <typename Piece> Value lanesInPieces(OpBuilder &b, Location loc, int64_t count, int64_t lanes, Piece piece) {
+  Value result = splat(b, loc, vec(b, count, 32), 0);
+  for (int64_t at = 0; at < count; at += lanes)
+    result =
+        vector::InsertStridedSliceOp::create(b, loc, piece(at), result, ArrayRef<int64_t>{at}, ArrayRef<int64_t>{1});
+  return result;
+}
+
+/// Neighbours of the 16-bit lanes of `pairs`, two by two, in 32 bits.
+Value addNeighbours(OpBuilder &b, Location loc, Value pairs, const Target &target) {
+  int64_t count = cast<VectorType>(pairs.getType()).getNumElements() / 2, most = target.pairsWidth() / 32;
+  if (target.has("neon"))
+    return lanesInPieces(b, loc, count, 4,
+                         [&](int64_t at) { return widenNeon(b, loc, part(b, loc, pairs, 2 * at, 8)); });
+  if (most == 0)
+    return addHalves(b, loc, vec(b, count, 32), pairs);
+  if (count <= most)
+    return widenMadd(b, loc, pairs);
+  return lanesInPieces(b, loc, count, most,
+                       [&](int64_t at) { return widenMadd(b, loc, part(b, loc, pairs, 2 * at, 2 * most)); });
+}
+
+Value lower(OpBuilder &b, Location loc, AddPairsOp op, const Target &target) {
+  auto lanes = cast<VectorType>(op.getAcc().getType());
+  int64_t count = lanes.getNumElements();
+  Value sums = addNeighbours(b, loc, op.getPairs(), target);
+  if (op.getPairs().getType().getNumElements() == 4 * count) { // once more, now as 32-bit lanes
+    if (target.has("neon")) {
+      sums = lanesInPieces(b, loc, count, 4, [&, twice = sums](int64_t at) {
+        return pairwise(b, loc, {part(b, loc, twice, 2 * at, 4), part(b, loc, twice, 2 * at + 4, 4)});
+      });
     } else {
-      sums = splat(rewriter, loc, lanes, 0);
-      for (int64_t at = 0; at < count; at += most)
-        sums = vector::InsertStridedSliceOp::create(
-            rewriter, loc, widenMadd(rewriter, loc, part(rewriter, loc, op.getPairs(), 2 * at, 2 * most)), sums,
-            ArrayRef<int64_t>{at}, ArrayRef<int64_t>{1});
+      auto quads = vec(b, count, 64);
+      Value both = vector::BitCastOp::create(b, loc, quads, sums);
+      Value high = arith::ShRUIOp::create(b, loc, both, splat(b, loc, quads, 32));
+      sums = arith::TruncIOp::create(b, loc, lanes, arith::AddIOp::create(b, loc, both, high));
     }
-    rewriter.replaceOpWithNewOp<arith::AddIOp>(op, op.getAcc(), sums);
-    return success();
   }
+  return arith::AddIOp::create(b, loc, op.getAcc(), sums);
+}
 
-  const Target &target;
-};
-
-struct LowerLookUp : public OpRewritePattern<LookUpOp> {
-  LowerLookUp(MLIRContext *context, bool looksUp) : OpRewritePattern(context), looksUp(looksUp) {}
-
-  LogicalResult matchAndRewrite(LookUpOp op, PatternRewriter &rewriter) const override {
-    Location loc = op.getLoc();
-    VectorType type = op.getType();
-    if (looksUp) {
-      rewriter.replaceOp(op, call(rewriter, loc, "llvm.x86.avx512.vpermi2var.hi.512", type,
-                                  {op.getLow(), op.getIndices(), op.getHigh()}));
-      return success();
-    }
-    SmallVector<int64_t> all(2 * type.getNumElements());
-    std::iota(all.begin(), all.end(), 0);
-    Value tables = vector::ShuffleOp::create(rewriter, loc, op.getLow(), op.getHigh(), all);
-    Value indices = arith::AndIOp::create(rewriter, loc, op.getIndices(), splat(rewriter, loc, type, 63));
-    SmallVector<Value> words;
-    for (int64_t lane = 0; lane < type.getNumElements(); ++lane) {
-      Value index = vector::ExtractOp::create(rewriter, loc, indices, ArrayRef<int64_t>{lane});
-      index = arith::IndexCastUIOp::create(rewriter, loc, rewriter.getIndexType(), index);
-      words.push_back(vector::ExtractOp::create(rewriter, loc, tables, ArrayRef<OpFoldResult>{index}));
-    }
-    rewriter.replaceOpWithNewOp<vector::FromElementsOp>(op, type, words);
-    return success();
+Value lower(OpBuilder &b, Location loc, LookUpOp op, const Target &target) {
+  VectorType type = op.getType();
+  if (target.has("avx512bw"))
+    return call(b, loc, "llvm.x86.avx512.vpermi2var.hi.512", type, {op.getLow(), op.getIndices(), op.getHigh()});
+  SmallVector<int64_t> all(2 * type.getNumElements());
+  std::iota(all.begin(), all.end(), 0);
+  Value tables = vector::ShuffleOp::create(b, loc, op.getLow(), op.getHigh(), all);
+  Value indices = arith::AndIOp::create(b, loc, op.getIndices(), splat(b, loc, type, 63));
+  SmallVector<Value> words;
+  for (int64_t lane = 0; lane < type.getNumElements(); ++lane) {
+    Value index = vector::ExtractOp::create(b, loc, indices, ArrayRef<int64_t>{lane});
+    index = arith::IndexCastUIOp::create(b, loc, b.getIndexType(), index);
+    words.push_back(vector::ExtractOp::create(b, loc, tables, ArrayRef<OpFoldResult>{index}));
   }
+  return vector::FromElementsOp::create(b, loc, type, words);
+}
 
-  bool looksUp;
-};
+/// bytes mod divisor for bytes below three times the divisor.
+Value tritsBelow(OpBuilder &b, Location loc, Value bytes, int64_t divisor) {
+  // What is below the divisor wraps round to something larger.
+  Value constant = splat(b, loc, cast<VectorType>(bytes.getType()), divisor);
+  for (int i = 0; i < 2; ++i)
+    bytes = arith::MinUIOp::create(b, loc, bytes, arith::SubIOp::create(b, loc, bytes, constant));
+  return bytes;
+}
 
-struct LowerTritsBelow : public OpRewritePattern<TritsBelowOp> {
-  using OpRewritePattern::OpRewritePattern;
-
-  LogicalResult matchAndRewrite(TritsBelowOp op, PatternRewriter &rewriter) const override {
-    Location loc = op.getLoc();
-    // What is below the divisor wraps round to something larger.
-    Value rest = op.getBytes(), divisor = splat(rewriter, loc, cast<VectorType>(rest.getType()), op.getDivisor());
-    for (int i = 0; i < 2; ++i)
-      rest = arith::MinUIOp::create(rewriter, loc, rest, arith::SubIOp::create(rewriter, loc, rest, divisor));
-    rewriter.replaceOp(op, rest);
-    return success();
-  }
-};
+Value lower(OpBuilder &b, Location loc, TritsBelowOp op, const Target &) {
+  return tritsBelow(b, loc, op.getBytes(), op.getDivisor());
+}
 
 /// bytes / divisor for bytes below three times the divisor.
 Value topTrit(OpBuilder &b, Location loc, Value bytes, int64_t divisor) {
@@ -415,70 +342,60 @@ Value topTrit(OpBuilder &b, Location loc, Value bytes, int64_t divisor) {
   return arith::AddIOp::create(b, loc, atLeast(divisor), atLeast(2 * divisor));
 }
 
-struct LowerTopTrit : public OpRewritePattern<TopTritOp> {
-  using OpRewritePattern::OpRewritePattern;
+Value lower(OpBuilder &b, Location loc, TopTritOp op, const Target &) {
+  return topTrit(b, loc, op.getBytes(), op.getDivisor());
+}
 
-  LogicalResult matchAndRewrite(TopTritOp op, PatternRewriter &rewriter) const override {
-    rewriter.replaceOp(op, topTrit(rewriter, op.getLoc(), op.getBytes(), op.getDivisor()));
+Value lower(OpBuilder &b, Location loc, TritsToFieldsOp op, const Target &target) {
+  auto type = cast<VectorType>(op.getBytes().getType());
+  if (target.has("avx512vbmi") && type.getNumElements() == 64) {
+    // vpermi2b: the index's low 7 bits choose of 128 bytes.
+    auto table = [&](int first) -> Value {
+      SmallVector<int8_t> entries;
+      for (int i = first; i < first + 64; ++i) {
+        int fields = 0;
+        for (int f = 0, rest = i; f < 4; ++f, rest /= 3)
+          fields |= rest % 3 << (2 * f);
+        entries.push_back(i < 81 ? static_cast<int8_t>(fields) : 0);
+      }
+      return arith::ConstantOp::create(b, loc, DenseElementsAttr::get(type, ArrayRef<int8_t>(entries)));
+    };
+    return call(b, loc, "llvm.x86.avx512.vpermi2var.qi.512", type, {table(0), op.getBytes(), table(64)});
+  }
+  Value rest = op.getBytes(), fields = splat(b, loc, type, 0);
+  for (int64_t divisor = 27, shift = 6; divisor >= 1; divisor /= 3, shift -= 2) {
+    Value trit = divisor > 1 ? topTrit(b, loc, rest, divisor) : rest;
+    if (shift)
+      trit = arith::ShLIOp::create(b, loc, trit, splat(b, loc, type, shift));
+    fields = arith::AddIOp::create(b, loc, fields, trit);
+    if (divisor > 1)
+      rest = tritsBelow(b, loc, rest, divisor);
+  }
+  return fields;
+}
+
+Value lower(OpBuilder &b, Location loc, UnpackOp op, const Target &) {
+  auto type = cast<VectorType>(op.getBytes().getType());
+  int64_t bits = op.getBits(), field = op.getField();
+  Value codes = op.getBytes();
+  int64_t mask = op.getCumulative() ? (1 << (bits * (field + 1))) - 1 : (1 << bits) - 1;
+  if (!op.getCumulative() && field)
+    codes = arith::ShRUIOp::create(b, loc, codes, splat(b, loc, type, bits * field));
+  // The top field needs no mask: nothing stands above it.
+  if ((field + 1) * bits < 8)
+    codes = arith::AndIOp::create(b, loc, codes, splat(b, loc, type, mask));
+  return codes;
+}
+
+template <typename Op> struct Lower : public OpRewritePattern<Op> {
+  Lower(MLIRContext *context, const Target &target) : OpRewritePattern<Op>(context), target(target) {}
+
+  LogicalResult matchAndRewrite(Op op, PatternRewriter &rewriter) const override {
+    rewriter.replaceOp(op, lower(rewriter, op.getLoc(), op, target));
     return success();
   }
-};
 
-struct LowerTritsToFields : public OpRewritePattern<TritsToFieldsOp> {
-  LowerTritsToFields(MLIRContext *context, bool looksUp) : OpRewritePattern(context), looksUp(looksUp) {}
-
-  LogicalResult matchAndRewrite(TritsToFieldsOp op, PatternRewriter &rewriter) const override {
-    Location loc = op.getLoc();
-    auto type = cast<VectorType>(op.getBytes().getType());
-    if (looksUp && type.getNumElements() == 64) {
-      // vpermi2b: the index's low 7 bits choose of 128 bytes.
-      auto table = [&](int first) -> Value {
-        SmallVector<int8_t> entries;
-        for (int i = first; i < first + 64; ++i) {
-          int fields = 0;
-          for (int f = 0, rest = i; f < 4; ++f, rest /= 3)
-            fields |= rest % 3 << (2 * f);
-          entries.push_back(i < 81 ? static_cast<int8_t>(fields) : 0);
-        }
-        return arith::ConstantOp::create(rewriter, loc, DenseElementsAttr::get(type, ArrayRef<int8_t>(entries)));
-      };
-      rewriter.replaceOp(
-          op, call(rewriter, loc, "llvm.x86.avx512.vpermi2var.qi.512", type, {table(0), op.getBytes(), table(64)}));
-      return success();
-    }
-    Value rest = op.getBytes(), fields = splat(rewriter, loc, type, 0);
-    for (int64_t divisor = 27, shift = 6; divisor >= 1; divisor /= 3, shift -= 2) {
-      Value trit = divisor > 1 ? topTrit(rewriter, loc, rest, divisor) : rest;
-      if (shift)
-        trit = arith::ShLIOp::create(rewriter, loc, trit, splat(rewriter, loc, type, shift));
-      fields = arith::AddIOp::create(rewriter, loc, fields, trit);
-      if (divisor > 1)
-        rest = TritsBelowOp::create(rewriter, loc, type, rest, divisor);
-    }
-    rewriter.replaceOp(op, fields);
-    return success();
-  }
-
-  bool looksUp;
-};
-
-struct LowerUnpack : public OpRewritePattern<UnpackOp> {
-  using OpRewritePattern::OpRewritePattern;
-
-  LogicalResult matchAndRewrite(UnpackOp op, PatternRewriter &rewriter) const override {
-    Location loc = op.getLoc();
-    auto type = cast<VectorType>(op.getBytes().getType());
-    int64_t bits = op.getBits(), field = op.getField();
-    Value codes = op.getBytes();
-    int64_t mask = op.getCumulative() ? (1 << (bits * (field + 1))) - 1 : (1 << bits) - 1;
-    if (!op.getCumulative() && field)
-      codes = arith::ShRUIOp::create(rewriter, loc, codes, splat(rewriter, loc, type, bits * field));
-    // The top field needs no mask: nothing stands above it.
-    if ((field + 1) * bits < 8)
-      codes = arith::AndIOp::create(rewriter, loc, codes, splat(rewriter, loc, type, mask));
-    rewriter.replaceOp(op, codes);
-    return success();
-  }
+  const Target &target;
 };
 
 struct TernaryLowerVectors : public setun::impl::TernaryLowerVectorsBase<TernaryLowerVectors> {
@@ -495,20 +412,20 @@ struct TernaryLowerVectors : public setun::impl::TernaryLowerVectorsBase<Ternary
       func.emitError() << "expects a row of the kernel table, got " << row;
       return signalPassFailure();
     }
-    RewritePatternSet patterns(&getContext());
-    patterns.add<LowerUnpack, LowerTritsBelow, LowerTopTrit>(&getContext());
-    patterns.add<LowerTritsToFields>(&getContext(), target.has("avx512vbmi"));
-    patterns.add<LowerLookUp>(&getContext(), target.has("avx512bw"));
-    patterns.add<LowerMultiplyAdd>(&getContext());
-    patterns.add<LowerDot, LowerDotPairs, LowerMatrixDot, LowerAddPairs>(&getContext(), target);
-    if (failed(applyPatternsGreedily(func, std::move(patterns))))
-      return signalPassFailure();
-    bool left = false;
-    func.walk([&](Operation *op) {
-      left |= isa<DotOp, DotPairsOp, MultiplyAddOp, MatrixDotOp, AddPairsOp, LookUpOp, UnpackOp, TritsBelowOp,
-                  TopTritOp, TritsToFieldsOp>(op);
+    WalkResult checked = func.walk([&](Operation *op) {
+      LogicalResult status = success();
+      if (auto dot = dyn_cast<DotOp>(op))
+        status = checkDot(op, dot.getType(), dot.getSignedCodes(), dot.getMaxCode(), target);
+      else if (auto matrix = dyn_cast<MatrixDotOp>(op); matrix && !target.has("i8mm"))
+        status = checkDot(op, matrix.getType(), matrix.getSignedCodes(), matrix.getMaxCode(), target);
+      return WalkResult(status);
     });
-    if (left)
+    if (checked.wasInterrupted())
+      return signalPassFailure();
+    RewritePatternSet patterns(&getContext());
+    patterns.add<Lower<DotOp>, Lower<DotPairsOp>, Lower<MultiplyAddOp>, Lower<MatrixDotOp>, Lower<AddPairsOp>,
+                 Lower<LookUpOp>, Lower<TritsBelowOp>, Lower<TopTritOp>, Lower<TritsToFieldsOp>, Lower<UnpackOp>>(&getContext(), target);
+    if (failed(applyPatternsGreedily(func, std::move(patterns))))
       signalPassFailure();
   }
 };
