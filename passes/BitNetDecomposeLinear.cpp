@@ -170,6 +170,8 @@ std::pair<Value, ScalesAttr> ConvolutionBuilder::scalesOf(int64_t group) {
   ScalesAttr scales = op.getScales();
   if (scales.getKind() == ScaleKind::Tensor)
     return {op.getScale(), scales};
+  if (scales.getRows().empty()) // one for each row
+    return {rowsOf(op.getScale(), group * filters, filters), scales};
   SmallVector<int64_t> rows;
   int64_t first = 0, at = 0, begin = group * filters, end = begin + filters;
   for (int64_t count : scales.getRows()) {
@@ -187,12 +189,12 @@ std::pair<Value, ScalesAttr> ConvolutionBuilder::scalesOf(int64_t group) {
 /// `B x HO x WO x F/G`.
 Value ConvolutionBuilder::product(Value codes, Value scale, int64_t group) {
   Value rows = patches(codes, group), sums = sumsOf(rows);
-  int64_t pixels = op.getOutputSize(0) * op.getOutputSize(1), outputs = op.getType().getDimSize(1);
+  int64_t pixels = op.getOutputSize(0) * op.getOutputSize(1);
   Value w = rowsOf(op.getW(), group * filters, filters);
   Value acc =
       MatmulOp::create(b, loc, tensorOf({times(pixels), filters}, b.getI32Type()), rows, w, sums, IntegerAttr());
   auto [weightScale, scales] = scalesOf(group);
-  Value bias = op.getBias() && filters != outputs ? rowsOf(op.getBias(), group * filters, filters) : op.getBias();
+  Value bias = op.getBias() ? rowsOf(op.getBias(), group * filters, filters) : Value();
   Value y =
       DequantizeOp::create(b, loc, tensorOf({times(pixels), filters}, b.getF32Type()), acc, weightScale, scale, bias,
                            scales, op.getDirectionAttr(), BiasPlaceAttr::get(op.getContext(), BiasPlace::AfterScale));
@@ -218,7 +220,8 @@ Value ConvolutionBuilder::build() {
   auto type = op.getType();
   Value init = empty({batch, number(type.getDimSize(1)), number(type.getDimSize(2)), number(type.getDimSize(3))},
                      b.getF32Type());
-  return linalg::TransposeOp::create(b, loc, y, init, ArrayRef<int64_t>{0, 3, 1, 2})->getResult(0);
+  y = linalg::TransposeOp::create(b, loc, y, init, ArrayRef<int64_t>{0, 3, 1, 2})->getResult(0);
+  return y.getType() == type ? y : tensor::CastOp::create(b, loc, type, y).getResult();
 }
 
 struct DecomposeConv2D : public OpRewritePattern<Conv2DOp> {

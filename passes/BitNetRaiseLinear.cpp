@@ -36,7 +36,8 @@ std::optional<float> splatOf(Value value) {
   if (!def || !isa<linalg::FillOp, linalg::BroadcastOp, tensor::SplatOp, tensor::CastOp, tensor::ExpandShapeOp,
                    tensor::CollapseShapeOp, tensor::FromElementsOp>(def))
     return std::nullopt;
-  if (auto elements = dyn_cast<tensor::FromElementsOp>(def); elements && !llvm::all_equal(elements.getElements()))
+  if (auto elements = dyn_cast<tensor::FromElementsOp>(def);
+      elements && (elements.getElements().empty() || !llvm::all_equal(elements.getElements())))
     return std::nullopt;
   return splatOf(def->getOperand(0));
 }
@@ -210,8 +211,11 @@ Value scaleSource(Value scale, float qMax, float &eps) {
   auto absolute = reduce.getInputs()[0].getDefiningOp<math::AbsFOp>();
   std::optional<float> start = splatOf(reduce.getInits()[0]);
   int64_t last = absolute ? cast<RankedTensorType>(absolute.getType()).getRank() - 1 : 0;
+  auto isArgument = [&](Value value) { return llvm::is_contained(body->getArguments(), value); };
   bool isLargest = absolute && start && *start <= 0 && body->getOperations().size() == 2 &&
                    isa<arith::MaximumFOp, arith::MaxNumFOp>(body->front()) &&
+                   llvm::all_of(body->front().getOperands(), isArgument) &&
+                   body->front().getOperand(0) != body->front().getOperand(1) &&
                    reduce.getDimensions() == ArrayRef<int64_t>{last};
   return isLargest ? absolute.getOperand() : Value();
 }
@@ -246,19 +250,30 @@ std::optional<Quantiser> quantiserOf(const Codes &codes) {
 
 /// What weights of one magnitude are.
 struct Magnitude {
+  float value;
+  bool isTernary; ///< kept as 0, +1 and -1, else by their signs
+};
+
+/// Finds it, row by row.
+struct MagnitudeFinder {
   float value = 0;
-  bool hasZero = false, hasPlus = false, hasMinus = false;
-  /// Whether they are those of a quantiser: of either sign.
-  bool isQuantised() const { return hasPlus && hasMinus; }
+  int64_t zeros = 0, plus = 0, minus = 0;
+  /// The magnitude, if they are those of a quantiser: of either sign. Where one sign is rare, the mean is close to the
+  /// other's weights, and the binary quantiser asks what is above the mean.
+  std::optional<Magnitude> found() const {
+    if (!plus || !minus)
+      return std::nullopt;
+    return Magnitude{value, zeros || std::min(plus, minus) < (plus + minus) / 64};
+  }
   /// Whether all weights so far are 0, + or - one magnitude.
   bool take(ArrayRef<float> weights) {
     for (float weight : weights) {
       float size = std::fabs(weight);
       if (size == 0) {
-        hasZero = true;
+        ++zeros;
         continue;
       }
-      (weight > 0 ? hasPlus : hasMinus) = true;
+      ++(weight > 0 ? plus : minus);
       if (value == 0)
         value = size;
       if (!(std::fabs(size - value) <= kTolerance * value)) // a NaN, too
@@ -293,13 +308,13 @@ private:
 std::optional<Magnitude> BitNetRaiseLinear::magnitudeOf(Value w) {
   auto type = cast<RankedTensorType>(w.getType());
   int64_t n = type.getDimSize(0), k = type.getDimSize(1);
-  Magnitude found;
+  MagnitudeFinder finder;
   DenseFPElementsAttr dense;
   if (!type.getElementType().isF32())
     return std::nullopt;
   if (matchPattern(w, m_Constant(&dense))) {
     std::vector<float> all(dense.value_begin<float>(), dense.value_end<float>());
-    return found.take(all) && found.isQuantised() ? std::optional<Magnitude>(found) : std::nullopt;
+    return finder.take(all) ? finder.found() : std::nullopt;
   }
   auto weight = w.getDefiningOp<WeightOp>();
   if (!weight || !store || !store->source)
@@ -314,24 +329,22 @@ std::optional<Magnitude> BitNetRaiseLinear::magnitudeOf(Value w) {
         llvm::consumeError(std::move(error)); // told where the weight is packed
         isOne = false;
       }
-      isOne = isOne && found.take(row);
+      isOne = isOne && finder.take(row);
     }
-    if (isOne && found.isQuantised())
-      it->second = {found.value, found.hasZero};
+    if (std::optional<Magnitude> found = isOne ? finder.found() : std::nullopt)
+      it->second = {found->value, found->isTernary};
   }
   if (it->second.first == 0)
     return std::nullopt;
-  found.value = it->second.first;
-  found.hasZero = it->second.second;
-  return found;
+  return Magnitude{it->second.first, it->second.second};
 }
 
 std::pair<Value, Value> BitNetRaiseLinear::weightsOf(DenseOp op, const Magnitude &magnitude, OpBuilder &b) {
   Location loc = op.getLoc();
   auto type = cast<RankedTensorType>(op.getW().getType());
   // Of weights that have one magnitude the quantisers keep exactly the signs and zeros.
-  auto method = magnitude.hasZero ? WeightQuant::Absmean : WeightQuant::Sign;
-  auto codes = RankedTensorType::get(type.getShape(), b.getIntegerType(magnitude.hasZero ? 2 : 1));
+  auto method = magnitude.isTernary ? WeightQuant::Absmean : WeightQuant::Sign;
+  auto codes = RankedTensorType::get(type.getShape(), b.getIntegerType(magnitude.isTernary ? 2 : 1));
   auto scaleType = RankedTensorType::get({1}, b.getF32Type());
   auto quantize =
       QuantizeWeightOp::create(b, loc, codes, scaleType, op.getW(), WeightQuantAttr::get(b.getContext(), method),
@@ -351,7 +364,13 @@ Value BitNetRaiseLinear::linear(DenseOp op, Value x, std::optional<ActQuantAttr>
   return b.create(state)->getResult(0);
 }
 
-/// `value` as the rows of a matrix, by the reshape that makes the input of the dense layer of `like`.
+/// Whether the rows of `x` are those of what it is a reshape of: a quantiser of these is one of its rows.
+bool keepsRows(Value x) {
+  auto collapse = x.getDefiningOp<tensor::CollapseShapeOp>();
+  return !collapse || collapse.getReassociationIndices().back().size() == 1;
+}
+
+/// `value` as the rows of a matrix, by the reshape that makes `x`, the input of the dense layer.
 Value asRows(OpBuilder &b, Value value, Value x) {
   auto collapse = x.getDefiningOp<tensor::CollapseShapeOp>();
   if (!collapse)
@@ -366,7 +385,7 @@ Value BitNetRaiseLinear::product(DenseOp op, const Input &input, const Magnitude
   Value x = op.getX();
   auto yType = cast<RankedTensorType>(op.getType());
   Value codes, sums;
-  if (std::optional<Quantiser> quantiser = quantiserOf(input.codes)) {
+  if (std::optional<Quantiser> quantiser = keepsRows(x) ? quantiserOf(input.codes) : std::nullopt) {
     Value rows = asRows(b, quantiser->x, x);
     auto type = cast<RankedTensorType>(rows.getType());
     auto quantize = QuantizeOp::create(b, loc,
@@ -432,6 +451,8 @@ void BitNetRaiseLinear::raise(DenseOp op) {
   Value x = op.getX();
   auto collapse = x.getDefiningOp<tensor::CollapseShapeOp>();
   std::optional<Input> input = inputOf(collapse ? collapse.getSrc() : x);
+  if (input && input->factor && !splatOf(input->factor) && !keepsRows(x))
+    input = std::nullopt; // the factor is not the same along a row
   std::optional<Magnitude> magnitude = magnitudeOf(op.getW());
   if (!magnitude) {
     if (input)
@@ -440,12 +461,12 @@ void BitNetRaiseLinear::raise(DenseOp op) {
   }
   Value y;
   if (!input) {
-    op.emitRemark() << "activations in floats: the weights are " << (magnitude->hasZero ? "ternary" : "binary")
+    op.emitRemark() << "activations in floats: the weights are " << (magnitude->isTernary ? "ternary" : "binary")
                     << ", but no quantiser of the input is recognised";
     y = linear(op, x, std::nullopt, *magnitude);
   } else {
     // A layer whose quantiser and scale are those of bitnet.linear is one as a whole.
-    std::optional<Quantiser> quantiser = quantiserOf(input->codes);
+    std::optional<Quantiser> quantiser = keepsRows(x) ? quantiserOf(input->codes) : std::nullopt;
     Value scale = quantiser && input->factor && input->divides
                       ? input->codes.scaled.getDefiningOp<arith::MulFOp>()->getOperand(
                             input->codes.scaled.getDefiningOp<arith::MulFOp>().getLhs() == quantiser->x)

@@ -5,6 +5,8 @@
 
 #include "mlir/Interfaces/ViewLikeInterface.h"
 
+#include "llvm/ADT/TypeSwitch.h"
+
 using namespace mlir;
 using namespace setun;
 
@@ -34,8 +36,40 @@ struct Reader {
   FailureOr<EntryTensor> tensor(StringRef what, unsigned index, Type type, DictionaryAttr attrs, StringRef nameAttr,
                                 bool mayAddSymbols);
   FailureOr<int64_t> symbol(StringRef name, StringRef tensorName, bool mayAdd);
+  /// A session must not get longer than what is indexed by its positions.
+  LogicalResult boundContext();
 };
 } // namespace
+
+LogicalResult Reader::boundContext() {
+  auto bound = [&](Operation *user, StringRef what, Value rows) -> LogicalResult {
+    int64_t most = rows ? cast<ShapedType>(rows.getType()).getDimSize(0) : ShapedType::kDynamic;
+    if (ShapedType::isDynamic(most))
+      return success();
+    if (!func->hasAttr(bitnet::kMaxContextAttr))
+      info.maxContext = info.maxContext ? std::min(info.maxContext, most) : most;
+    else if (info.maxContext > most)
+      return user->emitError() << "expects " << bitnet::kMaxContextAttr << " of at most " << most << ", the rows of "
+                               << what << ", got " << info.maxContext;
+    return success();
+  };
+  for (BlockArgument argument : func.getArguments()) {
+    if (!func.getArgAttr(argument.getArgNumber(), bitnet::kPositionAttr))
+      continue;
+    for (Operation *user : argument.getUsers()) {
+      auto [table, cache] =
+          llvm::TypeSwitch<Operation *, std::pair<Value, Value>>(user)
+              .Case<bitnet::RotaryOp, ternary::RotaryOp>([](auto op) { return std::pair(Value(op.getCos()), Value()); })
+              .Case([](bitnet::CacheUpdateOp op) { return std::pair(Value(), Value(op.getCache())); })
+              .Case([](ternary::CacheUpdateOp op) { return std::pair(Value(op.getCos()), Value(op.getCache())); })
+              .Case([](ternary::AttentionOp op) { return std::pair(Value(op.getCos()), Value()); })
+              .Default([](Operation *) { return std::pair<Value, Value>(); });
+      if (failed(bound(user, "a rotary table", table)) || failed(bound(user, "a cache", cache)))
+        return failure();
+    }
+  }
+  return success();
+}
 
 FailureOr<int64_t> Reader::symbol(StringRef name, StringRef tensorName, bool mayAdd) {
   auto it = llvm::find(info.symbols, name);
@@ -90,6 +124,8 @@ FailureOr<EntryInfo> setun::getEntryInfo(func::FuncOp func) {
   if (auto context = func->getAttrOfType<IntegerAttr>(bitnet::kMaxContextAttr))
     info.maxContext = context.getInt();
 
+  if (failed(reader.boundContext()))
+    return failure();
   // Inputs first, so that symbols are numbered in the order that the manifest has.
   for (bool states : {false, true})
     for (unsigned i = 0; i < func.getNumArguments(); ++i) {
@@ -137,7 +173,12 @@ FailureOr<EntryInfo> setun::getEntryInfo(func::FuncOp func) {
         func.emitError() << "expects an argument with the state " << name << " of type " << type;
         return failure();
       }
-      info.stateResults[it - info.states.begin()] = i;
+      unsigned &known = info.stateResults[it - info.states.begin()];
+      if (known != ~0u) {
+        func.emitError() << "expects one result with the state " << name << ", got results " << known << " and " << i;
+        return failure();
+      }
+      known = i;
       continue;
     }
     auto tensor = reader.tensor("output", i, type, attrs, bitnet::kNameAttr, false);
@@ -151,6 +192,95 @@ FailureOr<EntryInfo> setun::getEntryInfo(func::FuncOp func) {
       return failure();
     }
   return info;
+}
+
+DictionaryAttr setun::toAttribute(MLIRContext *context, const EntryAbi &abi) {
+  Builder b(context);
+  SmallVector<Attribute> shapes;
+  for (ArrayRef<int64_t> shape : abi.shapes)
+    shapes.push_back(b.getDenseI64ArrayAttr(shape));
+  return b.getDictionaryAttr({
+      b.getNamedAttr("shapes", b.getArrayAttr(shapes)),
+      b.getNamedAttr("arguments", b.getDenseI64ArrayAttr(abi.arguments)),
+      b.getNamedAttr("outputs", b.getDenseI64ArrayAttr(abi.outputs)),
+      b.getNamedAttr("state_arguments", b.getDenseI64ArrayAttr(abi.stateArguments)),
+      b.getNamedAttr("state_results", b.getDenseI64ArrayAttr(abi.stateResults)),
+      b.getNamedAttr("position", b.getI64IntegerAttr(abi.position)),
+  });
+}
+
+/// The attribute's fields; none where one is missing or of another kind.
+static std::optional<EntryAbi> readAbi(DictionaryAttr attribute) {
+  EntryAbi abi;
+  for (auto [name, list] :
+       {std::pair("arguments", &abi.arguments), std::pair("outputs", &abi.outputs),
+        std::pair("state_arguments", &abi.stateArguments), std::pair("state_results", &abi.stateResults)}) {
+    auto numbers = attribute.getAs<DenseI64ArrayAttr>(name);
+    if (!numbers)
+      return std::nullopt;
+    llvm::append_range(*list, numbers.asArrayRef());
+  }
+  auto shapes = attribute.getAs<ArrayAttr>("shapes");
+  auto position = attribute.getAs<IntegerAttr>("position");
+  if (!shapes || !llvm::all_of(shapes, llvm::IsaPred<DenseI64ArrayAttr>) || !position ||
+      !position.getType().isInteger(64))
+    return std::nullopt;
+  for (Attribute shape : shapes)
+    abi.shapes.emplace_back(cast<DenseI64ArrayAttr>(shape).asArrayRef());
+  abi.position = position.getInt();
+  return abi;
+}
+
+FailureOr<EntryAbi> setun::getEntryAbi(func::FuncOp func) {
+  auto attribute = func->getAttrOfType<DictionaryAttr>(kAbiAttr);
+  if (!attribute) {
+    func.emitError() << "expects " << kAbiAttr << " (ternary-mark-entries) on an entry point";
+    return failure();
+  }
+  if (!func.getBody().hasOneBlock() || !isa<func::ReturnOp>(func.getBody().front().getTerminator())) {
+    func.emitError() << "expects straight-line code in an entry point";
+    return failure();
+  }
+  auto isTensor = llvm::IsaPred<TensorType>;
+  for (Operation &op : func.getBody().front())
+    if (llvm::any_of(op.getOperandTypes(), isTensor) || llvm::any_of(op.getResultTypes(), isTensor)) {
+      op.emitError() << "expects buffers (one-shot-bufferize), got a tensor";
+      return failure();
+    }
+  auto isBuffer = [](Type type, ArrayRef<int64_t> shape) {
+    auto memref = dyn_cast<MemRefType>(type);
+    return memref && memref.getRank() == static_cast<int64_t>(shape.size());
+  };
+  auto below = [](ArrayRef<int64_t> numbers, unsigned limit) {
+    return llvm::all_of(numbers, [&](int64_t number) { return number >= 0 && number < limit; });
+  };
+  std::optional<EntryAbi> abi = readAbi(attribute);
+  const unsigned arguments = func.getNumArguments(), results = func.getNumResults();
+  bool fits = abi && below(abi->arguments, arguments) && below(abi->stateArguments, arguments) &&
+              below(abi->outputs, results) && below(abi->stateResults, results) && abi->position < arguments &&
+              abi->stateArguments.size() == abi->stateResults.size() &&
+              abi->shapes.size() == abi->arguments.size() + abi->outputs.size();
+  for (size_t i = 0; fits && i < abi->shapes.size(); ++i)
+    fits = i < abi->arguments.size()
+               ? isBuffer(func.getArgumentTypes()[abi->arguments[i]], abi->shapes[i])
+               : isBuffer(func.getResultTypes()[abi->outputs[i - abi->arguments.size()]], abi->shapes[i]);
+  for (unsigned i = 0; fits && i < arguments; ++i)
+    fits = llvm::is_contained(abi->arguments, i) || i == abi->position;
+  for (size_t i = 0; fits && i < abi->stateArguments.size(); ++i)
+    fits = llvm::is_contained(abi->arguments, abi->stateArguments[i]) &&
+           isa<MemRefType>(func.getResultTypes()[abi->stateResults[i]]);
+  if (!fits) {
+    func.emitError() << "expects " << kAbiAttr << " as ternary-mark-entries writes it, got " << attribute;
+    return failure();
+  }
+  return *abi;
+}
+
+LogicalResult setun::verifyLowered(func::FuncOp func) {
+  ArrayRef<Type> types = func.getArgumentTypes();
+  if (func.isExternal() || types.size() < 2 || !isa<LLVM::LLVMPointerType>(types[0]) || !types[1].isInteger(32))
+    return func.emitError() << "expects an entry point with the arguments of setun_entry_fn (ternary-lower-entries)";
+  return success();
 }
 
 Value setun::rootOf(Value value) {

@@ -32,6 +32,27 @@ struct EntryInfo {
   int64_t maxContext = 0;
 };
 
+/// What of it is kept for after bufferisation: `ternary.abi` of an entry function. The buffers of an entry are its
+/// inputs, then its states, then its outputs.
+struct EntryAbi {
+  /// Of each buffer, with dimensions as in EntryTensor.
+  llvm::SmallVector<llvm::SmallVector<int64_t>> shapes;
+  /// Numbers of the arguments that are inputs and states, and of the results that are outputs.
+  llvm::SmallVector<int64_t> arguments, outputs;
+  /// Numbers of the argument and of the result of each state.
+  llvm::SmallVector<int64_t> stateArguments, stateResults;
+  /// Number of the argument that is the position; -1: none.
+  int64_t position = -1;
+};
+mlir::DictionaryAttr toAttribute(mlir::MLIRContext *context, const EntryAbi &abi);
+/// Of a bufferised entry. Diagnoses and fails where the attribute is missing or does not fit the function, and where
+/// the function is not one block of operations on buffers.
+mlir::FailureOr<EntryAbi> getEntryAbi(mlir::func::FuncOp func);
+
+/// Whether a function begins with the arguments of setun_entry_fn, as ternary-lower-entries leaves it; diagnoses if
+/// not.
+mlir::LogicalResult verifyLowered(mlir::func::FuncOp func);
+
 /// Names of the LLVM functions of an entry.
 std::string entrySymbol(llvm::StringRef entry);     // setun_entry_<name>, a setun_entry_fn
 std::string workspaceSymbol(llvm::StringRef entry); // setun_workspace_<name>, a setun_workspace_fn

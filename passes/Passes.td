@@ -292,7 +292,7 @@ def TernarySelectKernels : Pass<"ternary-select-kernels", "::mlir::func::FuncOp"
 def TernaryPackWeights : Pass<"ternary-pack-weights", "::mlir::ModuleOp"> {
   let summary = "packs weights into the weights section";
   let description = [{
-    `ternary.pack`, `ternary.pack_scales`, `ternary.pack_dense`, and every other constant tensor become `ternary.section`
+    `ternary.pack`, `ternary.pack_scales`, `ternary.pack_head`, and every other constant tensor become `ternary.section`
     at an offset of the weight store; what is packed already (by an earlier target or entry) is shared. Streams from the
     weight files: holds one panel and its rows at a time. An all-zero ternary matrix is a warning.
   }];
@@ -335,7 +335,8 @@ def TernaryLowerEntries : Pass<"ternary-lower-entries", "::mlir::ModuleOp"> {
 
     Conditions on sizes (`cf.assert`) become part of `setun_workspace_<entry>`, which returns -1 - i where the i-th is the
     first that does not hold; its attribute `ternary.conditions` has their messages. They are arithmetic on the entry's
-    dimension symbols, nothing else.
+    dimension symbols, nothing else. That a result has the sizes that its `bitnet.dims` names is a condition, too, where
+    it is not plain.
 
     Operations whose work is small (quantize, norm, ...: what is split by tokens) are solo: with exactly one token every
     thread executes them by itself, into a part of the workspace of its own, and no barrier stands between them and their
@@ -403,8 +404,9 @@ def TernaryLowerTiles : Pass<"ternary-lower-tiles", "::mlir::ModuleOp"> {
 def TernaryLowerVectors : Pass<"ternary-lower-vectors", "::mlir::func::FuncOp"> {
   let summary = "operations on packed bytes and dots ==> vector arithmetic and target intrinsics";
   let description = [{
-    By the kernel row that the function carries (`ternary.kernel_row`): `vpdpbusd`, `vpmaddubsw` and `vpmaddwd` on 512 or
-    256 bits, `vpermi2b`, or plain vector arithmetic.
+    By the kernel row that the function carries (`ternary.kernel_row`; without one, `generic`): `vpdpbusd`, `vpmaddubsw`
+    and `vpmaddwd` on 512 or 256 bits, `vpermi2b`; `sdot`, `usdot`, `smmla`, `usmmla`, `smull` on 128 bits, `sdot` on
+    vectors of any length; or plain vector arithmetic.
   }];
   let options = [ListOption<"emulate", "emulate", "std::string",
                             "CPU features whose instructions become plain arithmetic; for tests (default: none)">];

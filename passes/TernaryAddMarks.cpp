@@ -1,4 +1,5 @@
 //===- TernaryAddMarks.cpp - where an entry tells how far it is ------------------===//
+#include "passes/EntryInfo.h"
 #include "passes/OperationInfo.h"
 #include "passes/Passes.h"
 
@@ -18,11 +19,11 @@ constexpr int32_t kMarkField = 9, kMarkDataField = 10;
 struct TernaryAddMarks : public setun::impl::TernaryAddMarksBase<TernaryAddMarks> {
   void runOnOperation() override {
     for (auto func : getOperation().getOps<func::FuncOp>())
-      if (func->hasAttr(setun::kOperationsAttr))
-        addMarks(func);
+      if (func->hasAttr(setun::kOperationsAttr) && failed(addMarks(func)))
+        return signalPassFailure();
   }
 
-  void addMarks(func::FuncOp func);
+  LogicalResult addMarks(func::FuncOp func);
 };
 
 /// What a copy that came with the entry's interface is called.
@@ -32,7 +33,12 @@ setun::OperationInfo describeRest(Operation *op) {
   return info;
 }
 
-void TernaryAddMarks::addMarks(func::FuncOp func) {
+LogicalResult TernaryAddMarks::addMarks(func::FuncOp func) {
+  auto described = func->getAttrOfType<ArrayAttr>(setun::kOperationsAttr);
+  if (!described)
+    return func.emitError() << "expects " << setun::kOperationsAttr << " to be a list (ternary-describe-operations)";
+  if (failed(setun::verifyLowered(func)))
+    return failure();
   Block &block = func.getBody().front();
   Location loc = func.getLoc();
   OpBuilder b = OpBuilder::atBlockBegin(&block);
@@ -55,7 +61,7 @@ void TernaryAddMarks::addMarks(func::FuncOp func) {
     LLVM::CallOp::create(b, loc, type, ValueRange{mark, field(kMarkDataField), func.getArgument(1), number});
   };
 
-  SmallVector<Attribute> operations(func->getAttrOfType<ArrayAttr>(setun::kOperationsAttr).getValue());
+  SmallVector<Attribute> operations(described.getValue());
   SmallVector<Operation *> before;
   for (Operation &op : block)
     before.push_back(&op);
@@ -82,5 +88,6 @@ void TernaryAddMarks::addMarks(func::FuncOp func) {
     addMark(static_cast<uint32_t>(number.getInt()));
   }
   func->setAttr(setun::kOperationsAttr, b.getArrayAttr(operations));
+  return success();
 }
 } // namespace

@@ -32,6 +32,8 @@ std::optional<int64_t> symbolOf(const setun::EntryInfo &info, Value tensor, int6
     return index ? symbolOf(info, dim.getSource(), *index) : std::nullopt;
   };
   if (auto argument = dyn_cast<BlockArgument>(tensor)) {
+    if (!isa<func::FuncOp>(argument.getOwner()->getParentOp()) || !argument.getOwner()->isEntryBlock())
+      return std::nullopt;
     for (auto *list : {&info.inputs, &info.states})
       for (const setun::EntryTensor &entryTensor : *list)
         if (entryTensor.index == argument.getArgNumber())
@@ -85,9 +87,11 @@ LogicalResult TernaryAddProbes::addProbes(func::FuncOp func) {
   auto info = setun::getEntryInfo(func);
   if (failed(info))
     return failure();
-  SmallVector<MatmulOp> matmuls;
-  func.walk([&](MatmulOp op) { matmuls.push_back(op); });
-  auto ret = cast<func::ReturnOp>(func.getBody().front().getTerminator());
+  Block &body = func.getBody().front();
+  auto ret = dyn_cast<func::ReturnOp>(body.getTerminator());
+  if (!ret)
+    return func.emitError() << "expects straight-line code in an entry point";
+  SmallVector<MatmulOp> matmuls(body.getOps<MatmulOp>());
   SmallVector<Value> probes;
   SmallVector<std::string> names;
   SmallVector<StringRef> symbols; // of the rows of each probe, where they are dynamic

@@ -104,7 +104,7 @@ void TernaryBlockKeys::runOnOperation() {
     ++numBlocked;
   }
   getOperation().walk([&](AttentionOp op) {
-    if (!op.getBlocked()) {
+    if (!op.getBlocked() && isa<RankedTensorType>(op.getK().getType())) {
       copyToBlocks(op);
       ++numCopied;
     }

@@ -118,17 +118,15 @@ std::string matrixText(int64_t rows, int64_t cols) { return std::to_string(rows)
 
 class Describer {
 public:
-  explicit Describer(func::FuncOp func) : func(func) {
-    auto abi = func->getAttrOfType<DictionaryAttr>(setun::kAbiAttr);
-    for (auto [argument, shape] :
-         llvm::zip(abi.getAs<DenseI64ArrayAttr>("arguments").asArrayRef(), abi.getAs<ArrayAttr>("shapes"))) {
-      shapes[func.getArgument(argument)] = cast<DenseI64ArrayAttr>(shape).asArrayRef();
+  Describer(func::FuncOp func, const setun::EntryAbi &abi) : func(func) {
+    for (auto [argument, shape] : llvm::zip(abi.arguments, abi.shapes)) {
+      shapes[func.getArgument(argument)] = shape;
       // What a size is taken for that does not plainly come from one argument: the first symbol of the first input.
-      for (int64_t size : shapes[func.getArgument(argument)])
+      for (int64_t size : shape)
         if (size < 0 && firstSymbol == 1)
           firstSymbol = size;
     }
-    for (int64_t argument : abi.getAs<DenseI64ArrayAttr>("state_arguments").asArrayRef())
+    for (int64_t argument : abi.stateArguments)
       states.insert(func.getArgument(argument));
   }
 
@@ -142,7 +140,7 @@ private:
   void addOperands(Operation *op, OperationInfo &info);
 
   func::FuncOp func;
-  llvm::DenseMap<Value, ArrayRef<int64_t>> shapes; // of arguments
+  llvm::DenseMap<Value, SmallVector<int64_t>> shapes; // of arguments
   llvm::DenseSet<Value> states;
   int64_t firstSymbol = 1;
 };
@@ -310,11 +308,10 @@ struct TernaryDescribeOperations : public setun::impl::TernaryDescribeOperations
     for (auto func : getOperation().getOps<func::FuncOp>()) {
       if (!setun::isEntry(func))
         continue;
-      if (!func->hasAttr(setun::kAbiAttr)) {
-        func.emitError() << "expects " << setun::kAbiAttr << " (ternary-mark-entries) on an entry point";
+      auto abi = setun::getEntryAbi(func);
+      if (failed(abi))
         return signalPassFailure();
-      }
-      Describer describer(func);
+      Describer describer(func, *abi);
       SmallVector<Attribute> operations;
       for (Operation &op : func.getBody().front()) {
         if (!isa<DestinationStyleOpInterface, memref::CopyOp>(op))

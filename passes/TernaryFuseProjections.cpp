@@ -2,6 +2,7 @@
 #include "passes/Passes.h"
 
 #include "llvm/ADT/MapVector.h"
+#include "llvm/ADT/SetVector.h"
 
 namespace setun {
 #define GEN_PASS_DEF_TERNARYFUSEPROJECTIONS
@@ -15,8 +16,26 @@ namespace {
 /// A matmul that may be put together with others.
 bool canFuse(MatmulOp op) {
   return op->getNumResults() == 1 && op.getY() && !op.getAcc() && !op.getBias() && !op.getResidual() &&
-         !op.getKernel() && op.getLayout().getOrder() == RowOrder::Linear && op.getPacked().getDefiningOp<PackOp>() &&
-         op.getRowScales().getDefiningOp<PackScalesOp>() && op.getY().getDefiningOp<tensor::EmptyOp>();
+         !op.getActivation() && !op.getKernel() && op.getLayout().getOrder() == RowOrder::Linear &&
+         op.getPacked().getDefiningOp<PackOp>() && op.getRowScales().getDefiningOp<PackScalesOp>() &&
+         op.getY().getDefiningOp<tensor::EmptyOp>();
+}
+
+/// A matrix that is not itself several: of two of these the gated order takes half a panel each.
+bool hasOneMatrix(MatmulOp op) { return op.getPacked().getDefiningOp<PackOp>().getWeights().size() == 1; }
+
+/// Whether what `values` are computed from may stand before `at`, in whose block it is; `inOrder` gets what does not
+/// stand there already.
+bool mayPrecede(ValueRange values, Operation *at, llvm::SetVector<Operation *> &inOrder) {
+  for (Value value : values) {
+    Operation *def = value.getDefiningOp();
+    if (!def || def->getBlock() != at->getBlock() || def->isBeforeInBlock(at) || inOrder.contains(def))
+      continue;
+    if (def == at || !isPure(def) || def->getNumRegions() || !mayPrecede(def->getOperands(), at, inOrder))
+      return false;
+    inOrder.insert(def);
+  }
+  return true;
 }
 
 struct TernaryFuseProjections : public setun::impl::TernaryFuseProjectionsBase<TernaryFuseProjections> {
@@ -72,9 +91,10 @@ void TernaryFuseProjections::runOnOperation() {
   for (GatedOp gated : gates) {
     auto gate = gated.getGate().getDefiningOp<MatmulOp>();
     auto up = gated.getUp().getDefiningOp<MatmulOp>();
-    if (!gate || !up || gate == up || !canFuse(gate) || !canFuse(up) || !gate->hasOneUse() || !up->hasOneUse() ||
-        gate.getX() != up.getX() || gate.getSums() != up.getSums() || gate.getLayout() != up.getLayout() ||
-        gate.getGroupAttr() != up.getGroupAttr() || gate.getActScale() != up.getActScale())
+    if (!gate || !up || gate == up || !canFuse(gate) || !canFuse(up) || !hasOneMatrix(gate) || !hasOneMatrix(up) ||
+        !gate->hasOneUse() || !up->hasOneUse() || gate.getX() != up.getX() || gate.getSums() != up.getSums() ||
+        gate.getLayout() != up.getLayout() || gate.getGroupAttr() != up.getGroupAttr() ||
+        gate.getActScale() != up.getActScale())
       continue;
     Epilogue epilogue = gated.getAct() == bitnet::GateAct::Relu2 ? Epilogue::Relu2 : Epilogue::Silu;
     MatmulOp merged = merge({gate, up}, RowOrder::Gated, epilogue, gate.getX(), gated);
@@ -98,17 +118,16 @@ void TernaryFuseProjections::runOnOperation() {
     SmallVector<MatmulOp> &parts = entry.second;
     if (parts.size() < 2 || !llvm::all_of(parts, [&](MatmulOp op) { return op->getBlock() == parts[0]->getBlock(); }))
       continue;
-    // The first part's place: all weights are defined anywhere before, so they move up with it.
+    // The first part's place: weights are defined anywhere, so they move up to it.
     MatmulOp at = parts.front();
-    for (MatmulOp part : parts)
-      for (Value operand : {part.getPacked(), part.getRowScales()})
-        for (Value input : operand.getDefiningOp()->getOperands())
-          if (Operation *def = input.getDefiningOp(); def && !def->isBeforeInBlock(at)) {
-            for (Value nested : def->getOperands())
-              if (Operation *inner = nested.getDefiningOp(); inner && !inner->isBeforeInBlock(at))
-                inner->moveBefore(at);
-            def->moveBefore(at);
-          }
+    llvm::SetVector<Operation *> above;
+    if (!llvm::all_of(parts, [&](MatmulOp part) {
+          return mayPrecede(part.getPacked().getDefiningOp()->getOperands(), at, above) &&
+                 mayPrecede(part.getRowScales().getDefiningOp()->getOperands(), at, above);
+        }))
+      continue;
+    for (Operation *def : above)
+      def->moveBefore(at);
     MatmulOp merged = merge(parts, RowOrder::Linear, Epilogue::None, at.getX(), at);
     int64_t row = 0;
     for (MatmulOp part : parts) {

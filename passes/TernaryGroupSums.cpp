@@ -13,7 +13,10 @@ namespace {
 struct TernaryGroupSums : public setun::impl::TernaryGroupSumsBase<TernaryGroupSums> {
   void runOnOperation() override {
     SmallVector<QuantizeOp> ops;
-    getOperation().walk([&](QuantizeOp op) { ops.push_back(op); });
+    getOperation().walk([&](QuantizeOp op) {
+      if (isa<RankedTensorType>(op.getX().getType()))
+        ops.push_back(op);
+    });
     for (QuantizeOp op : ops)
       if (IntegerAttr group = commonGroup(op)) {
         sumGroups(op, group);
@@ -35,15 +38,14 @@ struct TernaryGroupSums : public setun::impl::TernaryGroupSumsBase<TernaryGroupS
 
   static void sumGroups(QuantizeOp op, IntegerAttr group) {
     OpBuilder b(op);
-    auto x = cast<RankedTensorType>(op.getX().getType());
-    auto type =
-        RankedTensorType::get({x.getDimSize(0), bitnet::groupCount(x.getDimSize(1), group.getInt())}, b.getI32Type());
+    int64_t groups = bitnet::groupCount(cast<ShapedType>(op.getX().getType()).getDimSize(1), group.getInt());
     OpFoldResult tokens = tensor::getMixedSize(b, op.getLoc(), op.getSums(), 0);
-    SmallVector<OpFoldResult> sizes = {tokens, b.getIndexAttr(type.getDimSize(1))};
-    Value sums = tensor::EmptyOp::create(b, op.getLoc(), sizes, type.getElementType());
-    auto grouped = QuantizeOp::create(b, op.getLoc(), TypeRange{op.getCodes().getType(), op.getScale().getType(), type},
-                                      op.getX(), op.getNormWeight(), op.getNormBias(), op.getCodes(), op.getScale(),
-                                      sums, op.getActivationAttr(), op.getNormAttr(), group);
+    Value sums =
+        tensor::EmptyOp::create(b, op.getLoc(), ArrayRef<OpFoldResult>{tokens, b.getIndexAttr(groups)}, b.getI32Type());
+    auto grouped =
+        QuantizeOp::create(b, op.getLoc(), TypeRange{op.getCodes().getType(), op.getScale().getType(), sums.getType()},
+                           op.getX(), op.getNormWeight(), op.getNormBias(), op.getCodes(), op.getScale(), sums,
+                           op.getActivationAttr(), op.getNormAttr(), group);
     op->replaceAllUsesWith(grouped);
     op.erase();
   }

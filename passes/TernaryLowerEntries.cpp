@@ -130,10 +130,12 @@ private:
     void dropWhere(ArrayRef<Value> tokens);
   };
 
-  LogicalResult readAbi();
   /// Takes the conditions on sizes (`cf.assert`) out of the body.
   LogicalResult takeConditions();
   LogicalResult redirectResults();
+  /// What is written to `buffer`, whose sizes are `shape`, must not be larger: sizes that are not plainly the same
+  /// become conditions.
+  LogicalResult expectSizes(Value value, Value buffer, ArrayRef<int64_t> shape, const Twine &what);
   /// The number that `shapes` has for a dynamic size (a symbol, below 0), if it is plainly that of an input or state.
   std::optional<int64_t> symbolOf(Value memref, int64_t axis);
   void findSolo();
@@ -159,9 +161,7 @@ private:
   MLIRContext *context;
   OpBuilder b;
   Block *body = nullptr;
-  SmallVector<SmallVector<int64_t>> shapes; // buffers in ABI order
-  SmallVector<int64_t> arguments, outputs, stateArguments, stateResults;
-  int64_t position = -1;
+  setun::EntryAbi abi;
   SmallVector<Value> conditions; // on sizes, in order
   SmallVector<StringRef> messages;
   StringRef sized = "the size of an intermediate tensor"; // what is being cloned, for messages
@@ -172,21 +172,6 @@ private:
   std::vector<Slot> slots;
   Value scratchOffset; // of the thread's own, in the entry function
 };
-
-LogicalResult EntryLowering::readAbi() {
-  auto abi = func->getAttrOfType<DictionaryAttr>(setun::kAbiAttr);
-  if (!abi)
-    return func.emitError() << "expects " << setun::kAbiAttr << " (ternary-mark-entries) on an entry point";
-  for (Attribute shape : abi.getAs<ArrayAttr>("shapes"))
-    shapes.emplace_back(cast<DenseI64ArrayAttr>(shape).asArrayRef());
-  auto list = [&](StringRef name) { return abi.getAs<DenseI64ArrayAttr>(name).asArrayRef(); };
-  arguments.assign(list("arguments").begin(), list("arguments").end());
-  outputs.assign(list("outputs").begin(), list("outputs").end());
-  stateArguments.assign(list("state_arguments").begin(), list("state_arguments").end());
-  stateResults.assign(list("state_results").begin(), list("state_results").end());
-  position = abi.getAs<IntegerAttr>("position").getInt();
-  return success();
-}
 
 LogicalResult EntryLowering::takeConditions() {
   WalkResult walked = func.walk([&](cf::AssertOp op) {
@@ -205,7 +190,7 @@ LogicalResult EntryLowering::takeConditions() {
 std::optional<int64_t> EntryLowering::symbolOf(Value memref, int64_t axis) {
   auto it = llvm::find(bufferValues, memref);
   if (it != bufferValues.end())
-    return shapes[it - bufferValues.begin()][axis];
+    return abi.shapes[it - bufferValues.begin()][axis];
   auto ofSize = [&](OpFoldResult size) -> std::optional<int64_t> {
     auto value = dyn_cast<Value>(size);
     auto dim = value ? value.getDefiningOp<memref::DimOp>() : memref::DimOp();
@@ -222,30 +207,49 @@ std::optional<int64_t> EntryLowering::symbolOf(Value memref, int64_t axis) {
   return std::nullopt;
 }
 
+LogicalResult EntryLowering::expectSizes(Value value, Value buffer, ArrayRef<int64_t> shape, const Twine &what) {
+  auto type = cast<MemRefType>(value.getType());
+  for (int64_t axis = 0; axis < type.getRank(); ++axis) {
+    if (!type.isDynamicDim(axis))
+      continue;
+    if (std::optional<int64_t> symbol = symbolOf(value, axis)) {
+      if (*symbol != shape[axis])
+        return func.emitError() << "expects dimension " << axis << " of " << what << " to have the size that its "
+                                << bitnet::kDimsAttr << " names";
+      continue;
+    }
+    auto alloc = value.getDefiningOp<memref::AllocOp>();
+    Value size = alloc ? alloc.getDynamicSizes()[type.getDynamicDimIndex(axis)]
+                       : memref::DimOp::create(b, func.getLoc(), value, axis).getResult();
+    Value named = memref::DimOp::create(b, func.getLoc(), buffer, axis);
+    conditions.push_back(arith::CmpIOp::create(b, func.getLoc(), arith::CmpIPredicate::eq, size, named));
+    messages.push_back(b.getStringAttr("dimension " + Twine(axis) + " of " + what + " expects the size that its " +
+                                       bitnet::kDimsAttr + " names")
+                           .getValue());
+  }
+  return success();
+}
+
 LogicalResult EntryLowering::redirectResults() {
   auto ret = cast<func::ReturnOp>(body->getTerminator());
   SmallVector<Value> results(ret.getOperands());
   Location loc = ret.getLoc();
   b.setInsertionPoint(ret);
   ret.getOperandsMutable().clear();
-  for (int64_t argument : arguments)
+  for (int64_t argument : abi.arguments)
     bufferValues.push_back(body->getArgument(argument));
 
   // Outputs are complete before a state changes: they may be what a state was before the run.
-  for (int64_t result : outputs) {
+  for (int64_t result : abi.outputs) {
     Value value = results[result];
     auto type = dyn_cast<MemRefType>(value.getType());
     if (!type)
       return func.emitError() << "expects output " << result << " to be a tensor, got " << value.getType();
-    // The caller's buffer is as large as the attributes say: what is written there must not be larger.
-    for (int64_t axis = 0; axis < type.getRank(); ++axis)
-      if (std::optional<int64_t> symbol = type.isDynamicDim(axis) ? symbolOf(value, axis) : std::nullopt;
-          symbol && *symbol != shapes[bufferValues.size()][axis])
-        return func.emitError() << "expects dimension " << axis << " of output " << result
-                                << " to have the size that its " << bitnet::kDimsAttr << " names";
     auto plain = MemRefType::get(type.getShape(), type.getElementType());
     Value argument = body->addArgument(plain, value.getLoc());
     bufferValues.push_back(argument);
+    if (failed(expectSizes(value, argument, abi.shapes[bufferValues.size() - 1], "output " + Twine(result))))
+      return failure();
     auto alloc = value.getDefiningOp<memref::AllocOp>();
     if (!alloc || alloc.getType() != plain) {
       memref::CopyOp::create(b, loc, value, argument);
@@ -259,11 +263,14 @@ LogicalResult EntryLowering::redirectResults() {
 
   // States that become other states are copied aside first: their places may be taken before they are read.
   SmallVector<std::pair<Value, Value>> moves;
-  for (auto [argument, result] : llvm::zip(stateArguments, stateResults)) {
+  for (auto [argument, result] : llvm::zip(abi.stateArguments, abi.stateResults)) {
     Value state = body->getArgument(argument), value = results[result], root = rootOf(value);
     if (root == state)
       continue;
-    if (llvm::any_of(stateArguments, [&](int64_t other) { return body->getArgument(other) == root; })) {
+    size_t buffer = llvm::find(abi.arguments, argument) - abi.arguments.begin();
+    if (failed(expectSizes(value, state, abi.shapes[buffer], "the state that is result " + Twine(result))))
+      return failure();
+    if (llvm::any_of(abi.stateArguments, [&](int64_t other) { return body->getArgument(other) == root; })) {
       auto type = cast<MemRefType>(value.getType());
       SmallVector<Value> sizes;
       for (auto [axis, size] : llvm::enumerate(type.getShape()))
@@ -512,7 +519,7 @@ FailureOr<Value> EntryLowering::sizeOf(OpBuilder &b, Value memref, int64_t axis,
     return Value(arith::ConstantIndexOp::create(b, loc, type.getDimSize(axis)));
   for (auto [i, buffer] : llvm::enumerate(bufferValues))
     if (buffer == memref)
-      return dims(-1 - shapes[i][axis]);
+      return dims(-1 - abi.shapes[i][axis]);
   auto mixed = [&](OpFoldResult size) -> FailureOr<Value> {
     if (auto value = dyn_cast<Value>(size))
       return cloneSize(b, value, map, dims);
@@ -754,12 +761,12 @@ void EntryLowering::makeEntryFunction() {
     Value address = LLVM::GEPOp::create(b, loc, ptr, ptr, table, ArrayRef<LLVM::GEPArg>{int32_t(i)});
     Value pointer = LLVM::LoadOp::create(b, loc, ptr, address);
     SmallVector<Value> sizes;
-    for (int64_t size : shapes[i])
+    for (int64_t size : abi.shapes[i])
       sizes.push_back(dimOf(size));
     value.replaceAllUsesWith(memrefOn(pointer, cast<MemRefType>(value.getType()), sizes));
   }
-  if (position >= 0)
-    old->getArgument(position).replaceAllUsesWith(field(6, i64));
+  if (abi.position >= 0)
+    old->getArgument(abi.position).replaceAllUsesWith(field(6, i64));
 
   auto bytesType = MemRefType::get({ShapedType::kDynamic}, b.getI8Type());
   Value arena = memrefOn(workspace, bytesType, {LLVM::ConstantOp::create(b, loc, i64, b.getI64IntegerAttr(INT64_MAX))});
@@ -824,10 +831,12 @@ void EntryLowering::makeEntryFunction() {
 }
 
 LogicalResult EntryLowering::run() {
-  if (!func.getBody().hasOneBlock())
-    return func.emitError() << "expects straight-line code in an entry point";
+  auto known = setun::getEntryAbi(func);
+  if (failed(known))
+    return failure();
+  abi = std::move(*known);
   body = &func.getBody().front();
-  if (failed(readAbi()) || failed(takeConditions()) || failed(redirectResults()))
+  if (failed(takeConditions()) || failed(redirectResults()))
     return failure();
   findSolo();
   insertBarriers();

@@ -424,7 +424,8 @@ struct TernaryLowerVectors : public setun::impl::TernaryLowerVectorsBase<Ternary
       return signalPassFailure();
     RewritePatternSet patterns(&getContext());
     patterns.add<Lower<DotOp>, Lower<DotPairsOp>, Lower<MultiplyAddOp>, Lower<MatrixDotOp>, Lower<AddPairsOp>,
-                 Lower<LookUpOp>, Lower<TritsBelowOp>, Lower<TopTritOp>, Lower<TritsToFieldsOp>, Lower<UnpackOp>>(&getContext(), target);
+                 Lower<LookUpOp>, Lower<TritsBelowOp>, Lower<TopTritOp>, Lower<TritsToFieldsOp>, Lower<UnpackOp>>(
+        &getContext(), target);
     if (failed(applyPatternsGreedily(func, std::move(patterns))))
       signalPassFailure();
   }

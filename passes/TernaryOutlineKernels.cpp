@@ -1,4 +1,5 @@
 //===- TernaryOutlineKernels.cpp - operations on buffers into kernel functions ---===//
+#include "passes/EntryInfo.h"
 #include "passes/Passes.h"
 
 namespace setun {
@@ -17,11 +18,19 @@ struct TernaryOutlineKernels : public setun::impl::TernaryOutlineKernelsBase<Ter
       if (op->hasAttr(setun::kComputeAttr))
         ops.push_back(op);
     });
-    for (Operation *op : ops)
-      outline(op);
+    for (Operation *op : ops) {
+      auto entry = dyn_cast<func::FuncOp>(op->getParentOp());
+      if (!entry || op->getNumResults()) {
+        op->emitError() << "expects an operation on buffers in an entry point (ternary-lower-entries)";
+        return signalPassFailure();
+      }
+      if (failed(setun::verifyLowered(entry)))
+        return signalPassFailure();
+      outline(op, entry);
+    }
   }
 
-  void outline(Operation *op);
+  void outline(Operation *op, func::FuncOp entry);
   /// The thread's number and the number of threads, as index values of an entry.
   std::pair<Value, Value> threadOf(func::FuncOp entry);
 
@@ -60,11 +69,10 @@ std::string baseName(Operation *op) {
   return "kernel_" + name;
 }
 
-void TernaryOutlineKernels::outline(Operation *op) {
+void TernaryOutlineKernels::outline(Operation *op, func::FuncOp entry) {
   op->removeAttr(setun::kComputeAttr);
   bool alone = op->removeAttr(setun::kAloneAttr) != nullptr;
   Value tokensOf = setun::tokensOperand(op);
-  auto parent = op->getParentOfType<func::FuncOp>();
   // Values from outside: operands, and what a linalg body captures.
   llvm::SetVector<Value> captured(op->operand_begin(), op->operand_end());
   op->walk([&](Operation *inner) {
@@ -126,7 +134,7 @@ void TernaryOutlineKernels::outline(Operation *op) {
     func::ReturnOp::create(kb, kernel.getLoc());
     ++numKernels;
   }
-  auto [thread, count] = threadOf(parent);
+  auto [thread, count] = threadOf(entry);
   if (alone) {
     Value tokens = memref::DimOp::create(b, loc, tokensOf, 0), one = arith::ConstantIndexOp::create(b, loc, 1);
     Value isOne = arith::CmpIOp::create(b, loc, arith::CmpIPredicate::eq, tokens, one);

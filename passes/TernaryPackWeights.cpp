@@ -115,8 +115,8 @@ FailureOr<std::unique_ptr<RowReader>> RowReader::create(Value value, setun::Weig
   if (auto slice = value.getDefiningOp<tensor::ExtractSliceOp>()) {
     auto from = slice.getStaticOffsets();
     bool isRows = slice.getSourceType().getRank() == 2 && slice.getType().getRank() == 2 &&
-                  slice.getOffsets().empty() && from[1] == 0 && llvm::all_equal(slice.getStaticStrides()) &&
-                  slice.hasUnitStride() && slice.getSourceType().getDimSize(1) == slice.getType().getDimSize(1);
+                  slice.getOffsets().empty() && from[1] == 0 && slice.hasUnitStride() &&
+                  slice.getSourceType().getDimSize(1) == slice.getType().getDimSize(1);
     if (!isRows) {
       slice.emitOpError() << "expects whole rows of packed weights";
       return failure();
@@ -131,8 +131,13 @@ FailureOr<std::unique_ptr<RowReader>> RowReader::create(Value value, setun::Weig
   Operation *def = value.getDefiningOp();
   DenseIntElementsAttr dense;
   if (matchPattern(value, m_Constant(&dense))) {
-    for (const APInt &code : dense.getValues<APInt>())
+    for (const APInt &code : dense.getValues<APInt>()) {
+      if (code.getBitWidth() == 2 && code.isMinSignedValue()) {
+        emitError(value.getLoc()) << "expects ternary weights of -1, 0 and +1, got -2";
+        return failure();
+      }
       reader->constant.push_back(reader->binary ? (code.isZero() ? -1 : 1) : static_cast<int8_t>(code.getSExtValue()));
+    }
     reader->key = "constant " + hashOf({reinterpret_cast<char *>(reader->constant.data()), reader->constant.size()});
     reader->nameRows();
     return reader;
@@ -313,7 +318,8 @@ LogicalResult TernaryPackWeights::pack(PackOp op) {
 
 FailureOr<std::vector<float>> TernaryPackWeights::floats(Value value) {
   if (auto slice = value.getDefiningOp<tensor::ExtractSliceOp>();
-      slice && slice.getOffsets().empty() && slice.getType().getRank() == 1 && slice.hasUnitStride()) {
+      slice && slice.getOffsets().empty() && slice.getSourceType().getRank() == 1 && slice.getType().getRank() == 1 &&
+      slice.getType().hasStaticShape() && slice.hasUnitStride()) {
     auto all = floats(slice.getSource());
     if (failed(all))
       return failure();
@@ -377,7 +383,6 @@ LogicalResult TernaryPackWeights::packScales(PackScalesOp op) {
         std::string name;
         if (auto weight = scale.getDefiningOp<bitnet::WeightOp>())
           name = weight.getName().str() + ": ";
-        // A constant zero stands for "no scale": an accumulator that is used as it is.
         return op.emitOpError() << name << "expects scales that are finite and greater than 0, got " << value;
       }
     stored.push_back(std::move(*values));
@@ -532,12 +537,12 @@ LogicalResult TernaryPackWeights::placeWeight(bitnet::WeightOp op) {
 
 LogicalResult TernaryPackWeights::placeConstant(arith::ConstantOp op) {
   auto dense = dyn_cast<DenseElementsAttr>(op.getValue());
-  if (!dense || !isa<RankedTensorType>(op.getType()))
-    return success();
+  if (!dense || !dense.getElementType().isIntOrFloat())
+    return op.emitOpError() << "expects dense elements that are integers or floats, got " << op.getType();
   std::vector<char> raw;
   if (dense.getElementType().isInteger(1)) // truth values, a byte each
     llvm::append_range(raw, dense.getValues<bool>());
-  else if (cast<ShapedType>(op.getType()).getElementTypeBitWidth() % 8)
+  else if (dense.getElementType().getIntOrFloatBitWidth() % 8)
     return op.emitOpError() << "expects sub-byte constants to be packed, got " << op.getType();
   else
     raw = rawBytes(dense);

@@ -47,10 +47,10 @@ Packing packingOf(WeightKind kind) {
   llvm_unreachable("all kinds are handled");
 }
 
-/// Whether the weights are not in bytes yet, so that their layout can change.
+/// Whether the weights are not in bytes yet, so that their layout can change. Zeros stand for no scales.
 bool isFree(MatmulOp op) {
   return op.getPacked().getDefiningOp<PackOp>() &&
-         (op.getRowScales().getDefiningOp<PackScalesOp>() || matchPattern(op.getRowScales(), m_Constant()));
+         (op.getRowScales().getDefiningOp<PackScalesOp>() || matchPattern(op.getRowScales(), m_AnyZeroFloat()));
 }
 
 /// Lays the weights and scales of `op` out as `packing`.

@@ -32,8 +32,8 @@ struct TernarySplitAttention : public setun::impl::TernarySplitAttentionBase<Ter
   }
 
   bool split(AttentionOp op) {
-    auto type = cast<RankedTensorType>(op.getO().getType());
-    if (!op.getBlocked() || op.getParts() || (!type.isDynamicDim(0) && type.getDimSize(0) != 1))
+    auto type = dyn_cast<RankedTensorType>(op.getO().getType());
+    if (!type || !op.getBlocked() || op.getParts() || (!type.isDynamicDim(0) && type.getDimSize(0) != 1))
       return false;
     OpBuilder b(op);
     auto partsType = RankedTensorType::get(

@@ -20,6 +20,13 @@ struct TernaryTile : public setun::impl::TernaryTileBase<TernaryTile> {
     func::FuncOp func = getOperation();
     if (!func->hasAttr(setun::kKernelAttr))
       return;
+    ArrayRef<Type> types = func.getArgumentTypes();
+    if (func.isExternal() || !func.getBody().hasOneBlock() || types.size() < 2 ||
+        !llvm::all_of(types.take_back(2), llvm::IsaPred<IndexType>)) {
+      func.emitError() << "expects a kernel of one block whose last arguments are a thread's number and the number of "
+                          "threads (ternary-outline-kernels)";
+      return signalPassFailure();
+    }
     for (const std::string &feature : features) {
       int64_t bits = feature == "avx512f" ? 512 : feature == "avx2" ? 256 : 128;
       target.vectorBits = std::max(target.vectorBits, bits);
@@ -40,6 +47,8 @@ struct TernaryTile : public setun::impl::TernaryTileBase<TernaryTile> {
 
 LogicalResult TernaryTile::tile(Operation *op) {
   auto func = getOperation();
+  if (llvm::any_of(op->getOperandTypes(), llvm::IsaPred<TensorType>))
+    return op->emitOpError() << "expects buffers (one-shot-bufferize), got a tensor";
   OpBuilder b(op);
   Block &block = func.getBody().front();
   unsigned count = block.getNumArguments();

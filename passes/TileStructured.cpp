@@ -66,6 +66,9 @@ private:
   SmallVector<Value> body(ArrayRef<Value> point, Lanes lanes, ValueRange old);
   Value bodyOp(Operation &inner, ArrayRef<Value> point, Lanes lanes, IRMapping &map);
   Value bodyLoad(memref::LoadOp inner, Lanes lanes, IRMapping &map);
+  /// A quotient or rest of integers, which `plain` makes of its operands, for any divisor: CPUs trap on 0, and on -1
+  /// where the quotient does not fit. By 0 is as by 1, by -1 the negative, modulo 2^bits.
+  Value divide(Operation &inner, Value x, Value y, function_ref<Value(ValueRange)> plain);
 
   /// Runs `visit(point, from, to)` for this thread's pieces of the parallel loops; with `along`, pieces of that loop.
   void overPieces(Lanes along, function_ref<void(SmallVector<Value> &point, Value from, Value to)> visit);
@@ -336,8 +339,31 @@ Value StructuredTiler::bodyOp(Operation &inner, ArrayRef<Value> point, Lanes lan
     Value value = widenBits(v, bits, widened.getIn().getType());
     return lanes ? value : vector::ExtractOp::create(b, loc, value, ArrayRef<int64_t>{0}).getResult();
   }
-  OperationState state(loc, inner.getName(), operands, wide(inner.getResult(0).getType()), inner.getAttrs());
-  return b.create(state)->getResult(0);
+  auto plain = [&](ValueRange operands) {
+    OperationState state(loc, inner.getName(), operands, wide(inner.getResult(0).getType()), inner.getAttrs());
+    return b.create(state)->getResult(0);
+  };
+  if (isa<arith::DivSIOp, arith::FloorDivSIOp, arith::CeilDivSIOp, arith::RemSIOp, arith::DivUIOp, arith::RemUIOp>(
+          inner))
+    return divide(inner, operands[0], operands[1], plain);
+  return plain(operands);
+}
+
+Value StructuredTiler::divide(Operation &inner, Value x, Value y, function_ref<Value(ValueRange)> plain) {
+  auto equals = [&](Value number) -> Value {
+    return arith::CmpIOp::create(b, loc, arith::CmpIPredicate::eq, y, number);
+  };
+  auto choose = [&](Value condition, Value yes, Value no) -> Value {
+    return arith::SelectOp::create(b, loc, condition, yes, no);
+  };
+  Value zero = arith::ConstantOp::create(b, loc, b.getZeroAttr(y.getType()));
+  Value one = arith::ConstantOp::create(b, loc, b.getOneAttr(y.getType()));
+  Value divisor = choose(equals(zero), one, y);
+  if (isa<arith::DivUIOp, arith::RemUIOp>(inner))
+    return plain({x, divisor});
+  Value isMinusOne = equals(v.sub(zero, one));
+  Value result = plain({x, choose(isMinusOne, one, divisor)});
+  return isa<arith::RemSIOp>(inner) ? result : choose(isMinusOne, v.sub(zero, x), result);
 }
 
 SmallVector<Value> StructuredTiler::body(ArrayRef<Value> point, Lanes lanes, ValueRange old) {
@@ -539,6 +565,10 @@ struct Product {
 std::optional<Product> matchProduct(linalg::GenericOp op) {
   auto dims = linalg::inferContractionDims(op);
   if (failed(dims) || dims->k.size() != 1 || dims->m.empty() || dims->n.empty() || op.getNumDpsInputs() != 2)
+    return std::nullopt;
+  // Windows have sums of loops as indices, and more reductions.
+  if (op.getNumReductionLoops() != 1 ||
+      !llvm::all_of(op.getIndexingMapsArray(), [](AffineMap map) { return map.isProjectedPermutation(); }))
     return std::nullopt;
   for (Value operand : op->getOperands())
     if (auto type = dyn_cast<MemRefType>(operand.getType()); !type || !type.getElementType().isF32())

@@ -36,8 +36,8 @@ public:
 
   /// Offsets of what was packed already, by a key that says what it is and how it is laid out.
   llvm::StringMap<uint64_t> placed;
-  /// The one magnitude of the elements of a float matrix, by its name, and whether some are 0; 0 if they have several.
-  /// Guarded by the mutex: functions are raised at the same time.
+  /// The one magnitude of the elements of a float matrix, by its name, and whether they are kept as 0, +1 and -1; 0 if
+  /// they have several. Guarded by the mutex: functions are raised at the same time.
   llvm::StringMap<std::pair<float, bool>> magnitudes;
   std::mutex magnitudesMutex;
 };

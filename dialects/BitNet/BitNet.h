@@ -39,8 +39,8 @@ inline bool isTernary(Type weightElementType) { return weightElementType.isInteg
 /// Largest K for which sums of products of 8-bit activation codes and weights of `bits` bits fit i32.
 inline int64_t maxColumns(unsigned bits) { return (int64_t(1) << 31) / (bits == 8 ? 128 * 128 : 128) - 1; }
 
-/// Elements of a head of attention, at most: tiles of queries lie on the stack, 832 bytes an element, and worker threads
-/// have a megabyte of it (runtime/src/ThreadPool.cpp).
+/// Elements of a head of attention, at most: tiles of queries lie on the stack, 832 bytes an element, and worker
+/// threads have a megabyte of it (runtime/src/ThreadPool.cpp).
 inline constexpr int64_t kMaxHeadSize = 1024;
 
 /// Codes of one row by the weight quantiser `absmax`, which all are finite; returns its scale.

@@ -843,9 +843,9 @@ def Ternary_LookUpOp : Ternary_Op<"look_up", [Pure, AllTypesMatch<["indices", "l
     %r = ternary.look_up %i, %low, %high : vector<32xi16>
     ```
   }];
-  let arguments = (ins VectorOfLengthAndType<[32], [I16]>:$indices, VectorOfLengthAndType<[32], [I16]>:$low,
-                       VectorOfLengthAndType<[32], [I16]>:$high);
-  let results = (outs VectorOfLengthAndType<[32], [I16]>:$result);
+  let arguments = (ins Ternary_Vector<[32], I16>:$indices, Ternary_Vector<[32], I16>:$low,
+                       Ternary_Vector<[32], I16>:$high);
+  let results = (outs Ternary_Vector<[32], I16>:$result);
   let assemblyFormat = "$indices `,` $low `,` $high attr-dict `:` type($result)";
 }
 

@@ -44,11 +44,6 @@ Value padColumns(OpBuilder &b, Location loc, Value codes) {
   int64_t k = type.getDimSize(1), padded = (k + 3) / 4 * 4;
   if (k == padded)
     return codes;
-  // Codes that a quantize wrote are padded already; the slice only hid it.
-  if (auto slice = codes.getDefiningOp<tensor::ExtractSliceOp>())
-    if (auto quantize = slice.getSource().getDefiningOp<ternary::QuantizeOp>())
-      if (slice.getSourceType().getDimSize(1) == padded)
-        return slice.getSource();
   auto paddedType = RankedTensorType::get({type.getDimSize(0), padded}, type.getElementType());
   Value zero = arith::ConstantOp::create(b, loc, b.getZeroAttr(type.getElementType()));
   Value filled =
@@ -61,8 +56,8 @@ Value padColumns(OpBuilder &b, Location loc, Value codes) {
 
 struct Converter {
   OpBuilder b;
-  func::FuncOp func;
   StringRef head;
+  llvm::DenseMap<Value, Value> padded{}; // codes of quantisers, as they were written: with zero columns
 
   LogicalResult convert(Operation *op);
   void quantize(bitnet::QuantizeOp op);
@@ -78,8 +73,8 @@ struct Converter {
 void Converter::quantize(bitnet::QuantizeOp op) {
   Location loc = op.getLoc();
   auto x = cast<RankedTensorType>(op.getX().getType());
-  int64_t k = x.getDimSize(1), padded = (k + 3) / 4 * 4;
-  auto codesType = RankedTensorType::get({x.getDimSize(0), padded}, b.getI8Type());
+  int64_t k = x.getDimSize(1), columns = (k + 3) / 4 * 4;
+  auto codesType = RankedTensorType::get({x.getDimSize(0), columns}, b.getI8Type());
   Value codes = emptyLike(b, loc, codesType, op.getX());
   Value scale = emptyLike(b, loc, cast<RankedTensorType>(op.getScale().getType()), op.getX());
   Value sums = emptyLike(b, loc, cast<RankedTensorType>(op.getSums().getType()), op.getX());
@@ -87,13 +82,14 @@ void Converter::quantize(bitnet::QuantizeOp op) {
                                             op.getX(), Value(), Value(), codes, scale, sums, op.getActivationAttr(),
                                             bitnet::NormAttr(), IntegerAttr());
   Value newCodes = result.getResult(0);
-  if (padded != k) {
+  if (columns != k) {
     SmallVector<OpFoldResult> zeros(2, b.getIndexAttr(0)), ones(2, b.getIndexAttr(1));
     newCodes = tensor::ExtractSliceOp::create(
         b, loc, newCodes, zeros,
         SmallVector<OpFoldResult>{tensor::getMixedSize(b, loc, op.getX(), 0), b.getIndexAttr(k)}, ones);
     if (newCodes.getType() != op.getCodes().getType())
       newCodes = tensor::CastOp::create(b, loc, op.getCodes().getType(), newCodes);
+    padded[newCodes] = result.getResult(0);
   }
   op.getCodes().replaceAllUsesWith(newCodes);
   op.getScale().replaceAllUsesWith(result.getResult(1));
@@ -113,7 +109,9 @@ ternary::MatmulOp Converter::packedMatmul(bitnet::MatmulOp op, bitnet::Dequantiz
   auto layout = ternary::LayoutAttr::get(b.getContext(), packing, n, k, ternary::RowOrder::Linear);
   int64_t groups = bitnet::groupCount(k, op.getGroup().value_or(0));
 
-  Value x = op.getSums() ? padColumns(b, loc, op.getX()) : op.getX();
+  Value x = padded.lookup(op.getX());
+  if (!x)
+    x = op.getSums() ? padColumns(b, loc, op.getX()) : op.getX();
   Value packed = ternary::PackOp::create(b, loc, RankedTensorType::get({layout.getBytes()}, b.getI8Type()),
                                          ValueRange{op.getW()}, layout);
   auto scalesType = RankedTensorType::get({layout.getPanels(), groups, layout.getPanelRows()}, b.getF32Type());
@@ -148,8 +146,9 @@ void Converter::matmul(bitnet::MatmulOp op) {
   Operation *firstUser = nullptr;
   bool otherUses = op.getAcc().use_empty();
   for (Operation *user : op.getAcc().getUsers()) {
-    if (!firstUser || user->isBeforeInBlock(firstUser))
-      firstUser = user;
+    Operation *place = op->getBlock()->findAncestorOpInBlock(*user);
+    if (!firstUser || (place && place->isBeforeInBlock(firstUser)))
+      firstUser = place;
     if (auto dequantize = dyn_cast<bitnet::DequantizeOp>(user))
       dequantizes.push_back(dequantize);
     else
@@ -290,9 +289,9 @@ LogicalResult Converter::convert(Operation *op) {
         op->replaceAllUsesWith(ternary::HadamardOp::create(b, loc, TypeRange{op.getType()}, op.getX(),
                                                            emptyFor(op.getY(), op.getX()), op.getBlockAttr()));
       })
-      .Case([&](bitnet::LinearOp op) {
-        status = op.emitOpError() << "expects to be decomposed first (bitnet-decompose-linear)";
-      });
+      .Case<bitnet::LinearOp, bitnet::Conv2DOp>(
+          [&](auto op) { status = op.emitOpError() << "expects to be decomposed first (bitnet-decompose-linear)"; })
+      .Default([&](Operation *op) { status = op->emitOpError() << "has no counterpart in the ternary dialect"; });
   return status;
 }
 
@@ -305,13 +304,12 @@ struct ConvertBitNetToTernary : public setun::impl::ConvertBitNetToTernaryBase<C
       return signalPassFailure();
     }
     SmallVector<Operation *> ops;
-    bool ok = true;
     getOperation().walk([&](Operation *op) {
       if (isa_and_nonnull<bitnet::BitNetDialect>(op->getDialect()) &&
           !isa<bitnet::WeightOp, bitnet::QuantizeWeightOp, bitnet::MathOp, bitnet::PowOp>(op))
         ops.push_back(op);
     });
-    Converter converter{OpBuilder(&getContext()), getOperation(), head};
+    Converter converter{OpBuilder(&getContext()), head};
     llvm::SmallPtrSet<Operation *, 16> erased;
     for (Operation *op : ops) {
       if (erased.contains(op))
@@ -320,14 +318,10 @@ struct ConvertBitNetToTernary : public setun::impl::ConvertBitNetToTernaryBase<C
         for (Operation *user : matmul.getAcc().getUsers())
           if (isa<bitnet::DequantizeOp>(user))
             erased.insert(user);
-      if (failed(converter.convert(op))) {
-        ok = false;
-        break;
-      }
+      if (failed(converter.convert(op)))
+        return signalPassFailure();
       op->erase();
     }
-    if (!ok)
-      signalPassFailure();
   }
 };
 } // namespace

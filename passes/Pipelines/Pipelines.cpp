@@ -41,21 +41,23 @@ static SmallVector<std::string> emulatedFeatures(const CpuPipelineOptions &optio
 
 bool setun::isHead(StringRef head) { return head == "certified" || head == "exact" || head == "int8"; }
 
-void setun::buildQuantizeHeadPipeline(OpPassManager &pm) {
+/// What every pipeline begins with: entries without calls, whose functions nothing has folded.
+static void prepare(OpPassManager &pm) {
   pm.nest<func::FuncOp>().addPass(createBitNetConvertMath()); // before anything folds
   pm.addPass(createInlinerPass());
   pm.addPass(createSymbolDCEPass());
+}
+
+void setun::buildQuantizeHeadPipeline(OpPassManager &pm) {
+  prepare(pm);
   pm.addPass(createBitNetQuantizeHead());
 }
 
 void setun::buildRaiseLinearPipeline(OpPassManager &pm, const CpuPipelineOptions &options) {
-  if (options.head == "int8") {
+  if (options.head == "int8")
     buildQuantizeHeadPipeline(pm);
-  } else {
-    pm.nest<func::FuncOp>().addPass(createBitNetConvertMath()); // before anything folds
-    pm.addPass(createInlinerPass());
-    pm.addPass(createSymbolDCEPass());
-  }
+  else
+    prepare(pm);
   pm.nest<func::FuncOp>().addPass(options.store ? createBitNetRaiseLinear(options.store) : createBitNetRaiseLinear());
 }
 

@@ -271,6 +271,16 @@ def products() -> None:
   ins(%y, %w2 : tensor<?x4x4x20xf32>, tensor<2x2xf32>) outs(%f2 : tensor<?x4x2x10xf32>) -> tensor<?x4x2x10xf32>
 """
     case("convolution_and_pooling", body, {"y": "Bx4x4x20xf32", "z": "Bx4x2x10xf32"}, weights, sizes)
+    # Channels last: but for the window a product of matrices.
+    last = {"x": "Bx9x22x3xf32", "w": "3x3x3x17xf32"}
+    maps = ["d0, d1 * 2 + d4, d2 + d5, d6", "d4, d5, d6, d3", "d0, d1, d2, d3"]
+    body = sizes_of("x", "Bx9x22x3xf32", 0)
+    body += """%c = arith.constant 0.0 : f32
+%e = tensor.empty(%x_0) : tensor<?x4x20x17xf32>
+%f = linalg.fill ins(%c : f32) outs(%e : tensor<?x4x20x17xf32>) -> tensor<?x4x20x17xf32>
+"""
+    body += generic("%y", maps, "pppprrr", last, {"f": "Bx4x20x17xf32"}, multiply)
+    case("convolution_channels_last", body, {"y": "Bx4x20x17xf32"}, last, sizes)
 
 
 def attention() -> None:
@@ -326,7 +336,14 @@ def convolutions() -> None:
     case("epilogue", body, {"y": "Bx3x20xf32"}, {"x": "Bx3x12xf32", "r": "Bx3x20xf32"}, sizes)
 
 
-for make in (elementwise, moves, reductions, products, attention, convolutions):
+def division() -> None:
+    """What the interpreter refuses: by 0, and quotients that do not fit."""
+    operations = ("divsi", "remsi", "floordivsi", "ceildivsi", "divui", "remui")
+    body = "".join(f"%{name} = arith.{name} %a, %b : tensor<40xi32>\n" for name in operations)
+    SOURCE.entry("division", {"a": "40xi32", "b": "40xi32"}, dict.fromkeys(operations, "40xi32"), body)
+
+
+for make in (elementwise, moves, reductions, products, attention, convolutions, division):
     make()
 
 
@@ -360,3 +377,26 @@ def test_bits_of_the_interpreter(compiled: Compiled, reference: dict, target: st
             assert want.keys() == got.keys()
             wrong += [f"{name}, run {number}: {text}" for text in differences(want, got)]
     assert not wrong, f"{len(wrong)} results are not the interpreter's:\n" + "\n".join(wrong[:20])
+
+
+@pytest.mark.parametrize("target", TARGETS)
+def test_division_never_traps(compiled: Compiled, target: str):
+    """By 0 is as by 1, by -1 the negative: on vectors of 16 and on the numbers that are left."""
+    if not compiled.targets()[target]:
+        pytest.skip(f"this CPU cannot run {target}")
+    a = np.resize(np.int32([7, -7, -(2**31), 0, 2**31 - 1]), 40)
+    b = np.resize(np.int32([0, -1, 3, -4]), 40)
+    got = compiled.session(target).run("division", {"a": a, "b": b})
+    x, y = a.astype(object), np.where(b == 0, 1, b).astype(object)
+    truncated = np.array([int(n / d) if abs(d) > 1 else n * d for n, d in zip(x, y, strict=True)], object)
+    ux, uy = x % 2**32, y % 2**32
+    want = {
+        "divsi": truncated,
+        "remsi": x - truncated * y,
+        "floordivsi": x // y,
+        "ceildivsi": -(-x // y),
+        "divui": ux // uy,
+        "remui": ux % uy,
+    }
+    for name, numbers in want.items():
+        assert np.array_equal(got[name], (numbers % 2**32).astype(np.uint32).view(np.int32)), name

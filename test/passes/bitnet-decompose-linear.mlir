@@ -87,3 +87,21 @@ func.func @conv2d(%x: tensor<?x4x6x6xf32>, %w: tensor<6x18xi2>, %s: tensor<1xf32
     : (tensor<?x4x6x6xf32>, tensor<6x18xi2>, tensor<1xf32>) -> tensor<?x6x6x6xf32>
   return %y : tensor<?x6x6x6xf32>
 }
+
+// -----
+
+// With a scale for each filter a group takes those of its own.
+// CHECK-LABEL: func.func @conv2d_rows
+// CHECK-SAME: %[[S:[^:]*]]: tensor<6xf32>
+// CHECK: %[[FIRST:.*]] = tensor.extract_slice %[[S]][0] [3] [1]
+// CHECK: bitnet.dequantize {{.*}} scale(%[[FIRST]]) {{.*}}scales = #bitnet.scales<rows>
+// CHECK: %[[SECOND:.*]] = tensor.extract_slice %[[S]][3] [3] [1]
+// CHECK: bitnet.dequantize {{.*}} scale(%[[SECOND]]) {{.*}}scales = #bitnet.scales<rows>
+// The result's batch is dynamic where that of the input is not.
+// CHECK: tensor.cast {{.*}} : tensor<5x6x6x6xf32> to tensor<?x6x6x6xf32>
+func.func @conv2d_rows(%x: tensor<5x4x6x6xf32>, %w: tensor<6x18xi2>, %s: tensor<6xf32>) -> tensor<?x6x6x6xf32> {
+  %y = bitnet.conv2d %x, %w scale(%s) {activation = #bitnet.act_quant<per_token, bits = 8, eps = 1.0e-5>,
+    scales = #bitnet.scales<rows>, kernel = array<i64: 3, 3>, padding = array<i64: 1, 1, 1, 1>, groups = 2 : i64}
+    : (tensor<5x4x6x6xf32>, tensor<6x18xi2>, tensor<6xf32>) -> tensor<?x6x6x6xf32>
+  return %y : tensor<?x6x6x6xf32>
+}

@@ -96,3 +96,47 @@ func.func @others(%x: tensor<3x4xf32>) -> (tensor<3x2xf32>, tensor<3x2xf32>, ten
   %y2 = bitnet.dense %x, %several : (tensor<3x4xf32>, tensor<2x4xf32>) -> tensor<3x2xf32>
   return %y0, %y1, %y2 : tensor<3x2xf32>, tensor<3x2xf32>, tensor<3x2xf32>
 }
+
+// -----
+
+// A quantiser for each head, whose codes are then put together: its scale is not that of a row, nor its range.
+// CHECK-LABEL: @heads
+// CHECK-NOT: bitnet.quantize %
+// CHECK: bitnet.linear {{.*}} {scales = #bitnet.scales<tensor>} : (tensor<3x4xf32>
+func.func @heads(%x: tensor<3x2x2xf32>) -> tensor<3x2xf32> {
+  %w = arith.constant dense<[[0.5, 0.0, -0.5, 0.5], [0.0, 0.5, 0.5, -0.5]]> : tensor<2x4xf32>
+  %low = arith.constant dense<0xFF800000> : tensor<3x2xf32>
+  %abs = math.absf %x : tensor<3x2x2xf32>
+  %max = linalg.reduce { arith.maximumf } ins(%abs : tensor<3x2x2xf32>) outs(%low : tensor<3x2xf32>) dimensions = [2]
+  %eps = arith.constant dense<1.0e-5> : tensor<3x2xf32>
+  %m = arith.maximumf %max, %eps : tensor<3x2xf32>
+  %one = arith.constant dense<1.0> : tensor<3x2xf32>
+  %inverse = arith.divf %one, %m : tensor<3x2xf32>
+  %qmax = arith.constant dense<127.0> : tensor<3x2xf32>
+  %s = arith.mulf %inverse, %qmax : tensor<3x2xf32>
+  %e = tensor.empty() : tensor<3x2x2xf32>
+  %sw = linalg.broadcast ins(%s : tensor<3x2xf32>) outs(%e : tensor<3x2x2xf32>) dimensions = [2]
+  %scaled = arith.mulf %x, %sw : tensor<3x2x2xf32>
+  %r = math.roundeven %scaled : tensor<3x2x2xf32>
+  %least = arith.constant dense<-128.0> : tensor<3x2x2xf32>
+  %most = arith.constant dense<127.0> : tensor<3x2x2xf32>
+  %c = arith.maximumf %r, %least : tensor<3x2x2xf32>
+  %q = arith.minimumf %c, %most : tensor<3x2x2xf32>
+  %dq = arith.divf %q, %sw : tensor<3x2x2xf32>
+  %rows = tensor.collapse_shape %dq [[0], [1, 2]] : tensor<3x2x2xf32> into tensor<3x4xf32>
+  // expected-remark @below {{activations in floats: the weights are ternary, but no quantiser of the input is recognised}}
+  %y = bitnet.dense %rows, %w : (tensor<3x4xf32>, tensor<2x4xf32>) -> tensor<3x2xf32>
+  return %y : tensor<3x2xf32>
+}
+
+// -----
+
+// Signs of which one is rare are kept as ternary codes: the mean of the weights is their magnitude, and none is above it.
+// CHECK-LABEL: @one_minus
+// CHECK: bitnet.quantize_weight {{.*}}#bitnet.weight_quant<absmean>
+func.func @one_minus(%x: tensor<3x128xf32>) -> tensor<3x1xf32> {
+  %w = arith.constant dense<"0x000080BF0000803F0000803F0000803F0000803F0000803F0000803F0000803F0000803F0000803F0000803F0000803F0000803F0000803F0000803F0000803F0000803F0000803F0000803F0000803F0000803F0000803F0000803F0000803F0000803F0000803F0000803F0000803F0000803F0000803F0000803F0000803F0000803F0000803F0000803F0000803F0000803F0000803F0000803F0000803F0000803F0000803F0000803F0000803F0000803F0000803F0000803F0000803F0000803F0000803F0000803F0000803F0000803F0000803F0000803F0000803F0000803F0000803F0000803F0000803F0000803F0000803F0000803F0000803F0000803F0000803F0000803F0000803F0000803F0000803F0000803F0000803F0000803F0000803F0000803F0000803F0000803F0000803F0000803F0000803F0000803F0000803F0000803F0000803F0000803F0000803F0000803F0000803F0000803F0000803F0000803F0000803F0000803F0000803F0000803F0000803F0000803F0000803F0000803F0000803F0000803F0000803F0000803F0000803F0000803F0000803F0000803F0000803F0000803F0000803F0000803F0000803F0000803F0000803F0000803F0000803F0000803F0000803F0000803F0000803F0000803F0000803F0000803F0000803F0000803F0000803F0000803F0000803F"> : tensor<1x128xf32>
+  // expected-remark @below {{activations in floats: the weights are ternary, but no quantiser of the input is recognised}}
+  %y = bitnet.dense %x, %w : (tensor<3x128xf32>, tensor<1x128xf32>) -> tensor<3x1xf32>
+  return %y : tensor<3x1xf32>
+}

@@ -143,3 +143,29 @@ func.func @accumulator_from_elsewhere(%acc: tensor<?x4xi32>, %s: tensor<1xf32>) 
   %y = bitnet.dequantize %acc scale(%s) {scales = #bitnet.scales<tensor>} : (tensor<?x4xi32>, tensor<1xf32>) -> tensor<?x4xf32>
   return %y : tensor<?x4xf32>
 }
+
+// -----
+
+func.func @convolution_not_decomposed(%x: tensor<?x4x6x6xf32>, %w: tensor<6x36xi2>, %s: tensor<1xf32>) -> tensor<?x6x4x4xf32> {
+  // expected-error@+1 {{expects to be decomposed first (bitnet-decompose-linear)}}
+  %y = bitnet.conv2d %x, %w scale(%s) {activation = #bitnet.act_quant<per_token, bits = 8, eps = 1.0e-5>,
+    scales = #bitnet.scales<tensor>, kernel = array<i64: 3, 3>}
+    : (tensor<?x4x6x6xf32>, tensor<6x36xi2>, tensor<1xf32>) -> tensor<?x6x4x4xf32>
+  return %y : tensor<?x6x4x4xf32>
+}
+
+// -----
+
+// Some columns of codes are padded by zeros, not by the columns beside them.
+// CHECK-LABEL: func.func @columns
+// CHECK: %[[SOME:.*]] = tensor.extract_slice
+// CHECK: %[[ZEROS:.*]] = linalg.fill
+// CHECK: %[[PADDED:.*]] = tensor.insert_slice %[[SOME]] into %[[ZEROS]]
+// CHECK: ternary.matmul %[[PADDED]]
+func.func @columns(%x: tensor<3x8xf32>, %w: tensor<4x6xi2>, %c: tensor<3xi32>) -> tensor<3x4xi32> {
+  %q, %s, %sums = bitnet.quantize %x {activation = #bitnet.act_quant<per_token, bits = 8, eps = 1.0e-5>}
+    : tensor<3x8xf32> -> tensor<3x8xi8>, tensor<3xf32>, tensor<3xi32>
+  %some = tensor.extract_slice %q[0, 0] [3, 6] [1, 1] : tensor<3x8xi8> to tensor<3x6xi8>
+  %y = bitnet.matmul %some, %w sums(%c) : (tensor<3x6xi8>, tensor<4x6xi2>, tensor<3xi32>) -> tensor<3x4xi32>
+  return %y : tensor<3x4xi32>
+}

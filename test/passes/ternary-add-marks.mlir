@@ -1,4 +1,4 @@
-// RUN: setun-opt %s --ternary-add-marks | FileCheck %s
+// RUN: setun-opt %s --split-input-file --verify-diagnostics --ternary-add-marks | FileCheck %s
 
 // The address of the invocation's mark is read once; each thread tells its start, the end of each operation by its number
 // and the end of a wait. Operations without a number get the next ones, and no number is left to tell kernels apart.
@@ -46,5 +46,19 @@ func.func @setun_entry_f(%inv: !llvm.ptr, %thread: i32, %barrier: !llvm.ptr, %x:
 // CHECK-LABEL: func.func @other
 // CHECK-NEXT: return
 func.func @other(%inv: !llvm.ptr, %thread: i32) {
+  return
+}
+
+// -----
+
+// expected-error@+1 {{expects an entry point with the arguments of setun_entry_fn (ternary-lower-entries)}}
+func.func @not_lowered() attributes {ternary.operations = []} {
+  return
+}
+
+// -----
+
+// expected-error@+1 {{expects ternary.operations to be a list (ternary-describe-operations)}}
+func.func @no_list(%inv: !llvm.ptr, %thread: i32) attributes {ternary.operations} {
   return
 }

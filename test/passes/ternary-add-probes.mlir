@@ -94,3 +94,18 @@ func.func @no_entry(%x: tensor<?x8xf32>) -> tensor<?x2xf32> {
     : (tensor<?x8xf32>, tensor<2x8xi2>, tensor<1xf32>) -> tensor<?x2xf32>
   return %a : tensor<?x2xf32>
 }
+
+// -----
+
+// expected-error@+1 {{expects straight-line code in an entry point}}
+func.func @branches(%x: tensor<2x8xf32> {bitnet.name = "x"}) -> (tensor<2x8xf32> {bitnet.name = "y"}) attributes {bitnet.entry} {
+  %c0 = arith.constant 0 : index
+  %first = tensor.extract %x[%c0, %c0] : tensor<2x8xf32>
+  %is_one = arith.cmpf oeq, %first, %first : f32
+  cf.cond_br %is_one, ^bb1, ^bb2
+^bb1:
+  return %x : tensor<2x8xf32>
+^bb2:
+  %y = arith.addf %x, %x : tensor<2x8xf32>
+  return %y : tensor<2x8xf32>
+}

@@ -86,3 +86,14 @@ func.func @no_cache(%q: tensor<40x4x8xf32>, %k: tensor<40x2x8xf32>, %pos: i64) -
     : (tensor<40x4x8xf32>, i64, tensor<40x2x8xf32>, tensor<40x2x8xf32>, tensor<40x4x8xf32>) -> tensor<40x4x8xf32>
   return %o : tensor<40x4x8xf32>
 }
+
+// -----
+
+// On buffers nothing is copied.
+// CHECK-LABEL: func.func @buffers
+// CHECK-NOT: ternary.cache_update
+func.func @buffers(%q: memref<?x4x8xf32>, %pos: i64, %k: memref<16x2x8xf32>) {
+  ternary.attention %q, %k, %k, %pos outs(%q) {causal, scale = 0.5 : f32}
+    : (memref<?x4x8xf32>, i64, memref<16x2x8xf32>, memref<16x2x8xf32>, memref<?x4x8xf32>) -> ()
+  return
+}

@@ -3,8 +3,9 @@
 // A table is read a row for each token, a dense matrix once a run, a state as far as the session
 // has come, rotary tables a row for each token. Rows are numbers, or -1 - s for symbol s. The name is that of the largest
 // weights, else of the state, else of the operation's place.
-#abi = {arguments = array<i64: 0, 2>, outputs = array<i64>, position = 1 : i64, shapes = [array<i64: -1>, array<i64: -2, 2, 4>],
-        state_arguments = array<i64: 2>, state_results = array<i64>}
+#abi = {arguments = array<i64: 0, 3, 2>, outputs = array<i64>, position = 1 : i64,
+        shapes = [array<i64: -1>, array<i64: 1, 3>, array<i64: -2, 2, 4>],
+        state_arguments = array<i64: 2>, state_results = array<i64: 0>}
 // CHECK-LABEL: func.func @model
 // CHECK-SAME: ternary.operations = [
 // CHECK-SAME: {detail = "bf16", kind = "embedding", name = "embed_tokens", row_bytes = 16 : i64, rows = -1 : i64, shape = "? x 8"},
@@ -23,7 +24,7 @@
 // CHECK: memref.copy {{.*}}ternary.operation = 6
 func.func @model(%tokens: memref<?xi64> {bitnet.name = "tokens", bitnet.dims = ["T"]}, %pos: i64 {bitnet.position},
                  %k: memref<?x2x4xf32> {bitnet.state = "layers.0.k", bitnet.dims = ["C"]}, %out: memref<1x3xf32>)
-    attributes {bitnet.entry, bitnet.max_context = 8 : i64, ternary.abi = #abi} {
+    -> memref<?x2x4xf32> attributes {bitnet.entry, bitnet.max_context = 8 : i64, ternary.abi = #abi} {
   %c0 = arith.constant 0 : index
   %c1 = arith.constant 1 : index
   %t = memref.dim %tokens, %c0 : memref<?xi64>
@@ -45,7 +46,7 @@ func.func @model(%tokens: memref<?xi64> {bitnet.name = "tokens", bitnet.dims = [
   ternary.dense %row, %table outs(%y) : (memref<1x8xf32, strided<[8, 1], offset: ?>>, memref<3x8xbf16>, memref<1x3xf32>) -> ()
   linalg.exp ins(%y : memref<1x3xf32>) outs(%y : memref<1x3xf32>) loc("model.act")
   memref.copy %y, %out : memref<1x3xf32> to memref<1x3xf32>
-  return
+  return %k : memref<?x2x4xf32>
 }
 
 // -----
@@ -76,5 +77,33 @@ func.func @matmul(%q: memref<?x4xi8>, %c: memref<?xi32>, %x: memref<?x4xf32>, %y
 
 // expected-error@+1 {{expects ternary.abi (ternary-mark-entries) on an entry point}}
 func.func @unmarked() attributes {bitnet.entry} {
+  return
+}
+
+// -----
+
+// Attributes that ternary-mark-entries did not write, and entries that are not bufferised.
+// expected-error@+1 {{expects ternary.abi as ternary-mark-entries writes it, got {arguments = array<i64: 0>}}}
+func.func @other_attribute(%x: memref<4xf32>) attributes {bitnet.entry, ternary.abi = {arguments = array<i64: 0>}} {
+  return
+}
+
+// -----
+
+#abi = {arguments = array<i64: 1>, outputs = array<i64>, position = -1 : i64, shapes = [array<i64: 4>],
+        state_arguments = array<i64>, state_results = array<i64>}
+// expected-error@+1 {{expects ternary.abi as ternary-mark-entries writes it}}
+func.func @other_arguments(%x: memref<4xf32>) attributes {bitnet.entry, ternary.abi = #abi} {
+  return
+}
+
+// -----
+
+#abi = {arguments = array<i64: 0>, outputs = array<i64>, position = -1 : i64, shapes = [array<i64: 2, 4>],
+        state_arguments = array<i64>, state_results = array<i64>}
+func.func @tensors(%x: tensor<2x4xf32>) attributes {bitnet.entry, ternary.abi = #abi} {
+  // expected-error@+1 {{expects buffers (one-shot-bufferize), got a tensor}}
+  %e = tensor.empty() : tensor<2x4xf32>
+  %y = ternary.norm %x outs(%e) {norm = #bitnet.norm<rms, eps = 1.0e-5>} : (tensor<2x4xf32>, tensor<2x4xf32>) -> tensor<2x4xf32>
   return
 }

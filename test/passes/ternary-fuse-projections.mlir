@@ -96,3 +96,46 @@ func.func @different_activation_scales(%a: tensor<?xf32>, %b: tensor<?xf32>, %x:
     : (tensor<?x6xi32>, tensor<1xf32>, tensor<?xf32>) -> tensor<?x6xf32>
   return %2, %3 : tensor<?x6xf32>, tensor<?x6xf32>
 }
+
+// -----
+
+// Weights that are computed in several steps all move up.
+#quant = #bitnet.act_quant<per_token, bits = 8, eps = 1.0e-5>
+// CHECK-LABEL: func.func @computed_weights
+// CHECK: bitnet.weight "a"
+// CHECK: bitnet.weight "b"
+// CHECK: bitnet.quantize_weight
+// CHECK: tensor.extract_slice
+// CHECK: ternary.pack %{{.*}}, %{{.*}} {layout = #ternary.layout<r16k4f4, rows = 6, cols = 8>}
+// CHECK: ternary.matmul
+// CHECK-NOT: ternary.matmul
+func.func @computed_weights(%x: tensor<?x8xf32>, %s: tensor<1xf32>) -> (tensor<?x4xf32>, tensor<?x2xf32>) {
+  %wa = bitnet.weight "a" : tensor<4x8xi2>
+  %a = bitnet.linear %x, %wa scale(%s) {activation = #quant, scales = #bitnet.scales<tensor>}
+    : (tensor<?x8xf32>, tensor<4x8xi2>, tensor<1xf32>) -> tensor<?x4xf32>
+  %m = bitnet.weight "b" : tensor<4x8xf32>
+  %c, %cs = bitnet.quantize_weight %m {method = #bitnet.weight_quant<absmean>, eps = 1.0e-5 : f32} : tensor<4x8xf32> -> tensor<4x8xi2>, tensor<1xf32>
+  %wb = tensor.extract_slice %c[2, 0] [2, 8] [1, 1] : tensor<4x8xi2> to tensor<2x8xi2>
+  %b = bitnet.linear %x, %wb scale(%cs) {activation = #quant, scales = #bitnet.scales<tensor>}
+    : (tensor<?x8xf32>, tensor<2x8xi2>, tensor<1xf32>) -> tensor<?x2xf32>
+  return %a, %b : tensor<?x4xf32>, tensor<?x2xf32>
+}
+
+// -----
+
+// Matmuls that an activation follows stay.
+// CHECK-LABEL: func.func @activations
+// CHECK: ternary.matmul {{.*}}activation = #bitnet.function<gelu>
+// CHECK: ternary.matmul {{.*}}activation = #bitnet.function<relu>
+func.func @activations(%x: tensor<?x8xi8>, %w: tensor<2x8xi2>, %s: tensor<1xf32>, %a: tensor<?xf32>, %c: tensor<?xi32>, %t: index)
+    -> (tensor<?x2xf32>, tensor<?x2xf32>) {
+  %p = ternary.pack %w {layout = #ternary.layout<r16k4f4, rows = 2, cols = 8>} : (tensor<2x8xi2>) -> tensor<128xi8>
+  %ps = ternary.pack_scales %s {layout = #ternary.layout<r16k4f4, rows = 2, cols = 8>, row_counts = array<i64: 2>,
+    scales = [#bitnet.scales<tensor>], directions = [#bitnet.direction<multiply>]} : (tensor<1xf32>) -> tensor<1x1x64xf32>
+  %e = tensor.empty(%t) : tensor<?x2xf32>
+  %y = ternary.matmul %x, %p, %ps act_scale(%a) sums(%c) outs(%e) {layout = #ternary.layout<r16k4f4, rows = 2, cols = 8>, activation = #bitnet.function<gelu>}
+    : (tensor<?x8xi8>, tensor<128xi8>, tensor<1x1x64xf32>, tensor<?xf32>, tensor<?xi32>, tensor<?x2xf32>) -> tensor<?x2xf32>
+  %z = ternary.matmul %x, %p, %ps act_scale(%a) sums(%c) outs(%e) {layout = #ternary.layout<r16k4f4, rows = 2, cols = 8>, activation = #bitnet.function<relu>}
+    : (tensor<?x8xi8>, tensor<128xi8>, tensor<1x1x64xf32>, tensor<?xf32>, tensor<?xi32>, tensor<?x2xf32>) -> tensor<?x2xf32>
+  return %y, %z : tensor<?x2xf32>, tensor<?x2xf32>
+}

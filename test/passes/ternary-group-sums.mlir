@@ -32,3 +32,14 @@ func.func @mixed(%x: tensor<?x66xf32>, %codes: tensor<?x68xi8>, %scale: tensor<?
     : (tensor<?x68xi8>, tensor<1088xi8>, tensor<1x1x64xf32>, tensor<?xf32>, tensor<?xi32>, tensor<?x5xf32>) -> tensor<?x5xf32>
   return %a, %b : tensor<?x5xf32>, tensor<?x5xf32>
 }
+
+// -----
+
+// On buffers there is nothing to replace.
+// CHECK-LABEL: func.func @buffers
+// CHECK: ternary.quantize
+func.func @buffers(%x: memref<?x66xf32>, %q: memref<?x68xi8>, %s: memref<?xf32>, %c: memref<?xi32>) {
+  ternary.quantize %x outs(%q, %s, %c) {activation = #bitnet.act_quant<per_token, bits = 8, eps = 1.0e-5>}
+    : (memref<?x66xf32>, memref<?x68xi8>, memref<?xf32>, memref<?xi32>) -> ()
+  return
+}

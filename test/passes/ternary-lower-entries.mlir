@@ -291,3 +291,24 @@ func.func @look_ups(%x: tensor<?x32xi8> {bitnet.name = "x", bitnet.dims = ["T"]}
     : (tensor<?x32xi8>, tensor<512xi8>, tensor<1x1x80xf32>, tensor<?xi32>, tensor<?x80xi32>) -> tensor<?x80xi32>
   return %y : tensor<?x80xi32>
 }
+
+// -----
+
+// A result whose size is not plainly the one it is declared to have has it as a condition.
+// CHECK-LABEL: func.func @setun_workspace_twice
+// CHECK-SAME: ternary.conditions = ["dimension 0 of output 0 expects the size that its bitnet.dims names"]
+// CHECK: %[[SIZE:.*]] = arith.addi
+// CHECK: %[[HOLDS:.*]] = arith.cmpi eq, %[[SIZE]], %{{.*}}
+// CHECK: arith.select %[[HOLDS]], %{{.*}}, %c-1_i64
+func.func @twice(%x: tensor<?x8xf32> {bitnet.name = "x", bitnet.dims = ["T"]},
+                 %s: tensor<?xi8> {bitnet.name = "s", bitnet.dims = ["S"]})
+    -> (tensor<?x8xf32> {bitnet.name = "y", bitnet.dims = ["S"]}) attributes {bitnet.entry} {
+  %c0 = arith.constant 0 : index
+  %c1 = arith.constant 1 : index
+  %t = tensor.dim %x, %c0 : tensor<?x8xf32>
+  %t1 = arith.addi %t, %c1 : index
+  %e = tensor.empty(%t1) : tensor<?x8xf32>
+  %zero = arith.constant 0.0 : f32
+  %y = linalg.fill ins(%zero : f32) outs(%e : tensor<?x8xf32>) -> tensor<?x8xf32>
+  return %y : tensor<?x8xf32>
+}

@@ -78,3 +78,22 @@ func.func @scalar(%x: f32 {bitnet.name = "x"}) -> (tensor<5xf32> {bitnet.name = 
   %y = tensor.empty() : tensor<5xf32>
   return %y : tensor<5xf32>
 }
+
+// -----
+
+// expected-error@+1 {{expects one result with the state k, got results 0 and 1}}
+func.func @state_twice(%k: tensor<4xf32> {bitnet.state = "k"})
+    -> (tensor<4xf32> {bitnet.state = "k"}, tensor<4xf32> {bitnet.state = "k"}) attributes {bitnet.entry} {
+  return %k, %k : tensor<4xf32>, tensor<4xf32>
+}
+
+// -----
+
+// A session must not get longer than its rotary tables.
+func.func @short_tables(%x: tensor<?x2x4xf32> {bitnet.name = "x", bitnet.dims = ["T"]}, %pos: i64 {bitnet.position})
+    -> (tensor<?x2x4xf32> {bitnet.name = "y", bitnet.dims = ["T"]}) attributes {bitnet.entry, bitnet.max_context = 9 : i64} {
+  %t = arith.constant dense<0.5> : tensor<8x2xf32>
+  // expected-error@+1 {{expects bitnet.max_context of at most 8, the rows of a rotary table, got 9}}
+  %y = bitnet.rotary %x, %t, %t, %pos : tensor<?x2x4xf32>, tensor<8x2xf32>
+  return %y : tensor<?x2x4xf32>
+}

@@ -1,4 +1,4 @@
-// RUN: setun-opt %s --ternary-outline-kernels | FileCheck %s
+// RUN: setun-opt %s --split-input-file --verify-diagnostics --ternary-outline-kernels | FileCheck %s
 
 #layout = #ternary.layout<r16k4f4, rows = 2, cols = 4>
 // The same operation on the same types is one kernel, called with each call's buffers and the thread's numbers.
@@ -59,3 +59,19 @@ func.func @bodies(%inv: !llvm.ptr, %thread: i32, %a: f32, %b: f32, %v: memref<4x
 // CHECK-NEXT: ternary.norm
 // CHECK-NOT: ternary.compute
 // CHECK: func.func private @kernel_matmul_avx2_3({{.*}} attributes {ternary.kernel, ternary.kernel_row = "avx2"}
+
+// -----
+
+func.func @tensors(%inv: !llvm.ptr, %thread: i32, %x: tensor<2x8xf32>) {
+  // expected-error@+1 {{expects an operation on buffers in an entry point (ternary-lower-entries)}}
+  %y = ternary.norm %x outs(%x) {norm = #bitnet.norm<rms, eps = 1.0e-5>, ternary.compute} : (tensor<2x8xf32>, tensor<2x8xf32>) -> tensor<2x8xf32>
+  return
+}
+
+// -----
+
+// expected-error@+1 {{expects an entry point with the arguments of setun_entry_fn (ternary-lower-entries)}}
+func.func @not_lowered(%x: memref<2x8xf32>) {
+  ternary.norm %x outs(%x) {norm = #bitnet.norm<rms, eps = 1.0e-5>, ternary.compute} : (memref<2x8xf32>, memref<2x8xf32>) -> ()
+  return
+}

@@ -121,3 +121,41 @@ func.func @infinite_half(%tokens: tensor<3xi64>, %y: tensor<3x2xf32>) -> tensor<
   %0 = ternary.embedding %w, %tokens outs(%y) : (tensor<2x2xf16>, tensor<3xi64>, tensor<3x2xf32>) -> tensor<3x2xf32>
   return %0 : tensor<3x2xf32>
 }
+
+// -----
+
+// expected-error@+2 {{expects ternary weights of -1, 0 and +1, got -2}}
+func.func @no_code() -> tensor<64xi8> {
+  %w = arith.constant dense<[[1, -2, 0, 1], [0, 0, 0, 0]]> : tensor<2x4xi2>
+  %0 = ternary.pack %w {layout = #ternary.layout<r16k4f4, rows = 2, cols = 4>} : (tensor<2x4xi2>) -> tensor<64xi8>
+  return %0 : tensor<64xi8>
+}
+
+// -----
+
+func.func @resource() -> tensor<1xf32> {
+  // expected-error@+1 {{expects dense elements that are integers or floats, got 'tensor<1xf32>'}}
+  %w = arith.constant dense_resource<blob> : tensor<1xf32>
+  return %w : tensor<1xf32>
+}
+
+{-# dialect_resources: { builtin: { blob: "0x040000000000803f" } } #-}
+
+// -----
+
+func.func @indices() -> tensor<2xindex> {
+  // expected-error@+1 {{expects dense elements that are integers or floats, got 'tensor<2xindex>'}}
+  %w = arith.constant dense<[1, 2]> : tensor<2xindex>
+  return %w : tensor<2xindex>
+}
+
+// -----
+
+// expected-error@+3 {{expects a scale that is a constant, a bitnet.weight or from bitnet.quantize_weight}}
+func.func @column_of_scales() -> tensor<1x1x64xf32> {
+  %all = arith.constant dense<[[1.0, 2.0], [3.0, 4.0]]> : tensor<2x2xf32>
+  %s = tensor.extract_slice %all[0, 1] [2, 1] [1, 1] : tensor<2x2xf32> to tensor<2xf32>
+  %0 = ternary.pack_scales %s {layout = #ternary.layout<r16k4f4, rows = 2, cols = 4>, row_counts = array<i64: 2>,
+    scales = [#bitnet.scales<rows>], directions = [#bitnet.direction<multiply>]} : (tensor<2xf32>) -> tensor<1x1x64xf32>
+  return %0 : tensor<1x1x64xf32>
+}

@@ -32,3 +32,14 @@ func.func @prompt(%q: tensor<3x4x8xf32>, %pos: i64, %k: tensor<16x2x8xf32>, %v: 
     : (tensor<3x4x8xf32>, i64, tensor<16x2x8xf32>, tensor<16x2x8xf32>, tensor<3x4x8xf32>) -> tensor<3x4x8xf32>
   return %o : tensor<3x4x8xf32>
 }
+
+// -----
+
+// On buffers there is nothing to split.
+// CHECK-LABEL: func.func @buffers
+// CHECK-NOT: parts
+func.func @buffers(%q: memref<?x4x8xf32>, %pos: i64, %k: memref<16x2x8xf32>) {
+  ternary.attention %q, %k, %k, %pos outs(%q) {blocked, causal, scale = 0.5 : f32}
+    : (memref<?x4x8xf32>, i64, memref<16x2x8xf32>, memref<16x2x8xf32>, memref<?x4x8xf32>) -> ()
+  return
+}

@@ -249,3 +249,18 @@ func.func @not_a_kernel_operation(%x: memref<?x32xf32>, %thread: index, %threads
   ternary.barrier
   return
 }
+
+// -----
+
+// expected-error@+1 {{expects a kernel of one block whose last arguments are a thread's number and the number of threads}}
+func.func @no_threads(%x: memref<2x8xf32>) attributes {ternary.kernel} {
+  return
+}
+
+// -----
+
+func.func @tensors(%x: tensor<2x8xf32>, %thread: index, %threads: index) attributes {ternary.kernel} {
+  // expected-error@+1 {{expects buffers (one-shot-bufferize), got a tensor}}
+  %y = ternary.norm %x outs(%x) {norm = #bitnet.norm<rms, eps = 1.0e-5>} : (tensor<2x8xf32>, tensor<2x8xf32>) -> tensor<2x8xf32>
+  return
+}
