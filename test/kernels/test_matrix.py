@@ -160,8 +160,8 @@ def test_accumulators_are_exact(compiled: Matrix, row: tuple[str, str, bool], fi
 
 
 def test_every_row_has_a_target_of_its_own():
-    """A row's least target has the row's features and none that a better row needs."""
-    targets = [target_of(features) for _, features in KERNELS]
+    """A row's least target has the row's features and none that a better row needs, unless it needs just the same."""
+    targets = [target_of(features) for features in dict.fromkeys(features for _, features in KERNELS)]
     assert len(set(targets)) == len(targets)
     assert targets[-1] == next(iter(LEVELS)), "the last row needs nothing"
 

@@ -159,7 +159,7 @@ def test_decode_takes_the_likeliest(package: Path) -> None:
         token = int(logits[-1].argmax())
         expected.append(token)
     assert chosen.tolist() == expected
-    with pytest.raises(SetunError, match=r"step: .*exceed its context of 16"):
+    with pytest.raises(SetunError, match=r"entry 'step': .*exceed its context of 16"):
         first.decode("step", 3, 1)
 
 
