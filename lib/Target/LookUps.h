@@ -17,6 +17,8 @@ struct LookUpShape {
   /// Steps of the table for which sums of 16 bits add up, and which tables and indices are made for at a time: tables
   /// of a tile of tokens stay in the first cache.
   static constexpr int64_t kSteps = 20;
+  // Two look-ups a step, of three codes up to 2 or of five up to 1 (Kernels.def).
+  static_assert(2 * kSteps * 3 * 2 * 128 <= 32767 && 2 * kSteps * 5 * 1 * 128 <= 32767, "sums would wrap");
   /// Tokens for which indices are made once, and rows of weights for which tables are made once: indices stay in the
   /// second cache.
   static constexpr int64_t kTokens = 256, kRows = 2560;

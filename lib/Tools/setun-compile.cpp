@@ -36,7 +36,7 @@ Compiles a module of the bitnet dialect (MLIR text or bytecode; '-' is standard 
                             znver4, cortex-a76... a CPU by LLVM's name
                           each may be followed by +FEATURE or -FEATURE: x86-64-v4+avx512vnni
   --weights FILE          .safetensors file with the module's weights; may be repeated
-  --file NAME=PATH        puts a file into the package; may be repeated
+  --file NAME=FILE        puts a file into the package; may be repeated
   --emit STAGE            what to write: bitnet, kernels (the matrices, and what each kernel would cost), ternary,
                           llvm-dialect, llvm, asm, obj or package (default: package)
   --probe                 adds activation codes and accumulators of every layer to the outputs, and no self-tests
@@ -127,21 +127,9 @@ CommandLine parse(int argc, char **argv) {
   words.text("--format", options.format);
   words.text("--head", options.head);
   words.text("--kernels", options.kernelFile);
-  auto several = [&](const char *name, std::vector<std::string> &list) {
-    words.option(name, [&list](const std::string &value) {
-      list.push_back(value);
-      return std::string();
-    });
-  };
-  several("--target", options.targets);
-  several("--weights", options.weightFiles);
-  words.option("--file", [&](const std::string &value) {
-    size_t equals = value.find('=');
-    if (equals == 0 || equals == std::string::npos || equals + 1 == value.size())
-      return "expects NAME=PATH, got '" + value + "'";
-    options.packageFiles.push_back({value.substr(0, equals), value.substr(equals + 1)});
-    return std::string();
-  });
+  words.texts("--target", options.targets);
+  words.texts("--weights", options.weightFiles);
+  words.namedFiles("--file", options.packageFiles);
   words.option("--emit", [&](const std::string &value) {
     std::string names;
     for (const auto &[name, stage] : emitStages()) {

@@ -256,8 +256,8 @@ def _relations(
     Raises:
         SetunError: a branch of the module depends on sizes in a way that cannot be told.
     """
-    fakes = [node.meta.get("val") for node in program.graph.nodes if node.op == "placeholder"]
-    env = next((fake.fake_mode.shape_env for fake in fakes if isinstance(fake, FakeTensor)), None)
+    values = (node.meta.get("val") for node in program.graph.nodes)
+    env = next((value.fake_mode.shape_env for value in values if isinstance(value, FakeTensor)), None)
     if env is None:
         return []
     guards = [guard.expr for guard in env.guards]

@@ -43,6 +43,23 @@ public:
       return std::string();
     });
   }
+  /// May be given several times.
+  void texts(const char *name, std::vector<std::string> &list) {
+    option(name, [&list](const std::string &value) {
+      list.push_back(value);
+      return std::string();
+    });
+  }
+  /// NAME=FILE; may be given several times.
+  void namedFiles(const char *name, std::vector<std::pair<std::string, std::string>> &list) {
+    option(name, [&list](const std::string &value) {
+      const size_t split = value.find('=');
+      if (split == 0 || split == std::string::npos || split + 1 == value.size())
+        return "expects NAME=FILE, got '" + value + "'";
+      list.emplace_back(value.substr(0, split), value.substr(split + 1));
+      return std::string();
+    });
+  }
   /// A whole number of at least 1.
   template <typename Number> void number(const char *name, Number &number) {
     option(name, [&number](const std::string &value) {

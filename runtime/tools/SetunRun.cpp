@@ -58,13 +58,7 @@ std::string parseArguments(const std::vector<std::string> &words, Options &optio
   line.text("--target", options.target);
   line.number("--threads", options.threads);
   line.number("--context", options.context);
-  line.option("--input", [&](const std::string &value) {
-    const size_t split = value.find('=');
-    if (split == 0 || split == std::string::npos || split + 1 == value.size())
-      return "expects NAME=FILE, got '" + value + "'";
-    options.inputs.emplace_back(value.substr(0, split), value.substr(split + 1));
-    return std::string();
-  });
+  line.namedFiles("--input", options.inputs);
   if (std::string message = line.parse(words); !message.empty())
     return message;
   if (options.package.empty())
