@@ -398,6 +398,34 @@ template <typename Op> struct Lower : public OpRewritePattern<Op> {
   const Target &target;
 };
 
+/// An instruction of no bytes that LLVM does not know, with results where the operands were.
+struct LowerFence : public OpRewritePattern<FenceOp> {
+  LowerFence(MLIRContext *context, const Target &target) : OpRewritePattern(context), target(target) {}
+
+  LogicalResult matchAndRewrite(FenceOp op, PatternRewriter &rewriter) const override {
+    if (!target.has("avx512bw") || op.getNumResults() < 2) {
+      rewriter.replaceOp(op, op.getValues());
+      return success();
+    }
+    std::string constraints;
+    for (size_t i = 0; i < op.getNumResults(); ++i)
+      constraints += "=v,";
+    for (size_t i = 0; i < op.getNumResults(); ++i)
+      constraints += (i ? "," : "") + std::to_string(i);
+    auto type = LLVM::LLVMStructType::getLiteral(getContext(), llvm::to_vector(op.getResultTypes()));
+    auto all = LLVM::InlineAsmOp::create(rewriter, op.getLoc(), type, op.getValues(), /*asm_string=*/"", constraints,
+                                         /*has_side_effects=*/false, /*is_align_stack=*/false, LLVM::TailCallKind::None,
+                                         LLVM::AsmDialectAttr(), ArrayAttr());
+    SmallVector<Value> results;
+    for (int64_t i = 0; i < static_cast<int64_t>(op.getNumResults()); ++i)
+      results.push_back(LLVM::ExtractValueOp::create(rewriter, op.getLoc(), all.getRes(), ArrayRef<int64_t>{i}));
+    rewriter.replaceOp(op, results);
+    return success();
+  }
+
+  const Target &target;
+};
+
 struct TernaryLowerVectors : public setun::impl::TernaryLowerVectorsBase<TernaryLowerVectors> {
   using TernaryLowerVectorsBase::TernaryLowerVectorsBase;
 
@@ -424,8 +452,8 @@ struct TernaryLowerVectors : public setun::impl::TernaryLowerVectorsBase<Ternary
       return signalPassFailure();
     RewritePatternSet patterns(&getContext());
     patterns.add<Lower<DotOp>, Lower<DotPairsOp>, Lower<MultiplyAddOp>, Lower<MatrixDotOp>, Lower<AddPairsOp>,
-                 Lower<LookUpOp>, Lower<TritsBelowOp>, Lower<TopTritOp>, Lower<TritsToFieldsOp>, Lower<UnpackOp>>(
-        &getContext(), target);
+                 Lower<LookUpOp>, Lower<TritsBelowOp>, Lower<TopTritOp>, Lower<TritsToFieldsOp>, Lower<UnpackOp>,
+                 LowerFence>(&getContext(), target);
     if (failed(applyPatternsGreedily(func, std::move(patterns))))
       signalPassFailure();
   }

@@ -399,26 +399,62 @@ void HeadTiler::rescore(HeadRescoreOp op) {
     });
   };
 
-  // Panels in turn: survivors may be frequent in one part of the rows.
-  auto panels = scf::ForOp::create(b, loc, c.thread, v.index(shape.panels()), c.threads);
-  OpBuilder::InsertionGuard guard(b);
-  b.setInsertionPointToStart(panels.getBody());
-  Value panel = panels.getInductionVar();
-  Value largest;
-  for (int64_t field = 0; field < 2; ++field) {
-    Value first = v.add(v.mul(panel, kPanelRows), field * kLanes);
-    SmallVector<Value> at = {v.index(0), first};
-    v.store(v.splat(-kInfinity), op.getExact(), at);
-    Value end = v.min(v.add(first, kLanes), v.index(shape.rows));
-    v.onlyIf(anyOf(survives(v.load(op.getUpper(), at), v.broadcast(least))), [&] {
-      v.loop(first, end, 1, [&](Value row) {
-        v.onlyIf(survives(v.loadScalar(op.getUpper(), {v.index(0), row}), least), [&] { score(row); });
-      });
+  // Threads take panels in turn: survivors may be frequent in one part of the rows. Those of some panels are listed
+  // first, for they are far apart, and each would wait for memory: the planes of the next few are on their way while
+  // one is scored.
+  constexpr int64_t kPanels = 64, kAhead = 4;
+  Value rows = memref::AllocaOp::create(b, loc, MemRefType::get({kPanels * kPanelRows}, b.getI32Type()));
+  Value mine = v.sub(v.add(v.index(shape.panels()), c.threads), v.add(c.thread, 1)); // of panels, rounded up
+  mine = arith::DivUIOp::create(b, loc, mine, c.threads);
+  v.loop(v.index(0), mine, kPanels, [&](Value from) {
+    Value to = v.min(v.add(from, kPanels), mine);
+    auto forPanels = [&](llvm::function_ref<Value(Value panel, Value state)> body) {
+      return v.loop(from, to, 1, ValueRange{v.index(0)}, [&](Value i, ValueRange state) {
+        Value panel = v.add(arith::MulIOp::create(b, loc, i, c.threads), c.thread);
+        return SmallVector<Value>{body(panel, state[0])};
+      })[0];
+    };
+    auto lanes = [&](Value panel, int64_t field) -> SmallVector<Value> {
+      return {v.index(0), v.add(v.mul(panel, kPanelRows), field * kLanes)};
+    };
+    Value survivors = forPanels([&](Value panel, Value listed) {
+      for (int64_t field = 0; field < 2; ++field) {
+        SmallVector<Value> at = lanes(panel, field);
+        v.store(v.splat(-kInfinity), op.getExact(), at);
+        Value end = v.min(v.add(at[1], kLanes), v.index(shape.rows));
+        auto some = scf::IfOp::create(b, loc, TypeRange{b.getIndexType()},
+                                      anyOf(survives(v.load(op.getUpper(), at), v.broadcast(least))), true);
+        OpBuilder::InsertionGuard guard(b);
+        b.setInsertionPointToStart(some.thenBlock());
+        Value more = v.loop(at[1], end, 1, ValueRange{listed}, [&](Value row, ValueRange count) {
+          v.storeScalar(arith::IndexCastOp::create(b, loc, b.getI32Type(), row), rows, {count[0]});
+          Value next = survives(v.loadScalar(op.getUpper(), {v.index(0), row}), least);
+          return SmallVector<Value>{choose(next, v.add(count[0], 1), count[0])};
+        })[0];
+        scf::YieldOp::create(b, loc, more);
+        b.setInsertionPointToStart(some.elseBlock());
+        scf::YieldOp::create(b, loc, listed);
+        listed = some.getResult(0);
+      }
+      return listed;
     });
-    Value exact = ordered(v.load(op.getExact(), at));
-    largest = field ? v.maxf(exact, largest) : exact;
-  }
-  v.storeScalar(v.treeMax(largest), op.getMaxima(), {panel});
+    v.loop(v.index(0), survivors, 1, [&](Value i) {
+      Value ahead = v.toIndex(v.loadScalar(rows, {v.min(v.add(i, kAhead), v.sub(survivors, v.index(1)))}));
+      v.prefetch(op.getFineRows(), {ahead, v.index(0)});
+      for (int64_t at = 0; at < shape.fineBlocks(); ++at)
+        v.prefetch(op.getFine(), {ahead, v.index(64 * at)});
+      score(v.toIndex(v.loadScalar(rows, {i})));
+    });
+    forPanels([&](Value panel, Value none) {
+      Value largest;
+      for (int64_t field = 0; field < 2; ++field) {
+        Value exact = ordered(v.load(op.getExact(), lanes(panel, field)));
+        largest = field ? v.maxf(exact, largest) : exact;
+      }
+      v.storeScalar(v.treeMax(largest), op.getMaxima(), {panel});
+      return none;
+    });
+  });
 }
 
 void HeadTiler::select(HeadSelectOp op) {

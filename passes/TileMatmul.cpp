@@ -221,12 +221,16 @@ private:
   Value scalableSums;                  // [token][operand and sum][16] of i32, where vectors are scalable
   Value stagedPairs;                   // [pair of tokens][step][8] of i8, what matrix dots take of a block of tokens
   SmallVector<Operand> stagedOperands; // what the bytes on stage are
-  // Of look-ups: [panel][field][step][64] of i8, [token][step][4][32] of i16, [token][panel][field][16] of i32.
+  // Of look-ups: [panel][field][step][64] of i8, [token][step][4][32] of i16, [tile][panel][token][field][16] of i32.
   Value indices, tables, lookedUp;
   /// Place of the 64 indices of a field at a step, and further bytes.
   Value indexAt(Value panel, int64_t field, Value step, int64_t further) {
     Value row = v.add(v.mul(panel, fields), field);
     return v.add(v.mul(v.add(v.mul(row, LookUpShape::kSteps), step), packing::kBlockBytes), further);
+  }
+  /// Place of the first sum of a field. Tokens of a tile lie together, and its panels in the order in which they come.
+  SmallVector<Value> sumPlace(Value token, Value panel, int64_t field) {
+    return {v.div(token, lookUp.tile), panel, v.rem(token, lookUp.tile), v.index(field), v.index(0)};
   }
   Value waiting; // [panel of the unit][token][field][16] of f32, where a unit has several panels
 };
@@ -1082,12 +1086,10 @@ void MatmulTiler::addLookUps(Value panel, Value token, int64_t tokens, Value siz
   Value zero = v.index(0);
   for (int64_t f0 = 0; f0 < fields; f0 += lookUp.fieldsAtOnce) {
     const int64_t some = std::min(fields - f0, lookUp.fieldsAtOnce);
-    auto sumAt = [&](int64_t i) -> SmallVector<Value> {
-      return {v.add(token, i / some), panel, v.index(f0 + i % some), zero};
-    };
-    // Sums come from the third cache.
+    auto sumAt = [&](int64_t i, Value panel) { return sumPlace(v.add(token, i / some), panel, f0 + i % some); };
+    // Sums come from the third cache. Those that follow are of the next panel, or of the first and the next tokens.
     for (int64_t i = 0; i < tokens * some; ++i)
-      v.prefetch(lookedUp, sumAt(i));
+      v.prefetch(lookedUp, sumAt(i, v.add(panel, 1)));
     SmallVector<Value> init(tokens * some, zeros(LookUpShape::kEntries, 16));
     SmallVector<Value> sums = v.loop(zero, size, 1, init, [&](Value step, ValueRange state) {
       SmallVector<Value> next(state);
@@ -1100,22 +1102,39 @@ void MatmulTiler::addLookUps(Value panel, Value token, int64_t tokens, Value siz
                                                indexAt(panel, f0 + f, step, column));
           index.push_back(vector::BitCastOp::create(b, loc, words, bytes));
         }
+        // Four look-ups, then four additions, and so on: of the instructions that are issued at a time each then gets a
+        // pipe of its own. One by one, additions take the pipes that alone look up.
+        SmallVector<Value> found;
+        Value low, high;
+        int64_t added = 0;
+        auto addFound = [&] {
+          SmallVector<Value> values;
+          for (Value value : FenceOp::create(b, loc, found).getResults())
+            values.push_back(arith::AddIOp::create(b, loc, next[added + values.size()], value));
+          values.push_back(low); // which the next look-ups need
+          values = FenceOp::create(b, loc, values).getResults();
+          low = values.pop_back_val();
+          for (Value value : values)
+            next[added++] = value;
+          found.clear();
+        };
         for (int64_t m = 0; m < tokens; ++m) {
           auto table = [&](int64_t of) -> Value {
             return vector::LoadOp::create(b, loc, words, tables, ValueRange{v.index(m), step, v.index(of), zero});
           };
-          Value low = table(column), high = table(column + 2);
+          low = table(column), high = table(column + 2);
           for (int64_t f = 0; f < some; ++f) {
-            Value &sum = next[m * some + f];
-            sum = arith::AddIOp::create(b, loc, sum, LookUpOp::create(b, loc, words, index[f], low, high));
+            found.push_back(LookUpOp::create(b, loc, words, index[f], low, high));
+            if (found.size() == 4 || (m == tokens - 1 && f == some - 1))
+              addFound();
           }
         }
       }
       return next;
     });
     for (int64_t i = 0; i < tokens * some; ++i) {
-      Value sum = arith::AndIOp::create(b, loc, v.load(lookedUp, sumAt(i)), before);
-      v.store(AddPairsOp::create(b, loc, v.i32Lanes(), sum, sums[i]), lookedUp, sumAt(i));
+      Value sum = arith::AndIOp::create(b, loc, v.load(lookedUp, sumAt(i, panel)), before);
+      v.store(AddPairsOp::create(b, loc, v.i32Lanes(), sum, sums[i]), lookedUp, sumAt(i, panel));
     }
   }
 }
@@ -1141,7 +1160,7 @@ void MatmulTiler::lookUpTokens(Value unit, Value endUnit, Value from, Value to) 
         finish(v.add(firstUnit, u), v.add(from, t), 1, [&](Value, Value index) {
           SmallVector<Value> dots;
           for (int64_t f = 0; f < fields; ++f)
-            dots.push_back(v.load(lookedUp, {t, v.add(v.mul(u, panelsPerUnit), index), v.index(f), zero}));
+            dots.push_back(v.load(lookedUp, sumPlace(t, v.add(v.mul(u, panelsPerUnit), index), f)));
           return dots;
         });
       });
@@ -1194,8 +1213,8 @@ void MatmulTiler::run() {
     indices = view(0, {lookUp.indexBytes()}, b.getI8Type());
     tables = view(lookUp.indexBytes(), {lookUp.tile, LookUpShape::kSteps, packing::kStep, LookUpShape::kEntries},
                   b.getI16Type());
-    lookedUp = view(lookUp.indexBytes() + lookUp.tableBytes(), {LookUpShape::kTokens, lookUp.panels, fields, kLanes},
-                    b.getI32Type());
+    lookedUp = view(lookUp.indexBytes() + lookUp.tableBytes(),
+                    {lookUp.tiles(), lookUp.panels, lookUp.tile, fields, kLanes}, b.getI32Type());
   } else if (staged) {
     operands = scratch({operandCount, maxStagedSteps, 64}, b.getI8Type());
     if (row->stagesPairs())

@@ -7,6 +7,7 @@
 #include "setun/Packing.h"
 
 #include "mlir/Interfaces/DestinationStyleOpInterface.h"
+#include "mlir/Interfaces/InferTypeOpInterface.h"
 #include "mlir/Interfaces/TilingInterface.h"
 
 namespace mlir::ternary {

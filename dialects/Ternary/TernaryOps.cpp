@@ -594,6 +594,12 @@ static LogicalResult verifyDivisor(Operation *op, int64_t divisor) {
 LogicalResult TritsBelowOp::verify() { return verifyDivisor(getOperation(), getDivisor()); }
 LogicalResult TopTritOp::verify() { return verifyDivisor(getOperation(), getDivisor()); }
 
+LogicalResult FenceOp::inferReturnTypes(MLIRContext *, std::optional<Location>, ValueRange operands, DictionaryAttr,
+                                        OpaqueProperties, RegionRange, SmallVectorImpl<Type> &types) {
+  llvm::append_range(types, operands.getTypes());
+  return success();
+}
+
 LogicalResult AddPairsOp::verify() {
   int64_t lanes = cast<VectorType>(getAcc().getType()).getNumElements();
   int64_t sums = cast<VectorType>(getPairs().getType()).getNumElements();

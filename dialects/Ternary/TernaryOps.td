@@ -4,6 +4,7 @@
 
 include "dialects/Ternary/TernaryAttrs.td"
 include "mlir/IR/BuiltinAttributes.td"
+include "mlir/Interfaces/InferTypeOpInterface.td"
 include "mlir/Interfaces/DestinationStyleOpInterface.td"
 include "mlir/Interfaces/SideEffectInterfaces.td"
 include "mlir/Interfaces/TilingInterface.td"
@@ -847,6 +848,24 @@ def Ternary_LookUpOp : Ternary_Op<"look_up", [Pure, AllTypesMatch<["indices", "l
                        Ternary_Vector<[32], I16>:$high);
   let results = (outs Ternary_Vector<[32], I16>:$result);
   let assemblyFormat = "$indices `,` $low `,` $high attr-dict `:` type($result)";
+}
+
+def Ternary_FenceOp : Ternary_Op<"fence", [Pure, DeclareOpInterfaceMethods<InferTypeOpInterface>]> {
+  let summary = "keeps instructions before it from those behind";
+  let description = [{
+    The results are the operands. On targets for which the order of instructions was chosen, what computes the operands
+    is issued before all that uses the results: code generators, which sort by a model of the CPU, do not see through it.
+    It is no instruction itself.
+
+    Example:
+
+    ```mlir
+    %r:2 = ternary.fence %a, %b : vector<32xi16>, vector<32xi16>
+    ```
+  }];
+  let arguments = (ins Variadic<AnyVectorOfNonZeroRank>:$values);
+  let results = (outs Variadic<AnyVectorOfNonZeroRank>:$results);
+  let assemblyFormat = "$values attr-dict `:` type($values)";
 }
 
 def Ternary_BarrierOp : Ternary_Op<"barrier", [MemoryEffects<[MemRead, MemWrite]>]> {

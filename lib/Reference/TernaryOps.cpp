@@ -448,6 +448,12 @@ static LogicalResult evaluateLookUp(LookUpOp op, Frame &frame) {
   return success();
 }
 
+static LogicalResult evaluateFence(FenceOp op, Frame &frame) {
+  for (auto [value, result] : llvm::zip_equal(op.getValues(), op.getResults()))
+    frame.set(result, frame.get(value));
+  return success();
+}
+
 /// The weight codes of a dot, within their bound.
 template <typename Op> static FailureOr<SmallVector<int64_t>> codesOf(Op op, bool isSigned, Frame &frame) {
   const Tensor &u = frame.get(op.getU());
@@ -516,6 +522,7 @@ void reference::addTernaryEvaluators(EvaluatorTable &table) {
   table.add<TritsToFieldsOp>(evaluateTritsToFields);
   table.add<AddPairsOp>(evaluateAddPairs);
   table.add<LookUpOp>(evaluateLookUp);
+  table.add<FenceOp>(evaluateFence);
   table.add<DotOp>(evaluateDot);
   table.add<DotPairsOp>(evaluateDotPairs);
   table.add<MultiplyAddOp>(evaluateMultiplyAdd);

@@ -42,7 +42,8 @@ struct LookUpShape {
   // Memory of a thread: indices, and a vector that is read past them, tables and sums, in this order.
   int64_t indexBytes() const { return (panels * fields * kSteps + 1) * packing::kBlockBytes; }
   int64_t tableBytes() const { return tile * kSteps * packing::kStep * kEntries * 2; }
-  int64_t sumBytes() const { return panels * kTokens * fields * packing::kLanes * 4; }
+  int64_t tiles() const { return packing::ceilDiv(kTokens, tile); }
+  int64_t sumBytes() const { return tiles() * panels * tile * fields * packing::kLanes * 4; }
   int64_t bytes() const { return indexBytes() + tableBytes() + sumBytes(); }
 };
 

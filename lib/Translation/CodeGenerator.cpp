@@ -53,6 +53,9 @@ Expected<std::unique_ptr<CodeGenerator>> CodeGenerator::create(const TargetSpec 
   options.FunctionSections = true;
   options.DataSections = true;
   options.UniqueSectionNames = false;
+  // A kernel is a few loops of long instructions, which come from the cache of decoded ones by lines of 64 bytes.
+  if (triple.isX86())
+    options.LoopAlignment = 64;
 
   std::unique_ptr<CodeGenerator> generator(new CodeGenerator());
   generator->target = target;

@@ -146,6 +146,26 @@ func.func @look_up(%i: vector<32xi16>, %low: vector<32xi16>, %high: vector<32xi1
 
 // -----
 
+// A fence is an unknown instruction of no bytes that puts its results where its operands were; of one value, or where the
+// order of instructions was not chosen, it is nothing.
+// CHECK-LABEL: func.func @fence
+// CHECK-SAME: %[[A:.*]]: vector<32xi16>, %[[B:.*]]: vector<32xi16>
+// CHECK: %[[R:.*]] = llvm.inline_asm "", "=v,=v,0,1" %[[A]], %[[B]] : (vector<32xi16>, vector<32xi16>) -> !llvm.struct<(vector<32xi16>, vector<32xi16>)>
+// CHECK: %[[FIRST:.*]] = llvm.extractvalue %[[R]][0]
+// CHECK: %[[SECOND:.*]] = llvm.extractvalue %[[R]][1]
+// CHECK: return %[[FIRST]], %[[SECOND]], %[[B]]
+// WORDS-LABEL: func.func @fence
+// WORDS-SAME: %[[A:.*]]: vector<32xi16>, %[[B:.*]]: vector<32xi16>
+// WORDS-NEXT: return %[[A]], %[[B]], %[[B]]
+func.func @fence(%a: vector<32xi16>, %b: vector<32xi16>) -> (vector<32xi16>, vector<32xi16>, vector<32xi16>)
+    attributes {ternary.kernel_row = "avx512lut"} {
+  %r:2 = ternary.fence %a, %b : vector<32xi16>, vector<32xi16>
+  %one = ternary.fence %b : vector<32xi16>
+  return %r#0, %r#1, %one : vector<32xi16>, vector<32xi16>, vector<32xi16>
+}
+
+// -----
+
 // CHECK-LABEL: func.func @top
 // CHECK-DAG: arith.cmpi uge, %{{.*}}, %{{.*}} : vector<32xi8>
 // CHECK-DAG: arith.cmpi uge, %{{.*}}, %{{.*}} : vector<32xi8>

@@ -108,7 +108,7 @@ func.func @base3_gated(%x: memref<?x8xi8>, %p: memref<512xi8>, %s: memref<4x1x80
 // CHECK-LABEL: func.func @look_ups
 // CHECK-DAG: %[[I:.*]] = memref.view %[[SCRATCH:.*]][%{{.*}}][] : memref<?xi8> to memref<6464xi8>
 // CHECK-DAG: %[[T:.*]] = memref.view %[[SCRATCH]][%{{.*}}][] : memref<?xi8> to memref<4x20x4x32xi16>
-// CHECK-DAG: %[[S:.*]] = memref.view %[[SCRATCH]][%{{.*}}][] : memref<?xi8> to memref<256x1x5x16xi32>
+// CHECK-DAG: %[[S:.*]] = memref.view %[[SCRATCH]][%{{.*}}][] : memref<?xi8> to memref<64x1x4x5x16xi32>
 // CHECK: arith.cmpi sge
 // CHECK: scf.if
 // CHECK: ternary.trits_to_fields
@@ -118,7 +118,11 @@ func.func @base3_gated(%x: memref<?x8xi8>, %p: memref<512xi8>, %s: memref<4x1x80
 // CHECK: scf.for
 // CHECK: vector.load %[[I]]
 // CHECK: vector.load %[[T]]
-// CHECK: ternary.look_up
+// CHECK-COUNT-4: ternary.look_up
+// CHECK-NEXT: ternary.fence
+// CHECK-COUNT-4: arith.addi {{.*}} : vector<32xi16>
+// CHECK-NEXT: ternary.fence
+// CHECK-COUNT-4: ternary.look_up
 // CHECK: ternary.add_pairs
 // CHECK: vector.store %{{.*}}, %[[S]]
 // CHECK: } else {

@@ -158,3 +158,13 @@ func.func @look_up() -> vector<32xi16> {
   %r = ternary.look_up %i, %low, %high : vector<32xi16>
   return %r : vector<32xi16>
 }
+
+// CHECK-LABEL: @fence
+// CHECK-NEXT: [1, 2, 3, 4]
+// CHECK-NEXT: [5, 6]
+func.func @fence() -> (vector<4xi32>, vector<2xf32>) {
+  %a = arith.constant dense<[1, 2, 3, 4]> : vector<4xi32>
+  %b = arith.constant dense<[5.0, 6.0]> : vector<2xf32>
+  %r:2 = ternary.fence %a, %b : vector<4xi32>, vector<2xf32>
+  return %r#0, %r#1 : vector<4xi32>, vector<2xf32>
+}

@@ -143,6 +143,8 @@ func.func @vectors(%b: vector<64xi8>, %acc: vector<16xi32>) {
   %7 = ternary.add_pairs %four, %6 : vector<4xi32>, vector<16xi16>
   // CHECK: ternary.look_up %{{.*}}, %{{.*}}, %{{.*}} : vector<32xi16>
   %8 = ternary.look_up %pairs, %pairs, %3 : vector<32xi16>
+  // CHECK: ternary.fence %{{.*}}, %{{.*}} : vector<32xi16>, vector<16xi8>
+  %9:2 = ternary.fence %8, %bytes : vector<32xi16>, vector<16xi8>
   %c = arith.constant 1 : index
   %codes = memref.alloc(%c) : memref<?x64xi8>
   %unpacked = memref.alloc() : memref<4x16x64xi8>
