@@ -247,6 +247,8 @@ struct TernaryPackWeights : public setun::impl::TernaryPackWeightsBase<TernaryPa
   LogicalResult place(Operation *op, Value value, const std::string &key, uint64_t size,
                       function_ref<llvm::Error(uint64_t offset)> write);
   FailureOr<std::vector<float>> floats(Value value);
+  /// Row scales of matmuls ==> one for each panel and group, if the rows of each have the same. True if they had.
+  bool joinRowScales(Value value, std::vector<float> &scales);
 
   std::shared_ptr<setun::WeightStore> store;
 };
@@ -372,6 +374,35 @@ FailureOr<std::vector<float>> TernaryPackWeights::floats(Value value) {
   return failure();
 }
 
+bool TernaryPackWeights::joinRowScales(Value value, std::vector<float> &scales) {
+  LayoutAttr layout;
+  for (OpOperand &use : value.getUses()) {
+    auto matmul = dyn_cast<MatmulOp>(use.getOwner());
+    if (!matmul || use.get() != matmul.getRowScales() || (layout && layout != matmul.getLayout()))
+      return false;
+    layout = matmul.getLayout();
+  }
+  auto type = cast<RankedTensorType>(value.getType());
+  if (!layout || type.getRank() != 3 || type.getDimSize(2) != layout.getPanelRows())
+    return false;
+  packing::PackedShape shape = packedShape(layout);
+  const int64_t groups = type.getDimSize(1), rows = layout.getPanelRows();
+  std::vector<std::optional<float>> joined(layout.getPanels() * groups);
+  for (int64_t row = 0; row < shape.paddedRows(); ++row)
+    for (int64_t group = 0; shape.sourceRow(row) >= 0 && group < groups; ++group) {
+      const float scale = scales[shape.scaleIndex(groups, row, group)];
+      std::optional<float> &common = joined[row / rows * groups + group];
+      if (common.value_or(scale) != scale)
+        return false;
+      common = scale;
+    }
+  scales.clear();
+  for (std::optional<float> common : joined)
+    scales.push_back(common.value_or(0.0f));
+  value.setType(RankedTensorType::get({layout.getPanels(), groups, 1}, type.getElementType()));
+  return true;
+}
+
 LogicalResult TernaryPackWeights::packScales(PackScalesOp op) {
   std::vector<std::vector<float>> stored;
   for (Value scale : op.getInputs()) {
@@ -401,6 +432,7 @@ LogicalResult TernaryPackWeights::packScales(PackScalesOp op) {
                         group);
       },
       packed.data());
+  joinRowScales(op.getPacked(), packed);
   uint64_t size = packed.size() * sizeof(float);
   std::string key = "f32 " + hashOf({reinterpret_cast<const char *>(packed.data()), size});
   return place(op, op.getPacked(), key, size,
@@ -546,6 +578,12 @@ LogicalResult TernaryPackWeights::placeConstant(arith::ConstantOp op) {
     return op.emitOpError() << "expects sub-byte constants to be packed, got " << op.getType();
   else
     raw = rawBytes(dense);
+  if (dense.getElementType().isF32() && dense.getType().getRank() == 3) {
+    std::vector<float> values(dense.value_begin<float>(), dense.value_end<float>());
+    if (joinRowScales(op.getResult(), values))
+      raw.assign(reinterpret_cast<const char *>(values.data()),
+                 reinterpret_cast<const char *>(values.data() + values.size()));
+  }
   if (isRowMatrix(op.getResult()) && dense.getElementType().isF16()) {
     int64_t k = dense.getType().getShape()[1];
     for (int64_t row = 0; row < dense.getType().getShape()[0]; ++row)

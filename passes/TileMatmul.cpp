@@ -98,6 +98,8 @@ private:
   bool lowersBytes() const { return fourWay && row->byteOffset(kind) != 0; }
   /// The sum of a token's activations, of a group's if there is one.
   Value sumOf(Value token, Value group = Value()) {
+    if (onlySum && !group)
+      return onlySum;
     SmallVector<Value> at = {token};
     if (group)
       at.push_back(group);
@@ -150,7 +152,8 @@ private:
   // Results.
   using PanelDots = llvm::function_ref<SmallVector<Value>(Value panel, Value index)>;
   /// Runs `body` for each panel of the unit, which gives scaled values [token][field], then the epilogue over them all.
-  /// The values of one panel wait in memory for those of the next: in registers they would drive out its accumulators.
+  /// Of several tokens, the values of one panel wait in memory for those of the next: in registers they would drive out
+  /// its accumulators.
   void forPanels(Value unit, Value token, int64_t tokens, PanelDots body);
   /// Accumulators, scales and epilogue of a tile, from the dots of each panel of the unit.
   void finish(Value unit, Value token, int64_t tokens, PanelDots dotsOf);
@@ -159,6 +162,8 @@ private:
   void epilogue(ArrayRef<Value> values, Value unit, Value token, int64_t tokens);
   Value asFloat(Value acc) { return coded ? Value(arith::SIToFPOp::create(b, loc, v.f32Lanes(), acc)) : acc; }
   Value scaleAt(Value panel, Value group, int64_t field) {
+    if (op.hasPanelScales())
+      return v.broadcast(v.loadScalar(op.getRowScales(), {panel, group, v.index(0)}));
     return v.load(op.getRowScales(), {panel, group, v.index(field * kLanes)});
   }
   Value actScale(Value token);
@@ -179,6 +184,9 @@ private:
   int64_t narrowSteps() const { return row->maxNarrowSteps(maxCode); }
   void tokenTile(Value unit, Value token, int64_t tokens);
   void directTokens(Value unit, Value from, Value to);
+  /// The only token, whose weights come from memory in one stream: each line that a panel needs besides is one that the
+  /// stream has driven out of the first cache, and holds up the CPU's own prefetching.
+  void oneToken(Value unit, Value endUnit);
   void stagedTokens(Value unit, Value from, Value to, Value operands, Value sums);
   /// At most LookUpShape::kTokens tokens and the units of a part, by look-ups.
   void lookUpTokens(Value unit, Value endUnit, Value from, Value to);
@@ -190,7 +198,7 @@ private:
   /// Tables of a token, to place `index` of the tile.
   void makeTables(Value token, Value index, Value first, Value size);
   /// Adds what the tables of `tokens` tokens, from `token` of the block on, give for a panel of the block. `before` are
-  /// the bits of sums that count: none where there are no sums yet.
+  /// the lanes of sums that are there: none before the first.
   void addLookUps(Value panel, Value token, int64_t tokens, Value size, Value before);
   /// What this thread computes.
   struct Part {
@@ -221,18 +229,26 @@ private:
   Value scalableSums;                  // [token][operand and sum][16] of i32, where vectors are scalable
   Value stagedPairs;                   // [pair of tokens][step][8] of i8, what matrix dots take of a block of tokens
   SmallVector<Operand> stagedOperands; // what the bytes on stage are
-  // Of look-ups: [panel][field][step][64] of i8, [token][step][4][32] of i16, [tile][panel][token][field][16] of i32.
+  // Of look-ups: [panel][field][step][64] of i8, [token][step][4][32] of i16, [tile][panel][fields][token][field][16]
+  // of i32.
   Value indices, tables, lookedUp;
   /// Place of the 64 indices of a field at a step, and further bytes.
   Value indexAt(Value panel, int64_t field, Value step, int64_t further) {
     Value row = v.add(v.mul(panel, fields), field);
     return v.add(v.mul(v.add(v.mul(row, LookUpShape::kSteps), step), packing::kBlockBytes), further);
   }
-  /// Place of the first sum of a field. Tokens of a tile lie together, and its panels in the order in which they come.
+  /// Place of the first sum of a field. What is added at a time, some fields of a tile of tokens, lies together, in the
+  /// order in which it comes.
   SmallVector<Value> sumPlace(Value token, Value panel, int64_t field) {
-    return {v.div(token, lookUp.tile), panel, v.rem(token, lookUp.tile), v.index(field), v.index(0)};
+    return {v.div(token, lookUp.tile),
+            panel,
+            v.index(field / lookUp.fieldsAtOnce),
+            v.rem(token, lookUp.tile),
+            v.index(field % lookUp.fieldsAtOnce),
+            v.index(0)};
   }
-  Value waiting; // [panel of the unit][token][field][16] of f32, where a unit has several panels
+  Value onlySum, onlyScale; // of the token, where there is but one
+  Value waiting;            // [panel of the unit][token][field][16] of f32, where a unit has several panels
 };
 
 //===----------------------------------------------------------------------===//
@@ -669,6 +685,8 @@ SmallVector<Value> MatmulTiler::floatDots(Value panel, Value token, int64_t toke
 //===----------------------------------------------------------------------===//
 
 Value MatmulTiler::actScale(Value token) {
+  if (onlyScale)
+    return onlyScale;
   bool perTensor = cast<MemRefType>(op.getActScale().getType()).getShape()[0] == 1 &&
                    cast<MemRefType>(op.getX().getType()).getShape()[0] != 1;
   return v.broadcast(v.loadScalar(op.getActScale(), {perTensor ? v.index(0) : token}));
@@ -743,6 +761,14 @@ void MatmulTiler::forPanels(Value unit, Value token, int64_t tokens, PanelDots b
     SmallVector<Value> values = body(unit, v.index(0));
     if (op.getY())
       epilogue(values, unit, token, tokens);
+    return;
+  }
+  if (tokens == 1) {
+    SmallVector<Value> values;
+    for (int64_t p = 0; p < panelsPerUnit; ++p)
+      llvm::append_range(values, body(panelOf(unit, v.index(p)), v.index(p)));
+    if (op.getY())
+      epilogue(values, unit, token, 1);
     return;
   }
   auto place = [&](Value index, int64_t m, int64_t f) -> SmallVector<Value> {
@@ -858,6 +884,16 @@ void MatmulTiler::tokenTile(Value unit, Value token, int64_t tokens) {
 void MatmulTiler::directTokens(Value unit, Value from, Value to) {
   int64_t tile = op.getKernel() ? op.getKernel()->getTokens() : 1;
   forTokens(from, to, tile, [&](Value token, int64_t count) { tokenTile(unit, token, count); });
+}
+
+void MatmulTiler::oneToken(Value unit, Value endUnit) {
+  Value token = v.index(0);
+  if (op.getSums() && !op.getGroup())
+    onlySum = sumOf(token);
+  if (op.getActScale())
+    onlyScale = actScale(token);
+  v.loop(unit, endUnit, 1, [&](Value unit) { tokenTile(unit, token, 1); });
+  onlySum = onlyScale = Value();
 }
 
 void MatmulTiler::forTokens(Value from, Value to, int64_t tile, llvm::function_ref<void(Value, int64_t)> body) {
@@ -1086,13 +1122,14 @@ void MatmulTiler::addLookUps(Value panel, Value token, int64_t tokens, Value siz
   Value zero = v.index(0);
   for (int64_t f0 = 0; f0 < fields; f0 += lookUp.fieldsAtOnce) {
     const int64_t some = std::min(fields - f0, lookUp.fieldsAtOnce);
-    auto sumAt = [&](int64_t i, Value panel) { return sumPlace(v.add(token, i / some), panel, f0 + i % some); };
-    // Sums come from the third cache. Those that follow are of the next panel, or of the first and the next tokens.
-    for (int64_t i = 0; i < tokens * some; ++i)
-      v.prefetch(lookedUp, sumAt(i, v.add(panel, 1)));
+    auto sumAt = [&](int64_t i) { return sumPlace(v.add(token, i / some), panel, f0 + i % some); };
     SmallVector<Value> init(tokens * some, zeros(LookUpShape::kEntries, 16));
     SmallVector<Value> sums = v.loop(zero, size, 1, init, [&](Value step, ValueRange state) {
       SmallVector<Value> next(state);
+      // Sums come from the third cache: one line a step of those that follow.
+      SmallVector<Value> following = sumPlace(token, panel, f0);
+      following.back() = v.mul(v.add(step, tokens * some), kLanes);
+      v.prefetch(lookedUp, following);
       // Words of bytes are indices as they lie, and a byte further on those of the odd columns: what a word has above
       // an index does not count, nor does the byte behind the last word.
       for (int64_t column = 0; column < 2; ++column) {
@@ -1133,8 +1170,8 @@ void MatmulTiler::addLookUps(Value panel, Value token, int64_t tokens, Value siz
       return next;
     });
     for (int64_t i = 0; i < tokens * some; ++i) {
-      Value sum = arith::AndIOp::create(b, loc, v.load(lookedUp, sumAt(i, panel)), before);
-      v.store(AddPairsOp::create(b, loc, v.i32Lanes(), sum, sums[i]), lookedUp, sumAt(i, panel));
+      Value sum = v.loadMasked(lookedUp, sumAt(i), before);
+      v.store(AddPairsOp::create(b, loc, v.i32Lanes(), sum, sums[i]), lookedUp, sumAt(i));
     }
   }
 }
@@ -1147,21 +1184,24 @@ void MatmulTiler::lookUpTokens(Value unit, Value endUnit, Value from, Value to) 
     Value panels = v.mul(unitCount, panelsPerUnit), firstPanel = v.mul(firstUnit, panelsPerUnit);
     v.loop(zero, v.index(steps), LookUpShape::kSteps, [&](Value first) {
       Value size = v.min(v.sub(v.index(steps), first), v.index(LookUpShape::kSteps));
-      Value isFirst = arith::CmpIOp::create(b, loc, arith::CmpIPredicate::eq, first, zero);
-      Value before = arith::SelectOp::create(b, loc, isFirst, v.splatI32(0), v.splatI32(-1));
+      Value isLater = arith::CmpIOp::create(b, loc, arith::CmpIPredicate::ne, first, zero);
+      Value before = v.broadcast(isLater);
       v.loop(zero, panels, 1, [&](Value panel) { stageIndices(v.add(firstPanel, panel), panel, first, size); });
       forTokens(zero, count, lookUp.tile, [&](Value t, int64_t tokens) {
         v.loop(zero, v.index(tokens), 1, [&](Value m) { makeTables(v.add(from, v.add(t, m)), m, first, size); });
         v.loop(zero, panels, 1, [&](Value panel) { addLookUps(panel, t, tokens, size, before); });
       });
     });
-    v.loop(zero, count, 1, [&](Value t) {
+    v.loop(zero, count, lookUp.tile, [&](Value tile) {
+      Value end = v.min(v.add(tile, lookUp.tile), count);
       v.loop(zero, unitCount, 1, [&](Value u) {
-        finish(v.add(firstUnit, u), v.add(from, t), 1, [&](Value, Value index) {
-          SmallVector<Value> dots;
-          for (int64_t f = 0; f < fields; ++f)
-            dots.push_back(v.load(lookedUp, sumPlace(t, v.add(v.mul(u, panelsPerUnit), index), f)));
-          return dots;
+        v.loop(tile, end, 1, [&](Value t) {
+          finish(v.add(firstUnit, u), v.add(from, t), 1, [&](Value, Value index) {
+            SmallVector<Value> dots;
+            for (int64_t f = 0; f < fields; ++f)
+              dots.push_back(v.load(lookedUp, sumPlace(t, v.add(v.mul(u, panelsPerUnit), index), f)));
+            return dots;
+          });
         });
       });
     });
@@ -1198,12 +1238,11 @@ void MatmulTiler::run() {
   auto scratch = [&](ArrayRef<int64_t> shape, Type element) -> Value {
     return memref::AllocaOp::create(b, loc, MemRefType::get(shape, element), b.getI64IntegerAttr(64));
   };
-  if (panelsPerUnit > 1)
-    waiting =
-        scratch({panelsPerUnit, op.getKernel() ? op.getKernel()->getTokens() : 1, fields, kLanes}, b.getF32Type());
+  const int64_t tileTokens = op.getKernel() ? op.getKernel()->getTokens() : 1;
+  if (panelsPerUnit > 1 && tileTokens > 1)
+    waiting = scratch({panelsPerUnit, tileTokens, fields, kLanes}, b.getF32Type());
   if (row->isScalable())
-    scalableSums =
-        scratch({op.getKernel() ? op.getKernel()->getTokens() : 1, operandCount + 1, kLanes}, b.getI32Type());
+    scalableSums = scratch({tileTokens, operandCount + 1, kLanes}, b.getI32Type());
   Value operands, sums;
   if (op.getScratch()) {
     auto view = [&](int64_t offset, ArrayRef<int64_t> shape, Type element) -> Value {
@@ -1213,8 +1252,10 @@ void MatmulTiler::run() {
     indices = view(0, {lookUp.indexBytes()}, b.getI8Type());
     tables = view(lookUp.indexBytes(), {lookUp.tile, LookUpShape::kSteps, packing::kStep, LookUpShape::kEntries},
                   b.getI16Type());
-    lookedUp = view(lookUp.indexBytes() + lookUp.tableBytes(),
-                    {lookUp.tiles(), lookUp.panels, lookUp.tile, fields, kLanes}, b.getI32Type());
+    lookedUp =
+        view(lookUp.indexBytes() + lookUp.tableBytes(),
+             {lookUp.tiles(), lookUp.panels, fields / lookUp.fieldsAtOnce, lookUp.tile, lookUp.fieldsAtOnce, kLanes},
+             b.getI32Type());
   } else if (staged) {
     operands = scratch({operandCount, maxStagedSteps, 64}, b.getI8Type());
     if (row->stagesPairs())
@@ -1223,12 +1264,12 @@ void MatmulTiler::run() {
   }
   Part part = share();
   // Blocks of tokens whose codes stay in the cache while all panels pass.
-  int64_t tile = row->hasTiles() ? kTileTokens : op.getKernel() ? op.getKernel()->getTokens() : 1;
+  int64_t tile = row->hasTiles() ? kTileTokens : tileTokens;
   int64_t block =
       llvm::alignTo(std::max(kBlockTokens, kBlockBytes / layout.getCols()), staged ? maxStagedTokens : tile);
   if (op.getScratch())
     block = LookUpShape::kTokens;
-  v.loop(part.token, part.endToken, block, [&](Value from) {
+  auto blocks = [&](Value from) {
     Value to = v.min(v.add(from, block), part.endToken);
     auto direct = [&] { v.loop(part.unit, part.endUnit, 1, [&](Value unit) { directTokens(unit, from, to); }); };
     if (!staged)
@@ -1240,7 +1281,10 @@ void MatmulTiler::run() {
       v.loop(part.unit, part.endUnit, 1, [&](Value unit) { stagedTokens(unit, from, to, operands, sums); });
     };
     v.choose(many, onStage, direct);
-  });
+  };
+  Value isOne = arith::CmpIOp::create(b, loc, arith::CmpIPredicate::eq, v.dim(op.getX(), 0), v.index(1));
+  v.choose(
+      isOne, [&] { oneToken(part.unit, part.endUnit); }, [&] { v.loop(part.token, part.endToken, block, blocks); });
 }
 } // namespace
 

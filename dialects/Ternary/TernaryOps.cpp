@@ -219,7 +219,8 @@ LogicalResult MatmulOp::verify() {
   int64_t groups = getGroups();
   if (failed(expectShape(*this, "x", getX(), {t, coded ? layout.getPaddedCols() : layout.getCols()})) || // C1
       failed(expectShape(*this, "packed bytes", getPacked(), {layout.getBytes()})) ||                    // C2
-      failed(expectShape(*this, "row scales", getRowScales(), {layout.getPanels(), groups, layout.getPanelRows()})))
+      failed(expectShape(*this, "row scales", getRowScales(),
+                         {layout.getPanels(), groups, hasPanelScales() ? 1 : layout.getPanelRows()})))
     return failure();
   int64_t group = getGroup().value_or(4); // as signed: the accessor is unsigned
   if (group <= 0 || group % 4)            // C8

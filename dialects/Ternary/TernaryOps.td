@@ -150,7 +150,8 @@ def Ternary_MatmulOp : Ternary_DpsOp<"matmul", [AttrSizedOperandSegments,
     act_scale[t]`), `v = v + bias[n]` (`before_scale`: added to `f32(acc)`), epilogue `relu2` or `silu` over the gate and
     up halves of a gated layout, or the `activation`, a function of `bitnet.math`; `v = residual[t][n] + v`.
 
-    C1: `x` is `T x 4*ceil(K/4)` for codes, `TxK` for f32. C2: packed bytes match the layout, row scales are PxGxR.
+    C1: `x` is `T x 4*ceil(K/4)` for codes, `TxK` for f32. C2: packed bytes match the layout, row scales are PxGxR,
+    or PxGx1 where all rows of a panel have the same.
     C3: codes come with sums (T, or with groups also `TxG`), f32 with neither sums nor act_scale. C4: at least one of `y` and `acc`.
     C5: relu2 and silu need a gated layout, and a gated layout needs one of them if `y` is given.
     C6: `y` and residual are `T x output rows`, `acc` is `T x rows` or, with groups, `T x rows x G`.
@@ -185,6 +186,11 @@ def Ternary_MatmulOp : Ternary_DpsOp<"matmul", [AttrSizedOperandSegments,
     int64_t getGroups() {
       int64_t group = getGroup().value_or(0);
       return ::mlir::bitnet::groupCount(getLayout().getCols(), group);
+    }
+    /// Whether all rows of a panel have the same scale.
+    bool hasPanelScales() {
+      auto type = ::llvm::cast<::mlir::ShapedType>(getRowScales().getType());
+      return type.hasRank() && type.getRank() == 3 && type.getDimSize(2) == 1;
     }
   }];
 }

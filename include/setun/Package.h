@@ -43,6 +43,14 @@ inline constexpr uint32_t kByteOrder = 0x01020304;
 inline constexpr uint64_t kSectionAlignment = 4096;
 /// Alignment of every piece of weights within the weights section.
 inline constexpr uint64_t kWeightsAlignment = 64;
+/// The same of pieces from 64 KiB on, which kernels read as streams: what a CPU fetches ahead of one ends with its
+/// page.
+inline constexpr uint64_t kStreamAlignment = 4096;
+/// Where a piece of `size` bytes begins behind others that end at `end`; below 2^63 if `end` is.
+constexpr uint64_t weightsOffset(uint64_t end, uint64_t size) {
+  const uint64_t alignment = size < 65536 ? kWeightsAlignment : kStreamAlignment;
+  return (end + alignment - 1) / alignment * alignment;
+}
 /// Largest manifest that a reader accepts, in bytes.
 inline constexpr uint64_t kMaxManifestSize = uint64_t(64) << 20;
 /// File that a package has which setun.compile made from a call of a PyTorch module.

@@ -59,12 +59,12 @@ public:
       : writer(writer), log(log), stages(stages), options(options) {}
 
   llvm::Expected<uint64_t> reserve(uint64_t size) override {
-    uint64_t offset = end;
+    uint64_t offset = package::weightsOffset(end, size);
     if (writer) {
       if (package::Error error = writer->reserveWeights(size, offset))
         return llvm::createStringError(*error);
     }
-    end = llvm::alignTo(offset + size, package::kWeightsAlignment);
+    end = offset + size;
     return offset;
   }
 

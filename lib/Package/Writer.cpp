@@ -412,7 +412,7 @@ Error Writer::open(const std::string &path) {
 }
 
 Error Writer::reserveWeights(uint64_t size, uint64_t &offset) {
-  uint64_t start = alignTo(impl->weightsEnd, kWeightsAlignment);
+  const uint64_t start = weightsOffset(impl->weightsEnd, size);
   if (size > uint64_t(INT64_MAX) - kSectionAlignment - start)
     return "weights of " + std::to_string(size) + " bytes are too large";
   offset = start;

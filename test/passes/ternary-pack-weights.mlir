@@ -159,3 +159,41 @@ func.func @column_of_scales() -> tensor<1x1x64xf32> {
     scales = [#bitnet.scales<rows>], directions = [#bitnet.direction<multiply>]} : (tensor<2xf32>) -> tensor<1x1x64xf32>
   return %0 : tensor<1x1x64xf32>
 }
+
+// -----
+
+// Row scales of a matmul are one for a panel if its rows have the same; what is behind the last row does not count.
+// CHECK-LABEL: func.func @joined
+// CHECK: %[[S:.*]] = ternary.section {{.*}} : tensor<2x1x1xf32>
+// CHECK: ternary.matmul %{{.*}}, %{{.*}}, %[[S]]
+// CHECK-LABEL: func.func @of_a_constant
+// CHECK: ternary.section {{.*}} : tensor<2x1x1xf32>
+// CHECK-LABEL: func.func @not_joined
+// CHECK: %[[S:.*]] = ternary.section {{.*}} : tensor<2x1x64xf32>
+// CHECK: ternary.matmul %{{.*}}, %{{.*}}, %[[S]]
+func.func @joined(%x: tensor<?x4xi8>, %p: tensor<128xi8>, %a: tensor<?xf32>, %c: tensor<?xi32>, %y: tensor<?x66xf32>) -> tensor<?x66xf32> {
+  %s = arith.constant dense<0.5> : tensor<1xf32>
+  %t = arith.constant dense<0.25> : tensor<1xf32>
+  %ws = ternary.pack_scales %s, %t {layout = #ternary.layout<r16k4f4, rows = 66, cols = 4>, row_counts = array<i64: 64, 2>,
+    scales = [#bitnet.scales<tensor>, #bitnet.scales<tensor>], directions = [#bitnet.direction<multiply>, #bitnet.direction<multiply>]}
+    : (tensor<1xf32>, tensor<1xf32>) -> tensor<2x1x64xf32>
+  %r = ternary.matmul %x, %p, %ws act_scale(%a) sums(%c) outs(%y) {layout = #ternary.layout<r16k4f4, rows = 66, cols = 4>}
+    : (tensor<?x4xi8>, tensor<128xi8>, tensor<2x1x64xf32>, tensor<?xf32>, tensor<?xi32>, tensor<?x66xf32>) -> tensor<?x66xf32>
+  return %r : tensor<?x66xf32>
+}
+func.func @of_a_constant(%x: tensor<?x4xi8>, %p: tensor<128xi8>, %a: tensor<?xf32>, %c: tensor<?xi32>, %y: tensor<?x66xf32>) -> tensor<?x66xf32> {
+  %ws = arith.constant dense<0.5> : tensor<2x1x64xf32>
+  %r = ternary.matmul %x, %p, %ws act_scale(%a) sums(%c) outs(%y) {layout = #ternary.layout<r16k4f4, rows = 66, cols = 4>}
+    : (tensor<?x4xi8>, tensor<128xi8>, tensor<2x1x64xf32>, tensor<?xf32>, tensor<?xi32>, tensor<?x66xf32>) -> tensor<?x66xf32>
+  return %r : tensor<?x66xf32>
+}
+func.func @not_joined(%x: tensor<?x4xi8>, %p: tensor<128xi8>, %a: tensor<?xf32>, %c: tensor<?xi32>, %y: tensor<?x66xf32>) -> tensor<?x66xf32> {
+  %s = arith.constant dense<0.5> : tensor<1xf32>
+  %t = arith.constant dense<0.25> : tensor<1xf32>
+  %ws = ternary.pack_scales %s, %t {layout = #ternary.layout<r16k4f4, rows = 66, cols = 4>, row_counts = array<i64: 63, 3>,
+    scales = [#bitnet.scales<tensor>, #bitnet.scales<tensor>], directions = [#bitnet.direction<multiply>, #bitnet.direction<multiply>]}
+    : (tensor<1xf32>, tensor<1xf32>) -> tensor<2x1x64xf32>
+  %r = ternary.matmul %x, %p, %ws act_scale(%a) sums(%c) outs(%y) {layout = #ternary.layout<r16k4f4, rows = 66, cols = 4>}
+    : (tensor<?x4xi8>, tensor<128xi8>, tensor<2x1x64xf32>, tensor<?xf32>, tensor<?xi32>, tensor<?x66xf32>) -> tensor<?x66xf32>
+  return %r : tensor<?x66xf32>
+}

@@ -120,3 +120,27 @@ func.func @weight_only() -> (tensor<1x2xf32> {bitnet.name = "y"}, tensor<1x2xf32
       -> (tensor<1x2xf32>, tensor<1x2xf32>)
   return %y, %f#0, %f#1 : tensor<1x2xf32>, tensor<1x2xf32>, tensor<1x2xf32>
 }
+
+// One scale for a panel is the same as one for each of its rows.
+// CHECK-LABEL: @panel_scales
+// CHECK-NEXT: rows : tensor<1x66xf32> = [[Y:.*]]
+// CHECK-NEXT: panels : tensor<1x66xf32> = [[Y]]
+func.func @panel_scales() -> (tensor<1x66xf32> {bitnet.name = "rows"}, tensor<1x66xf32> {bitnet.name = "panels"}) {
+  %q = arith.constant dense<[[3, -2, 5, 7]]> : tensor<1x4xi8>
+  %c = arith.constant dense<13> : tensor<1xi32>
+  %a = arith.constant dense<0.5> : tensor<1xf32>
+  %w = arith.constant dense<1> : tensor<66x4xi2>
+  %p = ternary.pack %w {layout = #ternary.layout<r16k4f4, rows = 66, cols = 4>} : (tensor<66x4xi2>) -> tensor<128xi8>
+  %s = arith.constant dense<0.75> : tensor<1xf32>
+  %t = arith.constant dense<0.25> : tensor<1xf32>
+  %rows = ternary.pack_scales %s, %t {layout = #ternary.layout<r16k4f4, rows = 66, cols = 4>, row_counts = array<i64: 64, 2>,
+    scales = [#bitnet.scales<tensor>, #bitnet.scales<tensor>], directions = [#bitnet.direction<multiply>, #bitnet.direction<multiply>]}
+    : (tensor<1xf32>, tensor<1xf32>) -> tensor<2x1x64xf32>
+  %panels = arith.constant dense<[[[0.75]], [[0.25]]]> : tensor<2x1x1xf32>
+  %e = tensor.empty() : tensor<1x66xf32>
+  %y = ternary.matmul %q, %p, %rows act_scale(%a) sums(%c) outs(%e) {layout = #ternary.layout<r16k4f4, rows = 66, cols = 4>}
+    : (tensor<1x4xi8>, tensor<128xi8>, tensor<2x1x64xf32>, tensor<1xf32>, tensor<1xi32>, tensor<1x66xf32>) -> tensor<1x66xf32>
+  %z = ternary.matmul %q, %p, %panels act_scale(%a) sums(%c) outs(%e) {layout = #ternary.layout<r16k4f4, rows = 66, cols = 4>}
+    : (tensor<1x4xi8>, tensor<128xi8>, tensor<2x1x1xf32>, tensor<1xf32>, tensor<1xi32>, tensor<1x66xf32>) -> tensor<1x66xf32>
+  return %y, %z : tensor<1x66xf32>, tensor<1x66xf32>
+}

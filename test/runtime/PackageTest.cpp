@@ -145,6 +145,16 @@ TEST(Writer, LeavesNothingBehindWithoutFinish) {
   EXPECT_TRUE(std::filesystem::is_empty(folder));
 }
 
+TEST(Writer, LargeWeightsBeginOnAPage) {
+  Writer writer;
+  ASSERT_FALSE(writer.open(temporaryFolder() + "/pages.setun"));
+  uint64_t offset;
+  for (auto [size, expected] : {std::pair<uint64_t, uint64_t>{100, 0}, {65535, 128}, {65536, 69632}, {1, 135168}}) {
+    ASSERT_FALSE(writer.reserveWeights(size, offset));
+    EXPECT_EQ(offset, expected);
+  }
+}
+
 TEST(Writer, WeightsOutOfOrderHaveTheSameChecksum) {
   std::vector<uint8_t> files[2];
   for (int backwards = 0; backwards < 2; ++backwards) {
