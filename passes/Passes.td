@@ -294,7 +294,8 @@ def TernaryPackWeights : Pass<"ternary-pack-weights", "::mlir::ModuleOp"> {
   let description = [{
     `ternary.pack`, `ternary.pack_scales`, `ternary.pack_head`, and every other constant tensor become `ternary.section`
     at an offset of the weight store; what is packed already (by an earlier target or entry) is shared. Streams from the
-    weight files: holds one panel and its rows at a time. An all-zero ternary matrix is a warning.
+    weight files: holds one panel and its rows at a time. Row scales that are the same for all rows of a panel are stored
+    once for it. An all-zero ternary matrix is a warning.
   }];
   let dependentDialects = ["::mlir::ternary::TernaryDialect"];
 }

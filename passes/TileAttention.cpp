@@ -303,10 +303,15 @@ void AttentionTiler::scores(Value kvHead, Value base, Value vectors) {
         SmallVector<Value> key, next;
         for (Value block : blocks)
           key.push_back(copies ? v.load(wideKeys, {i, zero()}) : keys.loadBlock(block, kvHead, i));
-        // Rows of a head lie apart in memory, too far for the CPU to foresee the next block.
+        // Rows of a head lie apart in memory, too far for the CPU to foresee the next block, the next head's, or the
+        // values that are read after this.
         if (!copies)
-          for (Value block : blocks)
+          for (Value block : blocks) {
             keys.prefetch({v.add(block, kBlock / kLanes), kvHead, i, zero()});
+            keys.prefetch({block, v.add(kvHead, 1), i, zero()});
+            Value element = v.mul(i, kLanes), row = v.add(v.mul(block, kLanes), v.div(element, size));
+            values.prefetch({row, kvHead, v.rem(element, size)});
+          }
         for (int64_t r = 0; r < together; ++r) {
           Value x = spread(query, {v.add(first, r), i});
           for (int64_t n = 0; n < number; ++n)

@@ -145,11 +145,16 @@ def vector_instructions(body: list[str]) -> int:
 @pytest.mark.parametrize(("row", "target"), [("dotprod", "aarch64-dotprod"), ("i8mm", "aarch64-i8mm")])
 @pytest.mark.parametrize(("layout", "most"), [("r16k4s4", 7.5), ("r16k4f4", 8)])
 def test_instructions_of_decode(row: str, target: str, layout: str, most: float, tmp_path: Path):
-    """One token: at most 7.5 vector instructions for 64 weights, 16 dots of which each has 16 products."""
+    """One token: at most 7.5 vector instructions for 64 weights, 16 dots of which each has 16 products.
+
+    A token that is alone has a loop of its own, one that a tile of several leaves over another.
+    """
     bodies = loops(assembly(tmp_path, target, 0, 6, row, layout))
-    (body,) = [body for body in bodies if count(body, "ldp") and count(body, "u?sdot") == 16]
-    per64 = vector_instructions(body) / (count(body, "u?sdot") * 16 / 64)
-    assert 4 < per64 <= most
+    alone = [body for body in bodies if count(body, "ldp") and count(body, "u?sdot") == 16]
+    assert len(alone) == 2
+    for body in alone:
+        per64 = vector_instructions(body) / (count(body, "u?sdot") * 16 / 64)
+        assert 4 < per64 <= most
 
 
 def test_products_per_instruction_of_prefill(tmp_path: Path):
