@@ -386,12 +386,12 @@ bool TernaryPackWeights::joinRowScales(Value value, std::vector<float> &scales) 
   if (!layout || type.getRank() != 3 || type.getDimSize(2) != layout.getPanelRows())
     return false;
   packing::PackedShape shape = packedShape(layout);
-  const int64_t groups = type.getDimSize(1), rows = layout.getPanelRows();
+  const int64_t groups = type.getDimSize(1);
   std::vector<std::optional<float>> joined(layout.getPanels() * groups);
   for (int64_t row = 0; row < shape.paddedRows(); ++row)
     for (int64_t group = 0; shape.sourceRow(row) >= 0 && group < groups; ++group) {
       const float scale = scales[shape.scaleIndex(groups, row, group)];
-      std::optional<float> &common = joined[row / rows * groups + group];
+      std::optional<float> &common = joined[shape.panelScaleIndex(groups, row, group)];
       if (common.value_or(scale) != scale)
         return false;
       common = scale;

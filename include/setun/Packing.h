@@ -204,7 +204,11 @@ struct PackedShape {
   constexpr int64_t scaleCount(int64_t groups) const { return panels() * groups * panelRows(); }
   /// Index of a row's scale in the scales array.
   constexpr int64_t scaleIndex(int64_t groups, int64_t packedRow, int64_t group) const {
-    return (packedRow / panelRows() * groups + group) * panelRows() + packedRow % panelRows();
+    return panelScaleIndex(groups, packedRow, group) * panelRows() + packedRow % panelRows();
+  }
+  /// Index of the scale of (packedRow, group) where all rows of a panel share one.
+  constexpr int64_t panelScaleIndex(int64_t groups, int64_t packedRow, int64_t group) const {
+    return packedRow / panelRows() * groups + group;
   }
 };
 

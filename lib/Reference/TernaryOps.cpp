@@ -164,8 +164,8 @@ static LogicalResult evaluateMatmul(MatmulOp op, Frame &frame) {
     auto scaled = [&](int64_t row, int64_t col) {
       std::vector<float> scales;
       for (int64_t g = 0; g < groups; ++g)
-        scales.push_back(op.hasPanelScales() ? rowScales[shape.packedRow(col) / layout.getPanelRows() * groups + g]
-                                             : rowScales[shape.scaleIndex(groups, shape.packedRow(col), g)]);
+        scales.push_back(rowScales[op.hasPanelScales() ? shape.panelScaleIndex(groups, shape.packedRow(col), g)
+                                                       : shape.scaleIndex(groups, shape.packedRow(col), g)]);
       return dequantizeOne(acc.data() + (row * n + col) * groups, scales.data(), group != 0, groups,
                            actScale.empty() ? nullptr : &actScale[actScale.size() == 1 ? 0 : row],
                            bias.empty() ? nullptr : &bias[col], op.getBiasPlace());
