@@ -344,6 +344,10 @@ def TernaryLowerEntries : Pass<"ternary-lower-entries", "::mlir::ModuleOp"> {
     consumers; with several tokens (known at run time) they are split among the threads as all others, and the barrier
     is there (`ternary.barrier unless_one`).
 
+    Matmuls of large weights, and the scan of a head, are given counters (`taken`), one of each thread: with one token a
+    thread that is done with its share takes of the others'. Threads set theirs to 0 at the start of the entry; the first
+    operation that has them stands behind a barrier.
+
     Limits: one block; allocation sizes must follow from the entry's dimension symbols alone.
   }];
   let dependentDialects = ["::mlir::ternary::TernaryDialect", "::mlir::LLVM::LLVMDialect", "::mlir::arith::ArithDialect",

@@ -30,6 +30,12 @@ constexpr int64_t kSoloBytes = 256 * 1024;
 /// barrier.
 constexpr int64_t kSoloStructuredBytes = 32 * 1024;
 
+/// Weights from which on a thread that is done with its share of one token's work takes of those of others: reading
+/// them takes much longer than asking what is left.
+constexpr int64_t kTakenBytes = 64 * 1024;
+/// Threads' counters of what is taken are this far apart, so that no line, nor a pair of them, is two threads'.
+constexpr int64_t kTakenAlignment = 128;
+
 /// Operations that touch memory and become kernels.
 bool isCompute(Operation *op) {
   return isa<DestinationStyleOpInterface>(op) || isa<memref::CopyOp>(op) || isa<linalg::LinalgOp>(op);
@@ -141,13 +147,16 @@ private:
   void findSolo();
   LogicalResult planMemory();
   void insertBarriers();
+  void findTakers();
   LogicalResult makeWorkspaceFunction();
   void makeEntryFunction();
   Value bytesOf(OpBuilder &b, memref::AllocOp alloc, IRMapping &map);
   /// Bytes of each thread's own memory that kernels use one after another.
   int64_t scratchBytes();
-  /// Finds size and place of each slot and of the scratch memory; `threads` and `thread` are index values, the latter
-  /// may be null. Returns the size of the workspace.
+  /// Bytes of each thread's counters for `takers`.
+  int64_t takenBytes() const { return llvm::alignTo(takers.size() * sizeof(int64_t), kTakenAlignment); }
+  /// Finds size and place of each slot, of the scratch memory and of the counters; `threads` and `thread` are index
+  /// values, the latter may be null. Returns the size of the workspace.
   FailureOr<Value> placeSlots(OpBuilder &b, IRMapping &map, function_ref<Value(int64_t)> dims, Value threads,
                               Value thread);
   /// The size of a memref along one axis, in the terms of the entry's dimensions.
@@ -171,6 +180,11 @@ private:
   std::vector<Buffer> buffers;
   std::vector<Slot> slots;
   Value scratchOffset; // of the thread's own, in the entry function
+  // Operations whose threads take parts of one another's shares. Each has counters of its own, which are 0 when it
+  // begins: threads set theirs to 0 at the start of the entry, and meet at a barrier before the first of these
+  // operations.
+  SmallVector<Operation *> takers;
+  Value takenOffset; // of the first thread's counters, in the entry function
 };
 
 LogicalResult EntryLowering::takeConditions() {
@@ -511,6 +525,26 @@ void EntryLowering::insertBarriers() {
   }
 }
 
+void EntryLowering::findTakers() {
+  bool met = false;
+  for (Operation &op : *body) {
+    if (auto barrier = dyn_cast<BarrierOp>(op))
+      met |= barrier.getTokens().empty();
+    Value weights, tokens;
+    if (auto matmul = dyn_cast<MatmulOp>(op)) {
+      weights = matmul.getPacked();
+      tokens = matmul.getX();
+    } else if (auto scan = dyn_cast<HeadScanOp>(op)) {
+      weights = scan.getCodes();
+    }
+    if (!met || !weights || cast<MemRefType>(weights.getType()).getNumElements() < kTakenBytes)
+      continue;
+    int64_t count = tokens ? cast<MemRefType>(tokens.getType()).getDimSize(0) : 1;
+    if (count == 1 || ShapedType::isDynamic(count))
+      takers.push_back(&op);
+  }
+}
+
 FailureOr<Value> EntryLowering::sizeOf(OpBuilder &b, Value memref, int64_t axis, IRMapping &map,
                                        function_ref<Value(int64_t)> dims) {
   Location loc = func.getLoc();
@@ -645,6 +679,11 @@ FailureOr<Value> EntryLowering::placeSlots(OpBuilder &b, IRMapping &map, functio
       scratchOffset = arith::AddIOp::create(b, loc, offset, arith::MulIOp::create(b, loc, thread, each));
     offset = arith::AddIOp::create(b, loc, offset, arith::MulIOp::create(b, loc, threads, each));
   }
+  if (!takers.empty()) {
+    takenOffset = offset;
+    Value each = arith::ConstantIndexOp::create(b, loc, takenBytes());
+    offset = arith::AddIOp::create(b, loc, offset, arith::MulIOp::create(b, loc, threads, each));
+  }
   return offset;
 }
 
@@ -756,7 +795,8 @@ void EntryLowering::makeEntryFunction() {
     return arith::IndexCastOp::create(b, loc, index, dimOf(-1 - symbol));
   };
   auto asIndex = [&](Value value) -> Value { return arith::IndexCastUIOp::create(b, loc, index, value); };
-  (void)placeSlots(b, map, symbolValue, asIndex(field(1, i32)), asIndex(thread)); // did not fail for the other function
+  Value threadCount = asIndex(field(1, i32)), threadIndex = asIndex(thread);
+  (void)placeSlots(b, map, symbolValue, threadCount, threadIndex); // did not fail for the other function
   for (auto [i, value] : llvm::enumerate(bufferValues)) {
     Value address = LLVM::GEPOp::create(b, loc, ptr, ptr, table, ArrayRef<LLVM::GEPArg>{int32_t(i)});
     Value pointer = LLVM::LoadOp::create(b, loc, ptr, address);
@@ -787,6 +827,28 @@ void EntryLowering::makeEntryFunction() {
     for (MatmulOp op : old->getOps<MatmulOp>())
       if (setun::matmulScratchBytes(op))
         op.getScratchMutable().assign(scratch);
+  }
+  if (!takers.empty()) {
+    auto type = MemRefType::get({ShapedType::kDynamic, takenBytes() / int64_t(sizeof(int64_t))}, i64);
+    for (auto [number, op] : llvm::enumerate(takers)) {
+      Value first = arith::ConstantIndexOp::create(b, loc, number * sizeof(int64_t));
+      Value at = arith::AddIOp::create(b, loc, takenOffset, first);
+      Value taken = memref::ViewOp::create(b, loc, type, arena, at, ValueRange{threadCount});
+      if (auto matmul = dyn_cast<MatmulOp>(op))
+        matmul.getTakenMutable().assign(taken);
+      else
+        cast<HeadScanOp>(op).getTakenMutable().assign(taken);
+    }
+    constexpr int64_t bytes = 64;
+    Type line = VectorType::get({bytes}, b.getI8Type());
+    Value zeros = LLVM::ZeroOp::create(b, loc, line);
+    Value own = arith::MulIOp::create(b, loc, threadIndex, arith::ConstantIndexOp::create(b, loc, takenBytes()));
+    own = arith::IndexCastOp::create(b, loc, i64, arith::AddIOp::create(b, loc, takenOffset, own));
+    Value counters = LLVM::GEPOp::create(b, loc, ptr, b.getI8Type(), workspace, ArrayRef<LLVM::GEPArg>{own});
+    for (int64_t at = 0; at < takenBytes(); at += bytes) {
+      Value address = LLVM::GEPOp::create(b, loc, ptr, b.getI8Type(), counters, ArrayRef<LLVM::GEPArg>{int32_t(at)});
+      LLVM::StoreOp::create(b, loc, zeros, address, bytes);
+    }
   }
   for (Operation &op : llvm::make_early_inc_range(*old)) {
     if (auto sectionOp = dyn_cast<SectionOp>(op)) {
@@ -840,6 +902,7 @@ LogicalResult EntryLowering::run() {
     return failure();
   findSolo();
   insertBarriers();
+  findTakers();
   if (failed(planMemory()) || failed(makeWorkspaceFunction()))
     return failure();
   makeEntryFunction();

@@ -281,8 +281,7 @@ void HeadTiler::scan(HeadScanOp op) {
     return {widen(sums[0]), widen(sums[1])};
   };
 
-  auto [begin, end] = v.share(v.index(shape.panels()), c.thread, c.threads);
-  v.loop(begin, end, 1, [&](Value panel) {
+  auto scanPanel = [&](Value panel) {
     Value firstGroup = v.mul(panel, shape.groups());
     SmallVector<Value> init = {v.splatI32(0), v.splatI32(0)};
     SmallVector<Value> sums = v.loop(v.index(0), v.index(shape.groups()), 1, init, [&](Value g, ValueRange acc) {
@@ -317,7 +316,9 @@ void HeadTiler::scan(HeadScanOp op) {
       largest = field ? v.maxf(approx, largest) : approx;
     }
     v.storeScalar(v.treeMax(largest), op.getMaxima(), {panel});
-  });
+  };
+  v.shareTaking(v.index(shape.panels()), c.thread, c.threads, op.getTaken(),
+                [&](Value from, Value to) { v.loop(from, to, 1, scanPanel); });
 }
 
 void HeadTiler::candidates(HeadCandidatesOp op) {

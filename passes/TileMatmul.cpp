@@ -186,7 +186,7 @@ private:
   void directTokens(Value unit, Value from, Value to);
   /// The only token, whose weights come from memory in one stream: each line that a panel needs besides is one that the
   /// stream has driven out of the first cache, and holds up the CPU's own prefetching.
-  void oneToken(Value unit, Value endUnit);
+  void oneToken();
   void stagedTokens(Value unit, Value from, Value to, Value operands, Value sums);
   /// At most LookUpShape::kTokens tokens and the units of a part, by look-ups.
   void lookUpTokens(Value unit, Value endUnit, Value from, Value to);
@@ -886,13 +886,15 @@ void MatmulTiler::directTokens(Value unit, Value from, Value to) {
   forTokens(from, to, tile, [&](Value token, int64_t count) { tokenTile(unit, token, count); });
 }
 
-void MatmulTiler::oneToken(Value unit, Value endUnit) {
+void MatmulTiler::oneToken() {
   Value token = v.index(0);
   if (op.getSums() && !op.getGroup())
     onlySum = sumOf(token);
   if (op.getActScale())
     onlyScale = actScale(token);
-  v.loop(unit, endUnit, 1, [&](Value unit) { tokenTile(unit, token, 1); });
+  v.shareTaking(v.index(layout.getUnits()), c.thread, c.threads, op.getTaken(), [&](Value unit, Value endUnit) {
+    v.loop(unit, endUnit, 1, [&](Value unit) { tokenTile(unit, token, 1); });
+  });
   onlySum = onlyScale = Value();
 }
 
@@ -1283,8 +1285,7 @@ void MatmulTiler::run() {
     v.choose(many, onStage, direct);
   };
   Value isOne = arith::CmpIOp::create(b, loc, arith::CmpIPredicate::eq, v.dim(op.getX(), 0), v.index(1));
-  v.choose(
-      isOne, [&] { oneToken(part.unit, part.endUnit); }, [&] { v.loop(part.token, part.endToken, block, blocks); });
+  v.choose(isOne, [&] { oneToken(); }, [&] { v.loop(part.token, part.endToken, block, blocks); });
 }
 } // namespace
 

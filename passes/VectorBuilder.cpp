@@ -145,3 +145,72 @@ std::pair<Value, Value> VectorBuilder::share(Value total, Value thread, Value th
   Value begin = min(arith::MulIOp::create(b, loc, thread, chunk), total);
   return {begin, min(add(begin, chunk), total)};
 }
+
+void VectorBuilder::shareTaking(Value total, Value thread, Value threads, Value taken,
+                                function_ref<void(Value, Value)> body) {
+  if (!taken) {
+    auto [from, to] = share(total, thread, threads);
+    return body(from, to);
+  }
+  // Most of a share is its thread's own. The rest is taken in parts, of half of what is left: each begins a stream
+  // anew, so they are few, and the last are small, for all may have to wait for who has it.
+  constexpr int64_t kOwn = 8;    // the rest is one of so many parts
+  constexpr int64_t kShares = 4; // its own and the next threads': with many, to look at all would take too long
+  auto compare = [&](arith::CmpIPredicate predicate, Value x, Value y) -> Value {
+    return arith::CmpIOp::create(b, loc, predicate, x, y);
+  };
+  Value zero = index(0), one = index(1);
+  Value several = compare(arith::CmpIPredicate::ne, threads, one);
+  Value no = arith::ConstantOp::create(b, loc, b.getBoolAttr(false));
+  auto shareOf = [&](Value owner) -> std::array<Value, 2> { // its end, and the size of its rest
+    auto [begin, end] = share(total, owner, threads);
+    Value rest = arith::CeilDivUIOp::create(b, loc, sub(end, begin), index(kOwn));
+    return {end, arith::SelectOp::create(b, loc, several, rest, zero)};
+  };
+  // What is left of a rest of which so many parts are taken.
+  auto left = [&](Value rest, Value parts) -> Value {
+    return arith::ShRUIOp::create(b, loc, rest, min(parts, index(63)));
+  };
+  memref::PrefetchOp::create(b, loc, taken, ValueRange{thread, zero}, /*isWrite=*/true, /*localityHint=*/3,
+                             /*isDataCache=*/true);
+  auto [ownEnd, ownRest] = shareOf(thread);
+  Type indexType = b.getIndexType(), flag = b.getI1Type();
+  SmallVector<Type> types = {indexType, indexType, indexType, flag}; // the part, whose it is, whether there is one
+  SmallVector<Location> locs(types.size(), loc);
+  SmallVector<Value> first = {share(total, thread, threads).first, sub(ownEnd, ownRest), zero,
+                              arith::ConstantOp::create(b, loc, b.getBoolAttr(true))};
+  auto parts = scf::WhileOp::create(b, loc, types, first);
+  OpBuilder::InsertionGuard guard(b);
+  Block *test = b.createBlock(&parts.getBefore(), {}, types, locs);
+  scf::ConditionOp::create(b, loc, test->getArgument(3), test->getArguments());
+  Block *work = b.createBlock(&parts.getAfter(), {}, types, locs);
+  body(work->getArgument(0), work->getArgument(1));
+  auto search = scf::WhileOp::create(b, loc, types, ValueRange{zero, zero, work->getArgument(2), no});
+  scf::YieldOp::create(b, loc, search.getResults());
+  test = b.createBlock(&search.getBefore(), {}, types, locs);
+  Value goesOn = compare(arith::CmpIPredicate::ult, test->getArgument(2), min(threads, index(kShares)));
+  goesOn = arith::SelectOp::create(b, loc, test->getArgument(3), no, goesOn);
+  scf::ConditionOp::create(b, loc, goesOn, test->getArguments());
+  Block *look = b.createBlock(&search.getAfter(), {}, types, locs);
+  Value next = look->getArgument(2), owner = add(thread, next);
+  owner =
+      arith::SelectOp::create(b, loc, compare(arith::CmpIPredicate::uge, owner, threads), sub(owner, threads), owner);
+  auto [end, rest] = shareOf(owner);
+  // Only who finds something left asks for the line.
+  Value seen = left(rest, toIndex(loadScalar(taken, {owner, zero})));
+  auto asked = scf::IfOp::create(b, loc, TypeRange{indexType}, compare(arith::CmpIPredicate::ne, seen, zero), true);
+  OpBuilder::InsertionGuard inner(b);
+  b.setInsertionPointToStart(asked.elseBlock());
+  scf::YieldOp::create(b, loc, index(64));
+  b.setInsertionPointToStart(asked.thenBlock());
+  Value increment = arith::ConstantOp::create(b, loc, b.getI64IntegerAttr(1));
+  scf::YieldOp::create(b, loc,
+                       toIndex(memref::AtomicRMWOp::create(b, loc, arith::AtomicRMWKind::addi, increment, taken,
+                                                           ValueRange{owner, zero})));
+  b.setInsertionPointAfter(asked);
+  Value part = asked.getResult(0), from = left(rest, part), to = left(rest, add(part, 1));
+  Value found = compare(arith::CmpIPredicate::ne, from, zero);
+  scf::YieldOp::create(
+      b, loc,
+      ValueRange{sub(end, from), sub(end, to), arith::SelectOp::create(b, loc, found, next, add(next, 1)), found});
+}

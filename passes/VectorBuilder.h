@@ -94,6 +94,10 @@ public:
 
   /// This thread's contiguous share [first, second) of `total` items.
   std::pair<mlir::Value, mlir::Value> share(mlir::Value total, mlir::Value thread, mlir::Value threads);
+  /// Runs `body` for parts [from, to) of `total` items: this thread's share, and what others have not taken of theirs
+  /// once that is done. `taken` as in ternary.matmul; null: the share alone.
+  void shareTaking(mlir::Value total, mlir::Value thread, mlir::Value threads, mlir::Value taken,
+                   llvm::function_ref<void(mlir::Value from, mlir::Value to)> body);
 };
 
 /// What of the CPU the shape of loops depends on. Results never do.

@@ -53,7 +53,6 @@ SETUN_DPS_OP(GatedOp, 1, false)
 SETUN_DPS_OP(EmbeddingOp, 1, false)
 SETUN_DPS_OP(HadamardOp, 1, false)
 SETUN_DPS_OP(HeadQuantizeOp, 3, false)
-SETUN_DPS_OP(HeadScanOp, 3, false)
 SETUN_DPS_OP(HeadCandidatesOp, 1, false)
 SETUN_DPS_OP(HeadRescoreOp, 2, false)
 SETUN_DPS_OP(HeadSelectOp, 2, false)
@@ -65,8 +64,17 @@ MutableOperandRange MatmulOp::getDpsInitsMutable() {
 }
 void MatmulOp::getEffects(EffectList &effects) {
   dpsEffects(cast<DestinationStyleOpInterface>(getOperation()), /*readsInits=*/false, effects);
-  if (getScratch())
-    effects.emplace_back(MemoryEffects::Write::get(), &getScratchMutable()[0], SideEffects::DefaultResource::get());
+  for (OpOperand &scratch : getScratchMutable())
+    effects.emplace_back(MemoryEffects::Write::get(), &scratch, SideEffects::DefaultResource::get());
+  for (OpOperand &taken : getTakenMutable())
+    effects.emplace_back(MemoryEffects::Write::get(), &taken, SideEffects::DefaultResource::get());
+}
+
+MutableOperandRange HeadScanOp::getDpsInitsMutable() { return MutableOperandRange(*this, getNumOperands() - 3, 3); }
+void HeadScanOp::getEffects(EffectList &effects) {
+  dpsEffects(cast<DestinationStyleOpInterface>(getOperation()), /*readsInits=*/false, effects);
+  for (OpOperand &taken : getTakenMutable())
+    effects.emplace_back(MemoryEffects::Write::get(), &taken, SideEffects::DefaultResource::get());
 }
 
 //===----------------------------------------------------------------------===//
@@ -99,6 +107,14 @@ static LogicalResult expectRank(Operation *op, StringRef what, Value value, int6
   auto type = cast<ShapedType>(value.getType());
   if (type.getRank() != rank)
     return op->emitOpError() << "expects " << what << " of rank " << rank << ", got " << type;
+  return success();
+}
+
+static LogicalResult verifyTaken(Operation *op, Value taken) {
+  auto type = taken ? cast<MemRefType>(taken.getType()) : MemRefType();
+  if (type &&
+      (type.getRank() != 2 || !type.isDynamicDim(0) || type.getDimSize(1) < 1 || !type.getLayout().isIdentity()))
+    return op->emitOpError() << "expects counters of a dynamic number of rows and fixed columns, got " << type;
   return success();
 }
 
@@ -259,6 +275,8 @@ LogicalResult MatmulOp::verify() {
     if (auto type = cast<MemRefType>(scratch.getType());
         type.getRank() != 1 || type.hasStaticShape() || !type.getLayout().isIdentity())
       return emitOpError() << "expects scratch memory of rank 1 and dynamic size, got " << type;
+  if (failed(verifyTaken(*this, getTaken()))) // C12
+    return failure();
   if (Value scale = getActScale()) { // C3
     ArrayRef<int64_t> shape = shapeOf(scale);
     if (shape.size() != 1 || (shape[0] != 1 && !compatible(shape[0], t)))
@@ -467,6 +485,8 @@ LogicalResult HeadQuantizeOp::verify() {
 }
 
 LogicalResult HeadScanOp::verify() {
+  if (failed(verifyTaken(*this, getTaken()))) // C3
+    return failure();
   auto shape = headShape(*this, getRowsAttr().getInt(), getColsAttr().getInt());
   if (failed(shape) || failed(expectShape(*this, "codes of x", getQ(), {shape->paddedCols()})) || // C1
       failed(expectShape(*this, "sums", getSums(), {shape->groups() + 1})) ||                     // C1

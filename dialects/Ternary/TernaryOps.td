@@ -158,7 +158,10 @@ def Ternary_MatmulOp : Ternary_DpsOp<"matmul", [AttrSizedOperandSegments,
     C7: bias is `rows` and is not combined with a gated layout; `before_scale` needs a bias and no groups.
     C8: the group is a positive multiple of 4. C9: K times the largest code product fits i32.
     C10: an activation needs `y` and no gated layout. C11: scratch is memory of the thread's own, for kernels that look
-    sums up: rank 1 and of dynamic size.
+    sums up: rank 1 and of dynamic size. C12: `taken` is rank 2, of a dynamic number of rows and fixed columns.
+
+    `taken` are counters that are 0 at the start, the first of each row, and a row for each thread: how much of that
+    thread's share of one token's work is taken, by the thread itself or by one that is done with its own.
 
     Example:
 
@@ -169,7 +172,8 @@ def Ternary_MatmulOp : Ternary_DpsOp<"matmul", [AttrSizedOperandSegments,
   }];
   let arguments = (ins Ternary_Input:$x, Ternary_I8:$packed, Ternary_F32:$row_scales,
                        Optional<Ternary_F32>:$act_scale, Optional<Ternary_I32>:$sums, Optional<Ternary_F32>:$bias,
-                       Optional<Ternary_F32>:$residual, Optional<MemRefOf<[I8]>>:$scratch, Optional<Ternary_F32>:$y,
+                       Optional<Ternary_F32>:$residual, Optional<MemRefOf<[I8]>>:$scratch, Optional<MemRefOf<[I64]>>:$taken,
+                       Optional<Ternary_F32>:$y,
                        Optional<Ternary_Acc>:$acc, Ternary_LayoutAttr:$layout, OptionalAttr<I64Attr>:$group,
                        DefaultValuedAttr<Ternary_EpilogueAttr, "Epilogue::None">:$epilogue,
                        OptionalAttr<BitNet_FunctionAttr>:$activation,
@@ -177,7 +181,7 @@ def Ternary_MatmulOp : Ternary_DpsOp<"matmul", [AttrSizedOperandSegments,
                        OptionalAttr<Ternary_KernelAttr>:$kernel);
   let assemblyFormat = [{
     $x `,` $packed `,` $row_scales (`act_scale` `(` $act_scale^ `)`)? (`sums` `(` $sums^ `)`)? (`bias` `(` $bias^ `)`)?
-    (`residual` `(` $residual^ `)`)? (`scratch` `(` $scratch^ `)`)? (`outs` `(` $y^ `)`)?
+    (`residual` `(` $residual^ `)`)? (`scratch` `(` $scratch^ `)`)? (`taken` `(` $taken^ `)`)? (`outs` `(` $y^ `)`)?
     (`acc_outs` `(` $acc^ `)`)? attr-dict `:` functional-type(operands, results)
   }];
   let hasVerifier = 1;
@@ -520,7 +524,7 @@ def Ternary_HeadScanOp : Ternary_DpsOp<"head_scan"> {
     `maxima[p]` is the largest `approx` of panel p: of lane l and lane 16 + l, then the tree of sum16.
 
     C1: the planes have the sizes of the layout for `rows` and `cols`; codes, sums and params as in `head_quantize`.
-    C2: `approx` and `upper` are `1 x 32*P`, `maxima` is P.
+    C2: `approx` and `upper` are `1 x 32*P`, `maxima` is P. C3: `taken` as in `matmul`.
 
     Example:
 
@@ -531,11 +535,11 @@ def Ternary_HeadScanOp : Ternary_DpsOp<"head_scan"> {
     ```
   }];
   let arguments = (ins Ternary_I8:$q, Ternary_I32:$sums, Ternary_F32:$params, Ternary_I8:$codes, Ternary_I8:$scales,
-                       Ternary_F32:$coarse, Ternary_F32:$approx, Ternary_F32:$upper, Ternary_F32:$maxima, I64Attr:$rows,
-                       I64Attr:$cols, OptionalAttr<Ternary_KernelAttr>:$kernel);
+                       Ternary_F32:$coarse, Optional<MemRefOf<[I64]>>:$taken, Ternary_F32:$approx, Ternary_F32:$upper,
+                       Ternary_F32:$maxima, I64Attr:$rows, I64Attr:$cols, OptionalAttr<Ternary_KernelAttr>:$kernel);
   let assemblyFormat = [{
-    $q `,` $sums `,` $params `,` $codes `,` $scales `,` $coarse `outs` `(` $approx `,` $upper `,` $maxima `)` attr-dict
-    `:` functional-type(operands, results)
+    $q `,` $sums `,` $params `,` $codes `,` $scales `,` $coarse (`taken` `(` $taken^ `)`)? `outs` `(` $approx `,` $upper
+    `,` $maxima `)` attr-dict `:` functional-type(operands, results)
   }];
   let hasVerifier = 1;
 }

@@ -136,7 +136,7 @@ ternary::MatmulOp Converter::packedMatmul(bitnet::MatmulOp op, bitnet::Dequantiz
     types.push_back(acc.getType());
   }
   return ternary::MatmulOp::create(b, loc, types, x, packed, rowScales, actScale, op.getSums(), bias, Value(), Value(),
-                                   y, acc, layout, op.getGroupAttr(),
+                                   Value(), y, acc, layout, op.getGroupAttr(),
                                    ternary::EpilogueAttr::get(b.getContext(), ternary::Epilogue::None),
                                    bitnet::FunctionAttr(), biasPlace, ternary::KernelAttr());
 }
@@ -194,8 +194,8 @@ void Converter::topK(bitnet::TopKOp op) {
     auto q = ternary::HeadQuantizeOp::create(b, loc, results(inits), op.getX(), inits[0], inits[1], inits[2]);
     inits = {empty({1, shape.paddedRows()}, f32), empty({1, shape.paddedRows()}, f32), empty(shape.panels(), f32)};
     auto scan = ternary::HeadScanOp::create(b, loc, results(inits), q->getResult(0), q->getResult(1), q->getResult(2),
-                                            planes.getCodes(), planes.getScales(), planes.getCoarse(), inits[0],
-                                            inits[1], inits[2], b.getI64IntegerAttr(shape.rows),
+                                            planes.getCodes(), planes.getScales(), planes.getCoarse(), Value(),
+                                            inits[0], inits[1], inits[2], b.getI64IntegerAttr(shape.rows),
                                             b.getI64IntegerAttr(shape.cols), ternary::KernelAttr());
     Value init = empty(op.getLength(), f32);
     auto candidates = ternary::HeadCandidatesOp::create(b, loc, TypeRange{init.getType()}, op.getX(), op.getW(),

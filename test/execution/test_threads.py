@@ -171,6 +171,16 @@ def plain(c: Chain) -> str:
     return x
 
 
+def streams(c: Chain) -> str:
+    """Matrices so large that threads take of one another's shares of one token. Where there are more threads than CPUs
+    some are always late, so their shares are done by others.
+    """
+    x = c.linear(c.linear("%x", 1411, WIDE), WIDE, 1411)
+    gate, up = (c.linear(x, 1155, WIDE) for _ in range(2))
+    g = c.new(f"bitnet.gated {gate}, {up} {{act = #bitnet.gate_act<relu2>}} : tensor<?x1155xf32>")
+    return c.add(x, c.linear(g, WIDE, 1155), WIDE)
+
+
 def all_chains() -> Source:
     source = Source()
     decoder(source)
@@ -179,6 +189,7 @@ def all_chains() -> Source:
     chain(source, "gate", lambda c: three(c, fused=False))
     chain(source, "lives", long_lives)
     chain(source, "plain", plain, WIDE)
+    chain(source, "streams", streams, WIDE)
     return source
 
 
@@ -189,7 +200,9 @@ def inputs_of(name: str) -> list[Arrays]:
     rng = np.random.default_rng(7)
     if name == "decoder":
         return [{"tokens": rng.integers(0, VOCAB, t)} for t in RUNS]
-    return [{"x": rng.normal(size=(t, WIDE if name == "plain" else HIDDEN)).astype(np.float32)} for t in RUNS]
+    return [
+        {"x": rng.normal(size=(t, WIDE if name in ("plain", "streams") else HIDDEN)).astype(np.float32)} for t in RUNS
+    ]
 
 
 @pytest.fixture(scope="module", params=["", "--probe"], ids=["plain", "probes"])

@@ -294,6 +294,35 @@ func.func @look_ups(%x: tensor<?x32xi8> {bitnet.name = "x", bitnet.dims = ["T"]}
 
 // -----
 
+// Threads take of one another's shares of one token where the weights are large and a barrier stands before, behind which
+// all counters are 0: here the second matmul alone. Each thread has a line of them, behind all else of the workspace.
+// CHECK-LABEL: func.func @setun_workspace_taken
+// CHECK: %[[THREADS:.*]] = arith.index_castui %{{.*}} : i32 to index
+// CHECK: %[[BYTES:.*]] = arith.muli %[[THREADS]], %c128 : index
+// CHECK: arith.addi %{{.*}}, %[[BYTES]] : index
+// CHECK-LABEL: func.func @setun_entry_taken
+// CHECK: %[[TAKEN:.*]] = memref.view %{{.*}}[%{{.*}}][%{{.*}}] : memref<?xi8> to memref<?x16xi64>
+// CHECK-COUNT-2: llvm.store %{{.*}}, %{{.*}} {alignment = 64 : i64} : vector<64xi8>, !llvm.ptr
+// CHECK: ternary.matmul
+// CHECK-NOT: taken
+// CHECK: llvm.call
+// CHECK: ternary.matmul {{.*}} taken(%[[TAKEN]])
+func.func @taken(%x: tensor<?x1024xf32> {bitnet.name = "x", bitnet.dims = ["T"]}, %p: tensor<262144xi8> {bitnet.name = "p"},
+    %s: tensor<16x1x64xf32> {bitnet.name = "s"})
+    -> (tensor<?x1024xf32> {bitnet.name = "y", bitnet.dims = ["T"]}) attributes {bitnet.entry} {
+  %c0 = arith.constant 0 : index
+  %t = tensor.dim %x, %c0 : tensor<?x1024xf32>
+  %e = tensor.empty(%t) : tensor<?x1024xf32>
+  %m = ternary.matmul %x, %p, %s outs(%e) {layout = #ternary.layout<r16k4f4, rows = 1024, cols = 1024>}
+    : (tensor<?x1024xf32>, tensor<262144xi8>, tensor<16x1x64xf32>, tensor<?x1024xf32>) -> tensor<?x1024xf32>
+  %e1 = tensor.empty(%t) : tensor<?x1024xf32>
+  %y = ternary.matmul %m, %p, %s outs(%e1) {layout = #ternary.layout<r16k4f4, rows = 1024, cols = 1024>}
+    : (tensor<?x1024xf32>, tensor<262144xi8>, tensor<16x1x64xf32>, tensor<?x1024xf32>) -> tensor<?x1024xf32>
+  return %y : tensor<?x1024xf32>
+}
+
+// -----
+
 // A result whose size is not plainly the one it is declared to have has it as a condition.
 // CHECK-LABEL: func.func @setun_workspace_twice
 // CHECK-SAME: ternary.conditions = ["dimension 0 of output 0 expects the size that its bitnet.dims names"]

@@ -280,3 +280,27 @@ func.func @tensors(%x: tensor<2x8xf32>, %thread: index, %threads: index) attribu
   %y = ternary.norm %x outs(%x) {norm = #bitnet.norm<rms, eps = 1.0e-5>} : (tensor<2x8xf32>, tensor<2x8xf32>) -> tensor<2x8xf32>
   return
 }
+
+// -----
+
+// Where there are counters a thread takes the most of its share, then parts of what is left of it and of the next
+// threads' shares.
+// CHECK-LABEL: func.func @taken
+// CHECK-SAME: %[[TAKEN:[a-z0-9]*]]: memref<?x16xi64>
+// CHECK: scf.if
+// CHECK: memref.prefetch %[[TAKEN]]{{.*}} write
+// CHECK: scf.while
+// CHECK: } do {
+// CHECK: ternary.dot
+// CHECK: scf.while
+// CHECK: } do {
+// CHECK: memref.load %[[TAKEN]]
+// CHECK: memref.atomic_rmw addi %c1{{.*}}, %[[TAKEN]]
+// CHECK: scf.yield
+func.func @taken(%x: memref<?x8xi8>, %p: memref<384xi8>, %s: memref<3x1x64xf32>, %c: memref<?xi32>, %taken: memref<?x16xi64>,
+    %y: memref<?x130xi32>, %thread: index, %threads: index) attributes {ternary.kernel} {
+  ternary.matmul %x, %p, %s sums(%c) taken(%taken) acc_outs(%y)
+    {layout = #ternary.layout<r16k4f4, rows = 130, cols = 8>, kernel = #ternary.kernel<"avx512vnni", tokens = 4>}
+    : (memref<?x8xi8>, memref<384xi8>, memref<3x1x64xf32>, memref<?xi32>, memref<?x16xi64>, memref<?x130xi32>) -> ()
+  return
+}

@@ -391,6 +391,15 @@ func.func @matmul_c7_place(%x: tensor<2x68xi8>, %p: tensor<2176xi8>, %ws: tensor
 
 // -----
 
+func.func @matmul_c12(%x: memref<?x68xi8>, %p: memref<2176xi8>, %ws: memref<2x1x64xf32>, %c: memref<?xi32>, %taken: memref<2x16xi64>, %acc: memref<?x96xi32>) {
+  // expected-error @+1 {{expects counters of a dynamic number of rows and fixed columns, got 'memref<2x16xi64>'}}
+  ternary.matmul %x, %p, %ws sums(%c) taken(%taken) acc_outs(%acc) {layout = #ternary.layout<r16k4f4, rows = 96, cols = 66>}
+    : (memref<?x68xi8>, memref<2176xi8>, memref<2x1x64xf32>, memref<?xi32>, memref<2x16xi64>, memref<?x96xi32>) -> ()
+  return
+}
+
+// -----
+
 func.func @matmul_c11(%x: memref<2x68xi8>, %p: memref<2176xi8>, %ws: memref<2x1x64xf32>, %c: memref<2xi32>, %scratch: memref<64xi8>, %acc: memref<2x96xi32>) {
   // expected-error @+1 {{expects scratch memory of rank 1 and dynamic size, got 'memref<64xi8>'}}
   ternary.matmul %x, %p, %ws sums(%c) scratch(%scratch) acc_outs(%acc) {layout = #ternary.layout<r16k4f4, rows = 96, cols = 66>}
@@ -952,6 +961,15 @@ func.func @head_quantize_c2_params(%x: tensor<1x64xf32>, %q: tensor<256xi8>, %su
   // expected-error @below {{expects params of shape [4], got 'tensor<3xf32>'}}
   %r:3 = ternary.head_quantize %x outs(%q, %sums, %params)
     : (tensor<1x64xf32>, tensor<256xi8>, tensor<5xi32>, tensor<3xf32>) -> (tensor<256xi8>, tensor<5xi32>, tensor<3xf32>)
+  return
+}
+
+// -----
+
+func.func @head_scan_c3(%q: memref<256xi8>, %sums: memref<5xi32>, %params: memref<4xf32>, %codes: memref<2048xi8>, %scales: memref<128xi8>, %rows: memref<2x3x32xf32>, %taken: memref<?xi64>, %approx: memref<1x64xf32>, %upper: memref<1x64xf32>, %maxima: memref<2xf32>) {
+  // expected-error @+1 {{expects counters of a dynamic number of rows and fixed columns, got 'memref<?xi64>'}}
+  ternary.head_scan %q, %sums, %params, %codes, %scales, %rows taken(%taken) outs(%approx, %upper, %maxima) {rows = 40, cols = 64}
+    : (memref<256xi8>, memref<5xi32>, memref<4xf32>, memref<2048xi8>, memref<128xi8>, memref<2x3x32xf32>, memref<?xi64>, memref<1x64xf32>, memref<1x64xf32>, memref<2xf32>) -> ()
   return
 }
 
