@@ -162,10 +162,10 @@ void VectorBuilder::shareTaking(Value total, Value thread, Value threads, Value 
   Value zero = index(0), one = index(1);
   Value several = compare(arith::CmpIPredicate::ne, threads, one);
   Value no = arith::ConstantOp::create(b, loc, b.getBoolAttr(false));
-  auto shareOf = [&](Value owner) -> std::array<Value, 2> { // its end, and the size of its rest
+  auto shareOf = [&](Value owner) -> std::array<Value, 3> { // begin, end, and the size of its rest
     auto [begin, end] = share(total, owner, threads);
     Value rest = arith::CeilDivUIOp::create(b, loc, sub(end, begin), index(kOwn));
-    return {end, arith::SelectOp::create(b, loc, several, rest, zero)};
+    return {begin, end, arith::SelectOp::create(b, loc, several, rest, zero)};
   };
   // What is left of a rest of which so many parts are taken.
   auto left = [&](Value rest, Value parts) -> Value {
@@ -173,11 +173,11 @@ void VectorBuilder::shareTaking(Value total, Value thread, Value threads, Value 
   };
   memref::PrefetchOp::create(b, loc, taken, ValueRange{thread, zero}, /*isWrite=*/true, /*localityHint=*/3,
                              /*isDataCache=*/true);
-  auto [ownEnd, ownRest] = shareOf(thread);
+  auto [ownBegin, ownEnd, ownRest] = shareOf(thread);
   Type indexType = b.getIndexType(), flag = b.getI1Type();
   SmallVector<Type> types = {indexType, indexType, indexType, flag}; // the part, whose it is, whether there is one
   SmallVector<Location> locs(types.size(), loc);
-  SmallVector<Value> first = {share(total, thread, threads).first, sub(ownEnd, ownRest), zero,
+  SmallVector<Value> first = {ownBegin, sub(ownEnd, ownRest), zero,
                               arith::ConstantOp::create(b, loc, b.getBoolAttr(true))};
   auto parts = scf::WhileOp::create(b, loc, types, first);
   OpBuilder::InsertionGuard guard(b);
@@ -195,20 +195,11 @@ void VectorBuilder::shareTaking(Value total, Value thread, Value threads, Value 
   Value next = look->getArgument(2), owner = add(thread, next);
   owner =
       arith::SelectOp::create(b, loc, compare(arith::CmpIPredicate::uge, owner, threads), sub(owner, threads), owner);
-  auto [end, rest] = shareOf(owner);
-  // Only who finds something left asks for the line.
-  Value seen = left(rest, toIndex(loadScalar(taken, {owner, zero})));
-  auto asked = scf::IfOp::create(b, loc, TypeRange{indexType}, compare(arith::CmpIPredicate::ne, seen, zero), true);
-  OpBuilder::InsertionGuard inner(b);
-  b.setInsertionPointToStart(asked.elseBlock());
-  scf::YieldOp::create(b, loc, index(64));
-  b.setInsertionPointToStart(asked.thenBlock());
+  auto [begin, end, rest] = shareOf(owner);
   Value increment = arith::ConstantOp::create(b, loc, b.getI64IntegerAttr(1));
-  scf::YieldOp::create(b, loc,
-                       toIndex(memref::AtomicRMWOp::create(b, loc, arith::AtomicRMWKind::addi, increment, taken,
-                                                           ValueRange{owner, zero})));
-  b.setInsertionPointAfter(asked);
-  Value part = asked.getResult(0), from = left(rest, part), to = left(rest, add(part, 1));
+  Value part = toIndex(
+      memref::AtomicRMWOp::create(b, loc, arith::AtomicRMWKind::addi, increment, taken, ValueRange{owner, zero}));
+  Value from = left(rest, part), to = left(rest, add(part, 1));
   Value found = compare(arith::CmpIPredicate::ne, from, zero);
   scf::YieldOp::create(
       b, loc,

@@ -32,6 +32,12 @@ static void dpsEffects(DestinationStyleOpInterface op, bool readsInits, EffectLi
   }
 }
 
+/// Operands besides the destinations that are written: memory for the kernel's own use.
+static void writeEffects(MutableOperandRange operands, EffectList &effects) {
+  for (OpOperand &operand : operands)
+    effects.emplace_back(MemoryEffects::Write::get(), &operand, SideEffects::DefaultResource::get());
+}
+
 #define SETUN_DPS_OP(OP, NUM_INITS, READS)                                                                             \
   MutableOperandRange OP::getDpsInitsMutable() {                                                                       \
     return MutableOperandRange(*this, getNumOperands() - (NUM_INITS), NUM_INITS);                                      \
@@ -64,17 +70,14 @@ MutableOperandRange MatmulOp::getDpsInitsMutable() {
 }
 void MatmulOp::getEffects(EffectList &effects) {
   dpsEffects(cast<DestinationStyleOpInterface>(getOperation()), /*readsInits=*/false, effects);
-  for (OpOperand &scratch : getScratchMutable())
-    effects.emplace_back(MemoryEffects::Write::get(), &scratch, SideEffects::DefaultResource::get());
-  for (OpOperand &taken : getTakenMutable())
-    effects.emplace_back(MemoryEffects::Write::get(), &taken, SideEffects::DefaultResource::get());
+  writeEffects(getScratchMutable(), effects);
+  writeEffects(getTakenMutable(), effects);
 }
 
 MutableOperandRange HeadScanOp::getDpsInitsMutable() { return MutableOperandRange(*this, getNumOperands() - 3, 3); }
 void HeadScanOp::getEffects(EffectList &effects) {
   dpsEffects(cast<DestinationStyleOpInterface>(getOperation()), /*readsInits=*/false, effects);
-  for (OpOperand &taken : getTakenMutable())
-    effects.emplace_back(MemoryEffects::Write::get(), &taken, SideEffects::DefaultResource::get());
+  writeEffects(getTakenMutable(), effects);
 }
 
 //===----------------------------------------------------------------------===//
@@ -110,7 +113,8 @@ static LogicalResult expectRank(Operation *op, StringRef what, Value value, int6
   return success();
 }
 
-static LogicalResult verifyTaken(Operation *op, Value taken) {
+/// `taken` of operations whose threads take of one another's shares.
+static LogicalResult expectCounters(Operation *op, Value taken) {
   auto type = taken ? cast<MemRefType>(taken.getType()) : MemRefType();
   if (type &&
       (type.getRank() != 2 || !type.isDynamicDim(0) || type.getDimSize(1) < 1 || !type.getLayout().isIdentity()))
@@ -275,7 +279,7 @@ LogicalResult MatmulOp::verify() {
     if (auto type = cast<MemRefType>(scratch.getType());
         type.getRank() != 1 || type.hasStaticShape() || !type.getLayout().isIdentity())
       return emitOpError() << "expects scratch memory of rank 1 and dynamic size, got " << type;
-  if (failed(verifyTaken(*this, getTaken()))) // C12
+  if (failed(expectCounters(*this, getTaken()))) // C12
     return failure();
   if (Value scale = getActScale()) { // C3
     ArrayRef<int64_t> shape = shapeOf(scale);
@@ -485,7 +489,7 @@ LogicalResult HeadQuantizeOp::verify() {
 }
 
 LogicalResult HeadScanOp::verify() {
-  if (failed(verifyTaken(*this, getTaken()))) // C3
+  if (failed(expectCounters(*this, getTaken()))) // C3
     return failure();
   auto shape = headShape(*this, getRowsAttr().getInt(), getColsAttr().getInt());
   if (failed(shape) || failed(expectShape(*this, "codes of x", getQ(), {shape->paddedCols()})) || // C1

@@ -294,7 +294,6 @@ func.func @tensors(%x: tensor<2x8xf32>, %thread: index, %threads: index) attribu
 // CHECK: ternary.dot
 // CHECK: scf.while
 // CHECK: } do {
-// CHECK: memref.load %[[TAKEN]]
 // CHECK: memref.atomic_rmw addi %c1{{.*}}, %[[TAKEN]]
 // CHECK: scf.yield
 func.func @taken(%x: memref<?x8xi8>, %p: memref<384xi8>, %s: memref<3x1x64xf32>, %c: memref<?xi32>, %taken: memref<?x16xi64>,
