@@ -317,8 +317,10 @@ void HeadTiler::scan(HeadScanOp op) {
     }
     v.storeScalar(v.treeMax(largest), op.getMaxima(), {panel});
   };
-  v.shareTaking(v.index(shape.panels()), c.thread, c.threads, op.getTaken(),
-                [&](Value from, Value to) { v.loop(from, to, 1, scanPanel); });
+  v.shareTaking(v.index(shape.panels()), c.thread, c.threads, op.getTaken(), {}, [&](Value from, Value to, ValueRange) {
+    v.loop(from, to, 1, scanPanel);
+    return SmallVector<Value>();
+  });
 }
 
 void HeadTiler::candidates(HeadCandidatesOp op) {

@@ -56,6 +56,9 @@ constexpr int64_t kSharedTokens = 16;
 /// Bytes of activations that are to stay in the second cache, and the fewest tokens that are worth a pass over the
 /// panels.
 constexpr int64_t kBlockBytes = 512 << 10, kBlockTokens = 64;
+/// Vectors of results that stay in registers beside the dots of one token, and the fewest steps between two that are
+/// written.
+constexpr int64_t kHeldOutputs = 8, kRunSteps = 16;
 
 /// From how many tokens on a matmul is worked on by a piece of a panel or by look-ups; 0: never.
 int64_t stagedFrom(MatmulOp op) {
@@ -113,6 +116,10 @@ private:
                           Value group = Value());
   SmallVector<Value> dotsOfPart(Value panel, Value token, int64_t tokens, Value from, Value to, bool withSums,
                                 int64_t offset, int64_t bytes);
+  /// Those of one token and all steps of a panel, which are passed in as many runs as there are `held` values: behind
+  /// run i `between` is given i and that value.
+  SmallVector<Value> dotsInRuns(Value panel, Value token, ValueRange held,
+                                llvm::function_ref<void(Value i, Value value)> between);
   /// One step: `state` plus the dots of `operands` with the activations of `tokens` tokens.
   SmallVector<Value> addDots(ArrayRef<Operand> operands, Value token, int64_t tokens, Value step, ValueRange state);
   /// The same by vectors whose length is known at run time: sums come back by way of memory.
@@ -158,8 +165,16 @@ private:
   /// Accumulators, scales and epilogue of a tile, from the dots of each panel of the unit.
   void finish(Value unit, Value token, int64_t tokens, PanelDots dotsOf);
   void finishGroups(Value unit, Value token, int64_t tokens);
+  /// Scaled values [token][field] of a panel from its dots; accumulators are written if they are asked for.
+  SmallVector<Value> scale(SmallVector<Value> acc, Value unit, Value panel, Value index, Value token, int64_t tokens);
   void writeAcc(ArrayRef<Value> acc, Value unit, Value index, Value token, int64_t tokens, Value group);
   void epilogue(ArrayRef<Value> values, Value unit, Value token, int64_t tokens);
+  /// Vectors of output rows of a unit.
+  int64_t outputs() const { return fields * panelsPerUnit / (gated ? 2 : 1); }
+  /// What a token's values of all fields of a unit are once gates have met what they let pass.
+  SmallVector<Value> meetGates(ArrayRef<Value> values);
+  /// One of those values, through the rest of the epilogue.
+  void writeOutput(Value value, Value unit, Value index, Value token);
   Value asFloat(Value acc) { return coded ? Value(arith::SIToFPOp::create(b, loc, v.f32Lanes(), acc)) : acc; }
   Value scaleAt(Value panel, Value group, int64_t field) {
     if (op.hasPanelScales())
@@ -168,7 +183,8 @@ private:
   }
   Value actScale(Value token);
   /// First output row of a field of a unit, and the mask of the rows that exist (null if all do).
-  std::pair<Value, Value> outputRows(Value unit, int64_t field);
+  std::pair<Value, Value> outputRows(Value unit, Value field);
+  std::pair<Value, Value> outputRows(Value unit, int64_t field) { return outputRows(unit, v.index(field)); }
   Value panelOf(Value unit, Value index) { return v.add(v.mul(unit, panelsPerUnit), index); }
 
   /// Fields whose accumulators, with their operands, the activations and a product, the registers hold.
@@ -185,8 +201,17 @@ private:
   void tokenTile(Value unit, Value token, int64_t tokens);
   void directTokens(Value unit, Value from, Value to);
   /// The only token, whose weights come from memory in one stream: each line that a panel needs besides is one that the
-  /// stream has driven out of the first cache, and holds up the CPU's own prefetching.
+  /// stream has driven out of the first cache, and holds up the CPU's own prefetching; several at once hold it up most.
   void oneToken();
+  /// Its unit, and what `held` are of the unit before, if there is one: results, which are written one by one between
+  /// runs of this unit's steps, and its number. Returns the same of this one.
+  SmallVector<Value> unitInRuns(Value unit, Value token, ValueRange held);
+  Value isUnit(Value number) { return arith::CmpIOp::create(b, loc, arith::CmpIPredicate::sge, number, v.index(0)); }
+  /// Whether registers hold a unit's results beside the dots of the next.
+  bool passesInRuns() {
+    return coded && fourWay && !row->isScalable() && !op.getGroup() && op.getY() && row->bytesAlone(kind) == 64 &&
+           outputs() <= kHeldOutputs && layout.getSteps() >= kRunSteps * outputs();
+  }
   void stagedTokens(Value unit, Value from, Value to, Value operands, Value sums);
   /// At most LookUpShape::kTokens tokens and the units of a part, by look-ups.
   void lookUpTokens(Value unit, Value endUnit, Value from, Value to);
@@ -640,6 +665,31 @@ SmallVector<Value> MatmulTiler::dotsOfPart(Value panel, Value token, int64_t tok
   });
 }
 
+SmallVector<Value> MatmulTiler::dotsInRuns(Value panel, Value token, ValueRange held,
+                                           llvm::function_ref<void(Value i, Value value)> between) {
+  const int64_t runs = held.size(), length = layout.getSteps() / runs;
+  auto pass = [&](Value from, int64_t steps, ValueRange state) {
+    return v.loop(v.index(0), v.index(steps), 1, state, [&](Value step, ValueRange state) {
+      Value at = v.add(from, step);
+      return addDots(operandsOf(packedAt(panel, at, 0, 64)), token, 1, at, state);
+    });
+  };
+  SmallVector<Value> state(operandCount, v.splatI32(0));
+  llvm::append_range(state, held); // the next to be given first
+  state = v.loop(v.index(0), v.index(runs), 1, state, [&](Value run, ValueRange before) {
+    SmallVector<Value> next = pass(v.mul(run, length), length, before.take_front(operandCount));
+    ValueRange waiting = before.drop_front(operandCount);
+    between(run, waiting.front());
+    llvm::append_range(next, waiting.drop_front());
+    next.push_back(waiting.front());
+    return next;
+  });
+  SmallVector<Value> acc(ArrayRef<Value>(state).take_front(operandCount));
+  if (int64_t rest = layout.getSteps() % runs)
+    acc = pass(v.index(runs * length), rest, acc);
+  return solve(acc, lowersBytes() ? sumOf(token) : Value());
+}
+
 Value MatmulTiler::correct(Value dot, Value sum) {
   // Stored codes are w + 1 (ternary), (w + 1) / 2 (binary) or w + 128.
   if (layout.isBinary())
@@ -692,9 +742,9 @@ Value MatmulTiler::actScale(Value token) {
   return v.broadcast(v.loadScalar(op.getActScale(), {perTensor ? v.index(0) : token}));
 }
 
-std::pair<Value, Value> MatmulTiler::outputRows(Value unit, int64_t field) {
+std::pair<Value, Value> MatmulTiler::outputRows(Value unit, Value field) {
   int64_t perUnit = layout.getOutputRowsPerUnit();
-  Value first = v.add(v.mul(unit, perUnit), field * kLanes);
+  Value first = v.add(v.mul(unit, perUnit), v.mul(field, kLanes));
   if (layout.getOutputRows() % perUnit == 0)
     return {first, Value()};
   return {first, v.prefixMask(v.sub(v.index(layout.getOutputRows()), first))};
@@ -729,31 +779,38 @@ void MatmulTiler::writeAcc(ArrayRef<Value> acc, Value unit, Value index, Value t
     }
 }
 
+SmallVector<Value> MatmulTiler::meetGates(ArrayRef<Value> values) {
+  if (!gated)
+    return SmallVector<Value>(values);
+  SmallVector<Value> met;
+  for (int64_t i = 0; i < outputs(); ++i)
+    met.push_back(gate(v, op.getEpilogue(), values[i], values[i + outputs()]));
+  return met;
+}
+
+void MatmulTiler::writeOutput(Value value, Value unit, Value index, Value token) {
+  auto [first, mask] = outputRows(unit, index);
+  auto load = [&, mask = mask](Value memref, ValueRange indices) {
+    return mask ? v.loadMasked(memref, indices, mask) : v.load(memref, indices);
+  };
+  if (op.getBias() && op.getBiasPlace() == bitnet::BiasPlace::AfterScale)
+    value = v.addf(value, load(op.getBias(), {first}));
+  if (std::optional<bitnet::Function> activation = op.getActivation())
+    value = emitFunction(b, loc, *activation, value);
+  if (op.getResidual())
+    value = v.addf(load(op.getResidual(), {token, first}), value);
+  if (mask)
+    v.storeMasked(value, op.getY(), {token, first}, mask);
+  else
+    v.store(value, op.getY(), {token, first});
+}
+
 /// `values` are those of all fields of the unit's panels, token by token.
 void MatmulTiler::epilogue(ArrayRef<Value> values, Value unit, Value token, int64_t tokens) {
-  int64_t perToken = fields * panelsPerUnit, outputs = gated ? perToken / 2 : perToken;
-  for (int64_t m = 0; m < tokens; ++m) {
-    Value t = v.add(token, m);
-    for (int64_t f = 0; f < outputs; ++f) {
-      auto [first, mask] = outputRows(unit, f);
-      auto load = [&, mask = mask](Value memref, ValueRange indices) {
-        return mask ? v.loadMasked(memref, indices, mask) : v.load(memref, indices);
-      };
-      Value value = values[m * perToken + f];
-      if (gated)
-        value = gate(v, op.getEpilogue(), value, values[m * perToken + f + outputs]);
-      else if (op.getBias() && op.getBiasPlace() == bitnet::BiasPlace::AfterScale)
-        value = v.addf(value, load(op.getBias(), {first}));
-      if (std::optional<bitnet::Function> activation = op.getActivation())
-        value = emitFunction(v.b, v.loc, *activation, value);
-      if (op.getResidual())
-        value = v.addf(load(op.getResidual(), {t, first}), value);
-      if (mask)
-        v.storeMasked(value, op.getY(), {t, first}, mask);
-      else
-        v.store(value, op.getY(), {t, first});
-    }
-  }
+  const int64_t perToken = fields * panelsPerUnit;
+  for (int64_t m = 0; m < tokens; ++m)
+    for (auto [i, value] : llvm::enumerate(meetGates(values.slice(m * perToken, perToken))))
+      writeOutput(value, unit, v.index(static_cast<int64_t>(i)), v.add(token, m));
 }
 
 void MatmulTiler::forPanels(Value unit, Value token, int64_t tokens, PanelDots body) {
@@ -790,35 +847,39 @@ void MatmulTiler::forPanels(Value unit, Value token, int64_t tokens, PanelDots b
   }
 }
 
-void MatmulTiler::finish(Value unit, Value token, int64_t tokens, PanelDots dotsOf) {
-  forPanels(unit, token, tokens, [&](Value panel, Value index) {
-    SmallVector<Value> acc = dotsOf(panel, index), scaled;
-    if (coded)
-      for (int64_t m = 0; m < tokens; ++m) {
-        Value sum = sumOf(v.add(token, m));
-        for (int64_t f = 0; f < fields; ++f)
-          acc[m * fields + f] = correct(acc[m * fields + f], sum);
-      }
-    if (op.getAcc())
-      writeAcc(acc, unit, index, token, tokens, Value());
-    if (!op.getY())
-      return scaled;
+SmallVector<Value> MatmulTiler::scale(SmallVector<Value> acc, Value unit, Value panel, Value index, Value token,
+                                      int64_t tokens) {
+  if (coded)
     for (int64_t m = 0; m < tokens; ++m) {
-      Value act = op.getActScale() ? actScale(v.add(token, m)) : Value();
-      for (int64_t f = 0; f < fields; ++f) {
-        Value value = asFloat(acc[m * fields + f]);
-        if (op.getBias() && op.getBiasPlace() == bitnet::BiasPlace::BeforeScale) {
-          auto [first, mask] = outputRows(unit, f);
-          value = v.addf(value, mask ? v.loadMasked(op.getBias(), {first}, mask) : v.load(op.getBias(), {first}));
-        }
-        Value factor = scaleAt(panel, v.index(0), f);
-        if (act)
-          factor = v.mulf(act, factor);
-        scaled.push_back(v.mulf(value, factor));
-      }
+      Value sum = sumOf(v.add(token, m));
+      for (int64_t f = 0; f < fields; ++f)
+        acc[m * fields + f] = correct(acc[m * fields + f], sum);
     }
+  if (op.getAcc())
+    writeAcc(acc, unit, index, token, tokens, Value());
+  SmallVector<Value> scaled;
+  if (!op.getY())
     return scaled;
-  });
+  for (int64_t m = 0; m < tokens; ++m) {
+    Value act = op.getActScale() ? actScale(v.add(token, m)) : Value();
+    for (int64_t f = 0; f < fields; ++f) {
+      Value value = asFloat(acc[m * fields + f]);
+      if (op.getBias() && op.getBiasPlace() == bitnet::BiasPlace::BeforeScale) {
+        auto [first, mask] = outputRows(unit, f);
+        value = v.addf(value, mask ? v.loadMasked(op.getBias(), {first}, mask) : v.load(op.getBias(), {first}));
+      }
+      Value factor = scaleAt(panel, v.index(0), f);
+      if (act)
+        factor = v.mulf(act, factor);
+      scaled.push_back(v.mulf(value, factor));
+    }
+  }
+  return scaled;
+}
+
+void MatmulTiler::finish(Value unit, Value token, int64_t tokens, PanelDots dotsOf) {
+  forPanels(unit, token, tokens,
+            [&](Value panel, Value index) { return scale(dotsOf(panel, index), unit, panel, index, token, tokens); });
 }
 
 void MatmulTiler::finishGroups(Value unit, Value token, int64_t tokens) {
@@ -892,10 +953,42 @@ void MatmulTiler::oneToken() {
     onlySum = sumOf(token);
   if (op.getActScale())
     onlyScale = actScale(token);
-  v.shareTaking(v.index(layout.getUnits()), c.thread, c.threads, op.getTaken(), [&](Value unit, Value endUnit) {
-    v.loop(unit, endUnit, 1, [&](Value unit) { tokenTile(unit, token, 1); });
-  });
+  // The results that are not written yet, and the unit that they are of: none before the first.
+  SmallVector<Value> held;
+  if (passesInRuns()) {
+    held.assign(outputs(), v.splat(0.0f));
+    held.push_back(v.index(-1));
+  }
+  held = v.shareTaking(v.index(layout.getUnits()), c.thread, c.threads, op.getTaken(), held,
+                       [&](Value unit, Value endUnit, ValueRange before) {
+                         return v.loop(unit, endUnit, 1, before, [&](Value at, ValueRange before) {
+                           if (passesInRuns())
+                             return unitInRuns(at, token, before);
+                           tokenTile(at, token, 1);
+                           return SmallVector<Value>();
+                         });
+                       });
   onlySum = onlyScale = Value();
+  if (!held.empty())
+    v.onlyIf(isUnit(held.back()), [&] {
+      for (int64_t i = 0; i < outputs(); ++i)
+        writeOutput(held[i], held.back(), v.index(i), token);
+    });
+}
+
+SmallVector<Value> MatmulTiler::unitInRuns(Value unit, Value token, ValueRange held) {
+  Value before = held.back(), exists = isUnit(before);
+  auto writeBefore = [&](Value i, Value value) { v.onlyIf(exists, [&] { writeOutput(value, before, i, token); }); };
+  SmallVector<Value> values;
+  for (int64_t p = 0; p < panelsPerUnit; ++p) {
+    Value index = v.index(p), panel = panelOf(unit, index);
+    SmallVector<Value> acc = p ? dots(panel, token, 1, v.index(0), v.index(layout.getSteps()), /*withSums=*/false)
+                               : dotsInRuns(panel, token, held.drop_back(), writeBefore);
+    llvm::append_range(values, scale(acc, unit, panel, index, token, 1));
+  }
+  values = meetGates(values);
+  values.push_back(unit);
+  return values;
 }
 
 void MatmulTiler::forTokens(Value from, Value to, int64_t tile, llvm::function_ref<void(Value, int64_t)> body) {

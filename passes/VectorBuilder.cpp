@@ -146,11 +146,11 @@ std::pair<Value, Value> VectorBuilder::share(Value total, Value thread, Value th
   return {begin, min(add(begin, chunk), total)};
 }
 
-void VectorBuilder::shareTaking(Value total, Value thread, Value threads, Value taken,
-                                function_ref<void(Value, Value)> body) {
+SmallVector<Value> VectorBuilder::shareTaking(Value total, Value thread, Value threads, Value taken, ValueRange init,
+                                              PartBody body) {
   if (!taken) {
     auto [from, to] = share(total, thread, threads);
-    return body(from, to);
+    return body(from, to, init);
   }
   // Most of a share is its thread's own. The rest is taken in parts, of half of what is left: each begins a stream
   // anew, so they are few, and the last are small, for all may have to wait for who has it.
@@ -175,24 +175,32 @@ void VectorBuilder::shareTaking(Value total, Value thread, Value threads, Value 
                              /*isDataCache=*/true);
   auto [ownBegin, ownEnd, ownRest] = shareOf(thread);
   Type indexType = b.getIndexType(), flag = b.getI1Type();
-  SmallVector<Type> types = {indexType, indexType, indexType, flag}; // the part, whose it is, whether there is one
+  const unsigned kPart = 4; // the part, whose it is, whether there is one; then the state
+  SmallVector<Type> types = {indexType, indexType, indexType, flag};
+  llvm::append_range(types, init.getTypes());
   SmallVector<Location> locs(types.size(), loc);
   SmallVector<Value> first = {ownBegin, sub(ownEnd, ownRest), zero,
                               arith::ConstantOp::create(b, loc, b.getBoolAttr(true))};
+  llvm::append_range(first, init);
   auto parts = scf::WhileOp::create(b, loc, types, first);
   OpBuilder::InsertionGuard guard(b);
   Block *test = b.createBlock(&parts.getBefore(), {}, types, locs);
   scf::ConditionOp::create(b, loc, test->getArgument(3), test->getArguments());
   Block *work = b.createBlock(&parts.getAfter(), {}, types, locs);
-  body(work->getArgument(0), work->getArgument(1));
+  SmallVector<Value> state =
+      body(work->getArgument(0), work->getArgument(1), ValueRange(work->getArguments()).drop_front(kPart));
+  types.truncate(kPart);
+  locs.truncate(kPart);
   auto search = scf::WhileOp::create(b, loc, types, ValueRange{zero, zero, work->getArgument(2), no});
-  scf::YieldOp::create(b, loc, search.getResults());
+  SmallVector<Value> next(search.getResults());
+  llvm::append_range(next, state);
+  scf::YieldOp::create(b, loc, next);
   test = b.createBlock(&search.getBefore(), {}, types, locs);
   Value goesOn = compare(arith::CmpIPredicate::ult, test->getArgument(2), min(threads, index(kShares)));
   goesOn = arith::SelectOp::create(b, loc, test->getArgument(3), no, goesOn);
   scf::ConditionOp::create(b, loc, goesOn, test->getArguments());
   Block *look = b.createBlock(&search.getAfter(), {}, types, locs);
-  Value next = look->getArgument(2), owner = add(thread, next);
+  Value distance = look->getArgument(2), owner = add(thread, distance);
   owner =
       arith::SelectOp::create(b, loc, compare(arith::CmpIPredicate::uge, owner, threads), sub(owner, threads), owner);
   auto [begin, end, rest] = shareOf(owner);
@@ -200,8 +208,9 @@ void VectorBuilder::shareTaking(Value total, Value thread, Value threads, Value 
   Value part = toIndex(
       memref::AtomicRMWOp::create(b, loc, arith::AtomicRMWKind::addi, increment, taken, ValueRange{owner, zero}));
   Value from = left(rest, part), to = left(rest, add(part, 1));
-  Value found = compare(arith::CmpIPredicate::ne, from, zero);
-  scf::YieldOp::create(
-      b, loc,
-      ValueRange{sub(end, from), sub(end, to), arith::SelectOp::create(b, loc, found, next, add(next, 1)), found});
+  Value found = compare(arith::CmpIPredicate::ne, from, zero), isLast = compare(arith::CmpIPredicate::eq, to, zero);
+  scf::YieldOp::create(b, loc,
+                       ValueRange{sub(end, from), sub(end, to),
+                                  arith::SelectOp::create(b, loc, isLast, add(distance, 1), distance), found});
+  return SmallVector<Value>(parts.getResults().drop_front(kPart));
 }

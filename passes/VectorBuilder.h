@@ -95,9 +95,11 @@ public:
   /// This thread's contiguous share [first, second) of `total` items.
   std::pair<mlir::Value, mlir::Value> share(mlir::Value total, mlir::Value thread, mlir::Value threads);
   /// Runs `body` for parts [from, to) of `total` items: this thread's share, and what others have not taken of theirs
-  /// once that is done. `taken` as in ternary.matmul; null: the share alone.
-  void shareTaking(mlir::Value total, mlir::Value thread, mlir::Value threads, mlir::Value taken,
-                   llvm::function_ref<void(mlir::Value from, mlir::Value to)> body);
+  /// once that is done. `taken` as in ternary.matmul; null: the share alone. A state goes from part to part.
+  using PartBody =
+      llvm::function_ref<llvm::SmallVector<mlir::Value>(mlir::Value from, mlir::Value to, mlir::ValueRange state)>;
+  llvm::SmallVector<mlir::Value> shareTaking(mlir::Value total, mlir::Value thread, mlir::Value threads,
+                                             mlir::Value taken, mlir::ValueRange init, PartBody body);
 };
 
 /// What of the CPU the shape of loops depends on. Results never do.

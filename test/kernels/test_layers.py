@@ -94,6 +94,7 @@ def all_forms() -> Forms:
         plain_forms(forms, element, kind)
         fused_forms(forms, element, kind)
         accumulator_forms(forms, element, kind)
+        wide_forms(forms, element, kind)
     byte_forms(forms)
     # What follows does not depend on the weights' bits.
     activation_forms(forms)
@@ -187,6 +188,20 @@ def fused_forms(forms: Forms, element: str, kind: str) -> None:
     forms.add(f"{kind}_residual", 66, {"r": "Tx66xf32"}, body)
 
 
+def wide_forms(forms: Forms, element: str, kind: str) -> None:
+    """So many columns that one token's results may wait in registers for the next panel's steps: whole and ragged
+    panels, several and one, steps that do and do not come out even, each epilogue."""
+    for n, k in ((5, 640), (160, 640), (250, 516), (513, 523)):
+        forms.form(f"{kind}_wide_{n}_{k}", n, k, element=element)
+    forms.form(f"{kind}_wide_bias", 200, 516, element=element, bias=True)
+    forms.form(f"{kind}_wide_bias_before", 200, 516, element=element, bias=True, extra=BEFORE)
+    for gate, n in (("relu2", 70), ("silu", 200)):
+        body = gate_and_up(forms, gate, n, {"element": element}, 516)
+        forms.add(f"{kind}_wide_{gate}", 516, {"y": f"Tx{n}xf32"}, body)
+    body = forms.linear("x", "y", 516, 516, bias=True, element=element) + "%r = arith.addf %y, %x : tensor<?x516xf32>\n"
+    forms.add(f"{kind}_wide_residual", 516, {"r": "Tx516xf32"}, body)
+
+
 def mixed_forms(forms: Forms) -> None:
     """Layers that must not be put together, and layers one after the other."""
     # Ternary and binary weights on one input.
@@ -223,8 +238,8 @@ def mixed_forms(forms: Forms) -> None:
 QKVZ = {"q": 70, "k": 5, "v": 64, "z": 9}
 
 
-def gate_and_up(forms: Forms, gate: str, n: int, options: dict) -> str:
-    body = forms.linear("x", "gate", n, 66, **options) + forms.linear("x", "up", n, 66, **options)
+def gate_and_up(forms: Forms, gate: str, n: int, options: dict, k: int = 66) -> str:
+    body = forms.linear("x", "gate", n, k, **options) + forms.linear("x", "up", n, k, **options)
     return body + f"%y = bitnet.gated %gate, %up {{act = #bitnet.gate_act<{gate}>}} : tensor<?x{n}xf32>\n"
 
 

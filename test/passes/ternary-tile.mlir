@@ -283,6 +283,36 @@ func.func @tensors(%x: tensor<2x8xf32>, %thread: index, %threads: index) attribu
 
 // -----
 
+// With one token, vectors of 64 bytes and many steps, the results of a unit are held in registers while the next is
+// passed in runs, as many as there are results: behind each run one of them is written. The last steps come behind the
+// runs, and what is held in the end is written once all parts are done.
+// CHECK-LABEL: func.func @runs
+// CHECK: %[[NONE:[-a-z0-9_]*]] = arith.constant -1 : index
+// CHECK: scf.for {{.*}} iter_args({{.*}}, %[[BEFORE:[a-z0-9]*]] = %[[NONE]]) -> (vector<16xf32>, vector<16xf32>, vector<16xf32>, vector<16xf32>, index)
+// CHECK: %[[LATER:[0-9]*]] = arith.cmpi sge, %[[BEFORE]]
+// CHECK: scf.for %{{[a-z0-9]*}} = %c0{{[_0-9]*}} to %c4{{[_0-9]*}} step
+// CHECK: scf.for %{{[a-z0-9]*}} = %c0{{[_0-9]*}} to %c16{{[_0-9]*}} step
+// CHECK: ternary.dot
+// CHECK: scf.if %[[LATER]]
+// CHECK: vector.load %{{.*}} : memref<?x128xf32>
+// CHECK: vector.store
+// CHECK: scf.for %{{[a-z0-9]*}} = %c0{{[_0-9]*}} to %c2{{[_0-9]*}} step
+// CHECK: ternary.dot
+// CHECK-NOT: vector.store
+// CHECK: scf.yield {{.*}}vector<16xf32>, index
+// CHECK: scf.if
+// CHECK-COUNT-4: vector.store
+func.func @runs(%x: memref<?x264xi8>, %p: memref<8448xi8>, %s: memref<2x1x64xf32>, %a: memref<?xf32>, %c: memref<?xi32>,
+    %r: memref<?x128xf32>, %y: memref<?x128xf32>, %thread: index, %threads: index) attributes {ternary.kernel} {
+  ternary.matmul %x, %p, %s act_scale(%a) sums(%c) residual(%r) outs(%y)
+    {layout = #ternary.layout<r16k4f4, rows = 128, cols = 264>, kernel = #ternary.kernel<"avx512vnni", tokens = 4>}
+    : (memref<?x264xi8>, memref<8448xi8>, memref<2x1x64xf32>, memref<?xf32>, memref<?xi32>, memref<?x128xf32>,
+       memref<?x128xf32>) -> ()
+  return
+}
+
+// -----
+
 // Where there are counters a thread takes the most of its share, then parts of what is left of it and of the next
 // threads' shares.
 // CHECK-LABEL: func.func @taken
