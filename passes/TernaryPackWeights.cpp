@@ -522,8 +522,8 @@ LogicalResult TernaryPackWeights::packHead(PackHeadOp op) {
     std::vector<uint8_t> codes(shape.panelCodeBytes());
     scales.resize(shape.scaleBytes());
     fine.resize(shape.fineBytes());
-    coarse.resize(shape.paddedRows() * HeadShape::kRowFloats);
-    fineRows.resize(shape.rows * HeadShape::kRowFloats);
+    coarse.resize(shape.paddedRows() * HeadShape::kCoarseFloats);
+    fineRows.resize(shape.rows * HeadShape::kFineFloats);
     for (int64_t panel = 0; panel < shape.panels(); ++panel) {
       int64_t first = panel * HeadShape::kPanelRows, end = first + quantizer.rowsOf(panel);
       if (weight) {
@@ -533,8 +533,8 @@ LogicalResult TernaryPackWeights::packHead(PackHeadOp op) {
         std::copy_n(constant.data() + first * shape.cols, (end - first) * shape.cols, w.data());
       }
       quantizer.quantize(panel, w.data(), codes.data(), scales.data() + panel * shape.panelScaleBytes(),
-                         coarse.data() + first * HeadShape::kRowFloats, fine.data() + first * shape.fineRowBytes(),
-                         fineRows.data() + first * HeadShape::kRowFloats);
+                         coarse.data() + first * HeadShape::kCoarseFloats, fine.data() + first * shape.fineRowBytes(),
+                         fineRows.data() + first * HeadShape::kFineFloats);
       if (llvm::Error error = store->write(offset + panel * shape.panelCodeBytes(), codes.data(), codes.size()))
         return error;
     }

@@ -3,10 +3,10 @@
 // The k largest of y_r = h . w_r over the rows of a full-precision matrix, without reading most of it. The result is
 // that of all exact logits: the same rows, in the same order, with the same bits.
 //
-// What is stored of a row (HeadPlanes.h): w = c + E with a coarse approximation c and a bound R >= ||E||, a finer one
-// w = c + f + F with R' >= ||F||, R' <= R, and n >= ||w||, where R <= n (a plane that is no better than zeros is
-// stored as zeros). What head_quantize makes of h: h = a*q + e with codes q, whatever they are: it measures
-// Q = ||a*q||, ||e|| and H = ||h||. Then by Cauchy and Schwarz, in exact arithmetic,
+// What is stored of a row (HeadPlanes.h): w = c + E with a coarse approximation c and a bound R >= ||E||, finer ones
+// w = c + f + F, by first bits and by both, each with R' >= ||F||, R' <= R, and n >= ||w||, where R <= n (a plane that
+// is no better than zeros is stored as zeros). What head_quantize makes of h: h = a*q + e with codes q, whatever they
+// are: it measures Q = ||a*q||, ||e|| and H = ||h||. Then by Cauchy and Schwarz, in exact arithmetic,
 //
 //     h.w = a*q.c + a*q.E + e.w       |h.w - a*q.c|       <= Q*R  + ||e||*n
 //     h.w = a*q.(c+f) + a*q.F + e.w   |h.w - a*q.(c + f)| <= Q*R' + ||e||*n
@@ -93,6 +93,9 @@ private:
     value = arith::MaxSIOp::create(b, loc, value, i64(0));
     return v.toIndex(arith::MinSIOp::create(b, loc, value, i64(longest)));
   }
+  /// Puts the numbers of the rows whose lane of `mask` is set into `list`, from place `count` on; the first lane is row
+  /// `first`. Returns the next place.
+  Value listLanes(Value mask, Value first, Value list, Value count);
   /// 64 bytes of weights and four of x, for which `row` has dots.
   Value fourOf(Value q, Value at);
 
@@ -361,6 +364,29 @@ void HeadTiler::candidates(HeadCandidatesOp op) {
   });
 }
 
+Value HeadTiler::listLanes(Value mask, Value first, Value list, Value count) {
+  // From one set bit to the next: few are, so that asking each lane would take longer.
+  Value bits = vector::BitCastOp::create(b, loc, VectorType::get({1}, b.getIntegerType(kLanes)), mask);
+  bits = vector::ExtractOp::create(b, loc, bits, ArrayRef<int64_t>{0});
+  Value none = arith::ConstantOp::create(b, loc, b.getZeroAttr(bits.getType()));
+  Value one = arith::ConstantOp::create(b, loc, b.getIntegerAttr(bits.getType(), 1));
+  SmallVector<Type> types = {bits.getType(), b.getIndexType()};
+  SmallVector<Location> locs(types.size(), loc);
+  auto next = scf::WhileOp::create(b, loc, types, ValueRange{bits, count});
+  OpBuilder::InsertionGuard guard(b);
+  Block *test = b.createBlock(&next.getBefore(), {}, types, locs);
+  Value some = arith::CmpIOp::create(b, loc, arith::CmpIPredicate::ne, test->getArgument(0), none);
+  scf::ConditionOp::create(b, loc, some, test->getArguments());
+  Block *body = b.createBlock(&next.getAfter(), {}, types, locs);
+  Value left = body->getArgument(0), at = body->getArgument(1);
+  Value lane = math::CountTrailingZerosOp::create(b, loc, left);
+  Value row = v.add(first, arith::IndexCastUIOp::create(b, loc, b.getIndexType(), lane));
+  v.storeScalar(arith::IndexCastOp::create(b, loc, b.getI32Type(), row), list, {at});
+  left = arith::AndIOp::create(b, loc, left, arith::SubIOp::create(b, loc, left, one));
+  scf::YieldOp::create(b, loc, ValueRange{left, v.add(at, 1)});
+  return next.getResult(1);
+}
+
 void HeadTiler::rescore(HeadRescoreOp op) {
   auto w = cast<MemRefType>(op.getW().getType());
   HeadShape shape{w.getDimSize(0), w.getDimSize(1)};
@@ -370,42 +396,63 @@ void HeadTiler::rescore(HeadRescoreOp op) {
   Value least = v.loop(v.index(0), count(op.getK(), length), 1, v.f32(kInfinity), [&](Value i, ValueRange acc) {
     return SmallVector<Value>{v.minf(v.loadScalar(op.getCandidates(), {i}), acc[0])};
   })[0];
-  Value offset = arith::MulIOp::create(b, loc, v.loadScalar(op.getSums(), {v.index(shape.groups())}), i32(3));
+  Value total = v.loadScalar(op.getSums(), {v.index(shape.groups())});
 
   auto survives = [&](Value upper, Value limit) { return compare(arith::CmpFPredicate::UGE, upper, limit); };
-  auto refine = [&](Value row) -> Value {
-    SmallVector<Value> init(4, v.splatI32(0));
+  auto add = [&](Value x, Value y) -> Value { return arith::AddIOp::create(b, loc, x, y); };
+  auto sub = [&](Value x, Value y) -> Value { return arith::SubIOp::create(b, loc, x, y); };
+  auto times = [&](int32_t n, Value x) -> Value { return arith::MulIOp::create(b, loc, x, i32(n)); };
+  // The sum of q where a bit of a row's fine codes is set. Seven fields are isolated in place, so that dots of field f
+  // are 2^f times theirs; the last would be no signed byte.
+  auto sumWhereSet = [&](Value row, int64_t bit) -> Value {
+    constexpr int64_t kFields = 8, kInPlace = kFields - 1;
+    SmallVector<Value> init(kInPlace, v.splatI32(0));
     SmallVector<Value> acc = v.loop(v.index(0), v.index(shape.fineBlocks()), 1, init, [&](Value at, ValueRange state) {
-      Value packed = vector::LoadOp::create(b, loc, bytes(64), op.getFine(), ValueRange{row, v.mul(at, 64)});
-      SmallVector<Value> next;
-      for (int64_t field = 0; field < 4; ++field) {
+      Value from = v.add(v.mul(at, 64), bit * shape.fineBitBytes());
+      Value packed = vector::LoadOp::create(b, loc, bytes(64), op.getFine(), ValueRange{row, from});
+      SmallVector<Value> next(state);
+      for (int64_t field = 0; field < kFields; ++field) {
         Value x =
             vector::LoadOp::create(b, loc, bytes(64), op.getQ(), v.add(v.mul(at, HeadShape::kFineBlock), 64 * field));
-        Value codes = UnpackOp::create(b, loc, packed.getType(), packed, field, 2, false);
-        next.push_back(DotOp::create(b, loc, v.i32Lanes(), state[field], codes, x, int64_t(3)));
+        const bool last = field == kInPlace;
+        Value codes;
+        if (last)
+          codes = UnpackOp::create(b, loc, packed.getType(), packed, field, 1, false);
+        else
+          codes = arith::AndIOp::create(
+              b, loc, packed,
+              arith::ConstantOp::create(b, loc, DenseElementsAttr::get(bytes(64), static_cast<int8_t>(1 << field))));
+        Value &sum = next[last ? 0 : field];
+        sum = DotOp::create(b, loc, v.i32Lanes(), sum, codes, x, last ? int64_t(1) : int64_t(1) << field);
       }
       return next;
     });
-    Value all = arith::AddIOp::create(b, loc, arith::AddIOp::create(b, loc, acc[0], acc[1]),
-                                      arith::AddIOp::create(b, loc, acc[2], acc[3]));
-    Value sum = vector::ReductionOp::create(b, loc, vector::CombiningKind::ADD, all);
-    return arith::SubIOp::create(b, loc, arith::AddIOp::create(b, loc, sum, sum), offset);
+    Value all = acc[0];
+    for (int64_t field = 1; field < kInPlace; ++field)
+      all = add(all, arith::ShRSIOp::create(b, loc, acc[field], v.splatI32(static_cast<int32_t>(field))));
+    return vector::ReductionOp::create(b, loc, vector::CombiningKind::ADD, all);
   };
   auto score = [&](Value row) {
     auto described = [&](int64_t what) { return v.loadScalar(op.getFineRows(), {row, v.index(what)}); };
-    Value fine = arith::SIToFPOp::create(b, loc, b.getF32Type(), refine(row));
-    fine = v.mulf(v.mulf(fine, described(0)), a);
-    Value better = v.addf(v.loadScalar(op.getApprox(), {v.index(0), row}), fine);
-    Value upper = v.addf(better, bound(alpha, beta, eta, described(1), described(2)));
-    v.onlyIf(survives(upper, least), [&] {
-      v.storeScalar(dotRows(v, op.getX(), v.index(0), 1, op.getW(), row, 1)[0], op.getExact(), {v.index(0), row});
+    Value delta = described(0), norm = described(3), approx = v.loadScalar(op.getApprox(), {v.index(0), row});
+    auto onlyIfIn = [&](Value sum, Value residual, function_ref<void()> body) {
+      Value more = v.mulf(v.mulf(arith::SIToFPOp::create(b, loc, b.getF32Type(), sum), delta), a);
+      Value upper = v.addf(v.addf(approx, more), bound(alpha, beta, eta, residual, norm));
+      v.onlyIf(survives(upper, least), body);
+    };
+    Value first = sumWhereSet(row, 0);
+    onlyIfIn(times(2, sub(times(2, first), total)), described(1), [&] {
+      Value both = add(times(2, first), sumWhereSet(row, 1));
+      onlyIfIn(sub(times(2, both), times(3, total)), described(2), [&] {
+        v.storeScalar(dotRows(v, op.getX(), v.index(0), 1, op.getW(), row, 1)[0], op.getExact(), {v.index(0), row});
+      });
     });
   };
 
   // Threads take panels in turn: survivors may be frequent in one part of the rows. Those of some panels are listed
-  // first, for they are far apart, and each would wait for memory: the planes of the next few are on their way while
-  // one is scored.
-  constexpr int64_t kPanels = 64, kAhead = 4;
+  // first, for they are far apart, and each would wait for memory: the first bits of the next few are on their way
+  // while one is scored.
+  constexpr int64_t kPanels = 64, kAhead = 8;
   Value rows = memref::AllocaOp::create(b, loc, MemRefType::get({kPanels * kPanelRows}, b.getI32Type()));
   Value mine = v.sub(v.add(v.index(shape.panels()), c.threads), v.add(c.thread, 1)); // of panels, rounded up
   mine = arith::DivUIOp::create(b, loc, mine, c.threads);
@@ -424,28 +471,18 @@ void HeadTiler::rescore(HeadRescoreOp op) {
       for (int64_t field = 0; field < 2; ++field) {
         SmallVector<Value> at = lanes(panel, field);
         v.store(v.splat(-kInfinity), op.getExact(), at);
-        Value end = v.min(v.add(at[1], kLanes), v.index(shape.rows));
-        auto some = scf::IfOp::create(b, loc, TypeRange{b.getIndexType()},
-                                      anyOf(survives(v.load(op.getUpper(), at), v.broadcast(least))), true);
-        OpBuilder::InsertionGuard guard(b);
-        b.setInsertionPointToStart(some.thenBlock());
-        Value more = v.loop(at[1], end, 1, ValueRange{listed}, [&](Value row, ValueRange count) {
-          v.storeScalar(arith::IndexCastOp::create(b, loc, b.getI32Type(), row), rows, {count[0]});
-          Value next = survives(v.loadScalar(op.getUpper(), {v.index(0), row}), least);
-          return SmallVector<Value>{choose(next, v.add(count[0], 1), count[0])};
-        })[0];
-        scf::YieldOp::create(b, loc, more);
-        b.setInsertionPointToStart(some.elseBlock());
-        scf::YieldOp::create(b, loc, listed);
-        listed = some.getResult(0);
+        Value found = survives(v.load(op.getUpper(), at), v.broadcast(least));
+        if (shape.rows % kPanelRows)
+          found = both(found, v.prefixMask(v.sub(v.index(shape.rows), at[1])));
+        listed = listLanes(found, at[1], rows, listed);
       }
       return listed;
     });
     v.loop(v.index(0), survivors, 1, [&](Value i) {
       Value ahead = v.toIndex(v.loadScalar(rows, {v.min(v.add(i, kAhead), v.sub(survivors, v.index(1)))}));
       v.prefetch(op.getFineRows(), {ahead, v.index(0)});
-      for (int64_t at = 0; at < shape.fineBlocks(); ++at)
-        v.prefetch(op.getFine(), {ahead, v.index(64 * at)});
+      for (int64_t at = 0; at < shape.fineBitBytes(); at += 64)
+        v.prefetch(op.getFine(), {ahead, v.index(at)});
       score(v.toIndex(v.loadScalar(rows, {i})));
     });
     forPanels([&](Value panel, Value none) {

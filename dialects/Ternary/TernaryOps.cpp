@@ -473,7 +473,7 @@ LogicalResult PackHeadOp::verify() {
       failed(expectShape(*this, "coarse rows", getCoarse(), {shape->panels(), 3, 32})) ||        // C2
       failed(expectShape(*this, "fine codes", getFine(), {shape->rows, shape->fineRowBytes()}))) // C2
     return failure();
-  return expectShape(*this, "fine rows", getFineRows(), {shape->rows, 3}); // C2
+  return expectShape(*this, "fine rows", getFineRows(), {shape->rows, setun::packing::HeadShape::kFineFloats}); // C2
 }
 
 LogicalResult HeadQuantizeOp::verify() {
@@ -529,8 +529,9 @@ LogicalResult HeadRescoreOp::verify() {
       failed(expectCount(*this, "candidates", getCandidates())) ||                                 // C1
       failed(expectShape(*this, "k", getK(), {1})) ||                                              // C1
       failed(expectShape(*this, "fine codes", getFine(), {shape->rows, shape->fineRowBytes()})) || // C1
-      failed(expectShape(*this, "fine rows", getFineRows(), {shape->rows, 3})) ||                  // C1
-      failed(expectShape(*this, "exact", getExact(), {1, shape->paddedRows()})))                   // C2
+      failed(expectShape(*this, "fine rows", getFineRows(),
+                         {shape->rows, setun::packing::HeadShape::kFineFloats})) || // C1
+      failed(expectShape(*this, "exact", getExact(), {1, shape->paddedRows()})))    // C2
     return failure();
   return expectShape(*this, "maxima", getMaxima(), {shape->panels()}); // C2
 }

@@ -469,13 +469,13 @@ def Ternary_PackHeadOp : Ternary_Op<"pack_head", [Pure]> {
     plane, fine codes, and the description of the rows in the fine plane.
 
     C1: `w` is `NxK` static with K of at most 65,536. C2: the results have the sizes of the layout: `P*G*256` and
-    `P*G*16` bytes, `Px3x32`, `N x 64*ceil(K/256)` bytes and `Nx3` with `P = ceil(N/32)` and `G = ceil(K/16)`.
+    `P*G*16` bytes, `Px3x32`, `N x 128*ceil(K/512)` bytes and `Nx4` with `P = ceil(N/32)` and `G = ceil(K/16)`.
 
     Example:
 
     ```mlir
     %c, %s, %r, %f, %fr = ternary.pack_head %w : tensor<40x64xbf16>
-      -> tensor<2048xi8>, tensor<128xi8>, tensor<2x3x32xf32>, tensor<40x64xi8>, tensor<40x3xf32>
+      -> tensor<2048xi8>, tensor<128xi8>, tensor<2x3x32xf32>, tensor<40x128xi8>, tensor<40x4xf32>
     ```
   }];
   let arguments = (ins RankedTensorOf<[F32, F16, BF16]>:$w);
@@ -491,7 +491,7 @@ def Ternary_HeadQuantizeOp : Ternary_DpsOp<"head_quantize"> {
   let summary = "codes of the vector that a head is multiplied with, and what their error can do";
   let description = [{
     `m = max|x|`; if m is in [2^-100, 2^100]: `a = m / 127`, `q = clamp(rhe(x * (127 / m)), -127, 127)`, else both are 0
-    (a NaN in x has code -127). Codes are padded with zeros to a multiple of 256. `sums[g]` is the sum of the codes of
+    (a NaN in x has code -127). Codes are padded with zeros to a multiple of 512. `sums[g]` is the sum of the codes of
     group g of 16 columns, `sums[G]` that of all.
 
     `params = [a, alpha, beta, eta]`: with f64 sums (16 lanes, as sum16) of squares H of x, Q of a*q and E of x - a*q,
@@ -500,13 +500,13 @@ def Ternary_HeadQuantizeOp : Ternary_DpsOp<"head_quantize"> {
     `eta = (a + 1) * ((K + 64) * 2^-147)`, in f64, each rounded to f32 once. Unless `H <= 2^200`: a is 0, the others are
     infinite. What they bound: `passes/TileHead.cpp`.
 
-    C1: `x` is `1xK` with static K of at most 65,536, codes `256*ceil(K/256)`. C2: sums are `ceil(K/16) + 1`, params 4.
+    C1: `x` is `1xK` with static K of at most 65,536, codes `512*ceil(K/512)`. C2: sums are `ceil(K/16) + 1`, params 4.
 
     Example:
 
     ```mlir
     ternary.head_quantize %x outs(%q, %sums, %params)
-      : (memref<1x64xf32>, memref<256xi8>, memref<5xi32>, memref<4xf32>) -> ()
+      : (memref<1x64xf32>, memref<512xi8>, memref<5xi32>, memref<4xf32>) -> ()
     ```
   }];
   let arguments = (ins Ternary_F32:$x, Ternary_I8:$q, Ternary_I32:$sums, Ternary_F32:$params);
@@ -530,7 +530,7 @@ def Ternary_HeadScanOp : Ternary_DpsOp<"head_scan"> {
 
     ```mlir
     ternary.head_scan %q, %sums, %params, %c, %s, %r outs(%approx, %upper, %maxima) {rows = 40, cols = 64}
-      : (memref<256xi8>, memref<5xi32>, memref<4xf32>, memref<2048xi8>, memref<128xi8>, memref<2x3x32xf32>,
+      : (memref<512xi8>, memref<5xi32>, memref<4xf32>, memref<2048xi8>, memref<128xi8>, memref<2x3x32xf32>,
          memref<1x64xf32>, memref<1x64xf32>, memref<2xf32>) -> ()
     ```
   }];
@@ -573,19 +573,20 @@ def Ternary_HeadRescoreOp : Ternary_DpsOp<"head_rescore"> {
   let summary = "exact logits of all rows that may be among the best";
   let description = [{
     With `least = min(candidates[i], i < k)` (infinity if k is 0): a row survives unless `upper[r] < least`; a survivor's
-    fine plane gives `better = approx[r] + (f32(2 * sum_k fine[r][k] * q[k] - 3 * sums[G]) * delta[r]) * a`, and unless
-    `better + (alpha * fine_residual[r] + (beta * norm[r] + eta)) < least` the row's logit, as `bitnet.dense` has it, is
-    `exact[r]`. All other rows have -infinity. `maxima[p]` is the largest `exact` of panel p, NaN counting as -infinity.
+    first bits give `better = approx[r] + (f32(2 * (2 * sum_k first[r][k] * q[k] - sums[G])) * delta[r]) * a`, and it goes
+    on unless `better + (alpha * first_residual[r] + (beta * norm[r] + eta)) < least`; both bits give `better = approx[r] +
+    (f32(2 * sum_k fine[r][k] * q[k] - 3 * sums[G]) * delta[r]) * a`, and unless `better + (alpha * fine_residual[r] +
+    (beta * norm[r] + eta)) < least` the row's logit, as `bitnet.dense` has it, is `exact[r]`. All other rows have -infinity. `maxima[p]` is the largest `exact` of panel p, NaN counting as -infinity.
 
-    C1: as in `head_scan` and `head_candidates`; fine codes `N x 64*ceil(K/256)` and their rows `Nx3`.
+    C1: as in `head_scan` and `head_candidates`; fine codes `N x 128*ceil(K/512)` and their rows `Nx4`.
     C2: `exact` is `1 x 32*P`, `maxima` is P.
 
     Example:
 
     ```mlir
     ternary.head_rescore %x, %w, %q, %sums, %params, %approx, %upper, %candidates, %k, %f, %fr outs(%exact, %maxima)
-      : (memref<1x64xf32>, memref<40x64xbf16>, memref<256xi8>, memref<5xi32>, memref<4xf32>, memref<1x64xf32>,
-         memref<1x64xf32>, memref<8xf32>, memref<1xi64>, memref<40x64xi8>, memref<40x3xf32>, memref<1x64xf32>,
+      : (memref<1x64xf32>, memref<40x64xbf16>, memref<512xi8>, memref<5xi32>, memref<4xf32>, memref<1x64xf32>,
+         memref<1x64xf32>, memref<8xf32>, memref<1xi64>, memref<40x128xi8>, memref<40x4xf32>, memref<1x64xf32>,
          memref<2xf32>) -> ()
     ```
   }];

@@ -1,11 +1,12 @@
 //===- HeadPlanes.h - layout of a head's scan planes ------------*- C++ -*-===//
 //
 // Where the largest of many dot products with rows w_r (N x K, full precision) are looked for, the rows are kept a
-// second time in few bits: a coarse plane of four bits, which is read as a whole, and a fine plane of two more bits, of
-// which single rows are read.
+// second time in few bits: a coarse plane of four bits, which is read as a whole, and two more bits, of which single
+// rows are read: a first bit, and for few of these rows a second.
 //
 //     coarse: w_r[k] ~ step_r * scale_r[g] * code_r[k]            g = k / 16, scale and code in -8 .. 7
-//     fine:   w_r[k] ~ coarse + delta_r * (2 * fine_r[k] - 3)     fine in 0 .. 3
+//     first:  w_r[k] ~ coarse + 2 * delta_r * (2 * first_r[k] - 1)
+//     fine:   w_r[k] ~ coarse + delta_r * (2 * fine_r[k] - 3)     fine = 2 * first + second, in 0 .. 3
 //
 // Codes, coarse: a panel is 32 rows = 2 fields x 16 lanes; P = ceil(N / 32), G = ceil(K / 16);
 //
@@ -13,11 +14,12 @@
 //
 // Scales: byte((p*G + g)*16 + lane), bits 4f, ..  =  scale(row p*32 + f*16 + lane, g) & 15.
 // Coarse rows: float32 [P][3][32]: step, bound of the residual's norm, bound of the row's norm.
-// Codes, fine, row by row, B = ceil(K / 256) blocks of 64 bytes:
+// Codes, fine, row by row, of each all first bits, then all second bits, in B = ceil(K / 512) blocks of 64 bytes:
 //
-//     byte(r*B*64 + b*64 + j), bits 2f, 2f+1  =  fine(r, k = b*256 + f*64 + j)
+//     byte((r*2 + bit)*B*64 + b*64 + j), bit f  =  first or second(r, k = b*512 + f*64 + j)
 //
-// Fine rows: float32 [N][3]: delta, bound of the residual's norm with both planes, bound of the row's norm.
+// Fine rows: float32 [N][4]: delta, bounds of the residual's norm with the first bits and with both, bound of the row's
+// norm.
 // Padding rows have step 0 and bounds 0; padding columns code 0 (stored 8) and fine 0.
 //
 // The norms' bounds are l2 norms, rounded upward; a row that cannot be approximated (an infinity, NaN, a norm beyond
@@ -36,9 +38,9 @@ struct HeadShape {
   static constexpr int64_t kLanes = 16;
   static constexpr int64_t kPanelRows = 32;
   static constexpr int64_t kGroup = 16;
-  static constexpr int64_t kFineBlock = 256;
-  /// Floats of a row's description in either plane.
-  static constexpr int64_t kRowFloats = 3;
+  static constexpr int64_t kFineBlock = 512;
+  /// Floats of a row's description.
+  static constexpr int64_t kCoarseFloats = 3, kFineFloats = 4;
   /// Largest K: sums of 16 products of codes in [-8, 7] and [-127, 127] times a scale of up to 8, and squares of 127,
   /// fit int32.
   static constexpr int64_t kMaxCols = int64_t(1) << 16;
@@ -56,13 +58,15 @@ struct HeadShape {
   constexpr int64_t codeBytes() const { return panels() * panelCodeBytes(); }
   constexpr int64_t scaleBytes() const { return panels() * panelScaleBytes(); }
   constexpr int64_t fineBlocks() const { return (cols + kFineBlock - 1) / kFineBlock; }
-  constexpr int64_t fineRowBytes() const { return fineBlocks() * 64; }
+  /// Of all first bits of a row, or all second ones.
+  constexpr int64_t fineBitBytes() const { return fineBlocks() * 64; }
+  constexpr int64_t fineRowBytes() const { return 2 * fineBitBytes(); }
   constexpr int64_t fineBytes() const { return rows * fineRowBytes(); }
   /// Columns of a vector that is multiplied: zeros beyond K.
   constexpr int64_t paddedCols() const { return fineBlocks() * kFineBlock; }
   /// Bytes of all planes.
   constexpr int64_t bytes() const {
-    return codeBytes() + scaleBytes() + fineBytes() + (paddedRows() + rows) * kRowFloats * 4;
+    return codeBytes() + scaleBytes() + fineBytes() + (paddedRows() * kCoarseFloats + rows * kFineFloats) * 4;
   }
 
   int readCode(const uint8_t *codes, int64_t row, int64_t k) const {
@@ -74,11 +78,13 @@ struct HeadShape {
     return value < 8 ? value : value - 16;
   }
   int readFine(const uint8_t *fine, int64_t row, int64_t k) const {
-    return fine[row * fineRowBytes() + k / kFineBlock * 64 + k % 64] >> (k % kFineBlock / 64 * 2) & 3;
+    const uint8_t *first = fine + row * fineRowBytes() + k / kFineBlock * 64 + k % 64, *second = first + fineBitBytes();
+    const int64_t field = k % kFineBlock / 64;
+    return (*first >> field & 1) * 2 + (*second >> field & 1);
   }
   /// Index of a row's value `what` (0 step, 1 residual, 2 norm) in the description of the coarse plane.
   constexpr int64_t coarseIndex(int64_t row, int64_t what) const {
-    return (row / kPanelRows * kRowFloats + what) * kPanelRows + row % kPanelRows;
+    return (row / kPanelRows * kCoarseFloats + what) * kPanelRows + row % kPanelRows;
   }
 
 private:

@@ -117,14 +117,15 @@ LogicalResult evaluatePackHead(PackHeadOp op, Frame &frame) {
   std::vector<float> values = w.toFloats();
   Type i8 = IntegerType::get(op.getContext(), 8), f32 = Float32Type::get(op.getContext());
   Tensor codes(i8, {shape.codeBytes()}), scales(i8, {shape.scaleBytes()}), coarse(f32, {shape.panels(), 3, 32}),
-      fine(i8, {shape.rows, shape.fineRowBytes()}), fineRows(f32, {shape.rows, 3});
+      fine(i8, {shape.rows, shape.fineRowBytes()}), fineRows(f32, {shape.rows, HeadShape::kFineFloats});
   HeadQuantizer quantizer(shape);
   for (int64_t panel = 0; panel < shape.panels(); ++panel) {
     int64_t first = panel * kPanelRows;
     quantizer.quantize(
         panel, values.data() + first * shape.cols, codes.mutableData<uint8_t>() + panel * shape.panelCodeBytes(),
         scales.mutableData<uint8_t>() + panel * shape.panelScaleBytes(), coarse.mutableData<float>() + first * 3,
-        fine.mutableData<uint8_t>() + first * shape.fineRowBytes(), fineRows.mutableData<float>() + first * 3);
+        fine.mutableData<uint8_t>() + first * shape.fineRowBytes(),
+        fineRows.mutableData<float>() + first * HeadShape::kFineFloats);
   }
   setResults(op, {codes, scales, coarse, fine, fineRows}, frame);
   return success();
@@ -235,12 +236,19 @@ LogicalResult evaluateHeadRescore(HeadRescoreOp op, Frame &frame) {
   for (int64_t row = 0; row < shape.rows; ++row) {
     if (upper[row] < least)
       continue;
-    int32_t sum = 0;
-    for (int64_t i = 0; i < shape.cols; ++i)
-      sum += shape.readFine(fine, row, i) * q[i];
-    float better = (static_cast<float>(2 * sum - 3 * total) * rows[row * 3]) * params[0];
-    better = approx[row] + better;
-    if (better + bound(params, rows[row * 3 + 1], rows[row * 3 + 2]) < least)
+    int32_t first = 0, both = 0;
+    for (int64_t i = 0; i < shape.cols; ++i) {
+      int code = shape.readFine(fine, row, i);
+      first += (code >> 1) * q[i];
+      both += code * q[i];
+    }
+    const float *described = rows + row * HeadShape::kFineFloats;
+    auto mayBeAmongThem = [&](int32_t sum, float residual) {
+      float more = (static_cast<float>(sum) * described[0]) * params[0];
+      more = approx[row] + more;
+      return !(more + bound(params, residual, described[3]) < least);
+    };
+    if (!mayBeAmongThem(2 * (2 * first - total), described[1]) || !mayBeAmongThem(2 * both - 3 * total, described[2]))
       continue;
     out[row] = logit(x, w, row);
   }

@@ -5,8 +5,9 @@
 //
 // Codes are chosen to make the residual small; what is stored of it is measured afterwards, from the weights themselves
 // and the products step * scale * code as the planes mean them: those are exact in double (24 + 6 bits), and so is
-// delta * (2 * fine - 3). The sums of squares are of K terms, each with a relative error below 2^-50 (three roundings),
-// so a norm is off by less than (K + 8) * 2^-50 <= 2^-33 of itself; `upward` adds 2^-20.
+// delta * (2 * fine - 3) and 2 * delta * (2 * first - 1). The sums of squares are of K terms, each with a relative
+// error below 2^-50 (three roundings), so a norm is off by less than (K + 8) * 2^-50 <= 2^-33 of itself; `upward` adds
+// 2^-20.
 //
 //===----------------------------------------------------------------------===//
 #include "lib/Weights/HeadQuantizer.h"
@@ -160,11 +161,14 @@ void HeadQuantizer::quantize(int64_t panel, const float *w, uint8_t *codesOut, u
     }
     Floats delta = select(bestDelta > 0x1p-120f, bestDelta, Floats{});
     const Floats over = 0.5f / select(delta == Floats{}, splat(1.0f), delta);
-    Doubles fineRest = {};
+    Doubles firstRest = {}, fineRest = {};
     for (int64_t i = 0; i < k; ++i) {
       const Floats code = minimum(maximum(nearest(s.scaled[i] * over + 1.5f), Floats{}), splat(3.0f));
-      const Doubles left = toDoubles(s.weights[i]) - toDoubles(step) * toDoubles(s.codes[i] * s.scales[i / kGroup]) -
-                           toDoubles(delta) * toDoubles(code + code - 3.0f);
+      const Doubles all = toDoubles(s.weights[i]) - toDoubles(step) * toDoubles(s.codes[i] * s.scales[i / kGroup]);
+      const Doubles afterFirst =
+          all - toDoubles(delta) * toDoubles(select(code > splat(1.5f), splat(2.0f), splat(-2.0f)));
+      const Doubles left = all - toDoubles(delta) * toDoubles(code + code - 3.0f);
+      firstRest += afterFirst * afterFirst;
       fineRest += left * left;
       const Ints values = toInts(code);
       for (int64_t lane = 0; lane < kLanes; ++lane)
@@ -172,16 +176,18 @@ void HeadQuantizer::quantize(int64_t panel, const float *w, uint8_t *codesOut, u
     }
 
     // A plane that approximates worse than zeros is left out.
-    float fineResidual[kLanes];
+    float firstResidual[kLanes], fineResidual[kLanes];
     Ints keep = {}, keepFine = {};
     for (int64_t lane = 0; lane < kLanes; ++lane) {
       keep[lane] = residual[lane] <= norm[lane] && step[lane] != 0.0f ? -1 : 0;
       if (!keep[lane])
         residual[lane] = norm[lane];
+      firstResidual[lane] = upward(std::sqrt(firstRest[lane]));
       fineResidual[lane] = upward(std::sqrt(fineRest[lane]));
-      keepFine[lane] = keep[lane] && fineResidual[lane] <= residual[lane] ? -1 : 0;
+      keepFine[lane] = keep[lane] && firstResidual[lane] <= residual[lane] && fineResidual[lane] <= residual[lane];
       if (!keepFine[lane])
-        fineResidual[lane] = residual[lane];
+        firstResidual[lane] = fineResidual[lane] = residual[lane];
+      keepFine[lane] = -keepFine[lane];
     }
     step = select(keep, step, Floats{});
     delta = select(keepFine, delta, Floats{});
@@ -203,20 +209,20 @@ void HeadQuantizer::quantize(int64_t panel, const float *w, uint8_t *codesOut, u
       coarse[64 + row] = exists ? norm[lane] : 0.0f;
       if (!exists)
         continue;
-      fineRows[row * 3] = delta[lane];
-      fineRows[row * 3 + 1] = fineResidual[lane];
-      fineRows[row * 3 + 2] = norm[lane];
+      const float described[HeadShape::kFineFloats] = {delta[lane], firstResidual[lane], fineResidual[lane],
+                                                       norm[lane]};
+      std::copy(std::begin(described), std::end(described), fineRows + row * HeadShape::kFineFloats);
     }
-    for (int64_t b = 0; b < shape.fineBlocks(); ++b)
-      for (int64_t lane = 0; lane < count; ++lane) {
-        uint8_t *out = fine + (first + lane) * shape.fineRowBytes() + b * 64;
-        std::memset(out, 0, 64);
-        for (int64_t f = 0; f < 4; ++f) {
-          const int64_t from = b * HeadShape::kFineBlock + f * 64, to = std::min(k, from + 64);
-          for (int64_t i = from; i < to; ++i)
-            out[i - from] |= static_cast<uint8_t>(s.bytes[i * kLanes + lane] << (2 * f));
-        }
+    for (int64_t lane = 0; lane < count; ++lane) {
+      uint8_t *firstBits = fine + (first + lane) * shape.fineRowBytes(), *secondBits = firstBits + shape.fineBitBytes();
+      std::memset(firstBits, 0, static_cast<size_t>(shape.fineRowBytes()));
+      for (int64_t i = 0; i < k; ++i) {
+        const uint8_t code = s.bytes[i * kLanes + lane];
+        const int64_t at = i / HeadShape::kFineBlock * 64 + i % 64, field = i % HeadShape::kFineBlock / 64;
+        firstBits[at] |= static_cast<uint8_t>((code >> 1) << field);
+        secondBits[at] |= static_cast<uint8_t>((code & 1) << field);
       }
+    }
   }
   std::memcpy(codesOut, s.words.data(), static_cast<size_t>(shape.panelCodeBytes()));
   for (int64_t g = 0; g < groups; ++g)

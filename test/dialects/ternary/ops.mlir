@@ -171,25 +171,25 @@ func.func private @attributes() attributes {
 
 // CHECK-LABEL: func.func @pack_head
 func.func @pack_head(%w: tensor<40x64xbf16>) {
-  // CHECK: ternary.pack_head %{{.*}} : tensor<40x64xbf16> -> tensor<2048xi8>, tensor<128xi8>, tensor<2x3x32xf32>, tensor<40x64xi8>, tensor<40x3xf32>
+  // CHECK: ternary.pack_head %{{.*}} : tensor<40x64xbf16> -> tensor<2048xi8>, tensor<128xi8>, tensor<2x3x32xf32>, tensor<40x128xi8>, tensor<40x4xf32>
   %c, %s, %r, %f, %fr = ternary.pack_head %w
-    : tensor<40x64xbf16> -> tensor<2048xi8>, tensor<128xi8>, tensor<2x3x32xf32>, tensor<40x64xi8>, tensor<40x3xf32>
+    : tensor<40x64xbf16> -> tensor<2048xi8>, tensor<128xi8>, tensor<2x3x32xf32>, tensor<40x128xi8>, tensor<40x4xf32>
   return
 }
 
 // CHECK-LABEL: func.func @head_quantize
-func.func @head_quantize(%x: tensor<1x64xf32>, %q: tensor<256xi8>, %sums: tensor<5xi32>, %params: tensor<4xf32>) {
+func.func @head_quantize(%x: tensor<1x64xf32>, %q: tensor<512xi8>, %sums: tensor<5xi32>, %params: tensor<4xf32>) {
   // CHECK: ternary.head_quantize
   %r:3 = ternary.head_quantize %x outs(%q, %sums, %params)
-    : (tensor<1x64xf32>, tensor<256xi8>, tensor<5xi32>, tensor<4xf32>) -> (tensor<256xi8>, tensor<5xi32>, tensor<4xf32>)
+    : (tensor<1x64xf32>, tensor<512xi8>, tensor<5xi32>, tensor<4xf32>) -> (tensor<512xi8>, tensor<5xi32>, tensor<4xf32>)
   return
 }
 
 // CHECK-LABEL: func.func @head_scan
-func.func @head_scan(%q: tensor<256xi8>, %sums: tensor<5xi32>, %params: tensor<4xf32>, %codes: tensor<2048xi8>, %scales: tensor<128xi8>, %rows: tensor<2x3x32xf32>, %approx: tensor<1x64xf32>, %upper: tensor<1x64xf32>, %maxima: tensor<2xf32>) {
+func.func @head_scan(%q: tensor<512xi8>, %sums: tensor<5xi32>, %params: tensor<4xf32>, %codes: tensor<2048xi8>, %scales: tensor<128xi8>, %rows: tensor<2x3x32xf32>, %approx: tensor<1x64xf32>, %upper: tensor<1x64xf32>, %maxima: tensor<2xf32>) {
   // CHECK: ternary.head_scan
   %r:3 = ternary.head_scan %q, %sums, %params, %codes, %scales, %rows outs(%approx, %upper, %maxima) {rows = 40, cols = 64}
-    : (tensor<256xi8>, tensor<5xi32>, tensor<4xf32>, tensor<2048xi8>, tensor<128xi8>, tensor<2x3x32xf32>, tensor<1x64xf32>, tensor<1x64xf32>, tensor<2xf32>) -> (tensor<1x64xf32>, tensor<1x64xf32>, tensor<2xf32>)
+    : (tensor<512xi8>, tensor<5xi32>, tensor<4xf32>, tensor<2048xi8>, tensor<128xi8>, tensor<2x3x32xf32>, tensor<1x64xf32>, tensor<1x64xf32>, tensor<2xf32>) -> (tensor<1x64xf32>, tensor<1x64xf32>, tensor<2xf32>)
   return
 }
 
@@ -202,10 +202,10 @@ func.func @head_candidates(%x: tensor<1x64xf32>, %w: tensor<40x64xbf16>, %approx
 }
 
 // CHECK-LABEL: func.func @head_rescore
-func.func @head_rescore(%x: tensor<1x64xf32>, %w: tensor<40x64xbf16>, %q: tensor<256xi8>, %sums: tensor<5xi32>, %params: tensor<4xf32>, %approx: tensor<1x64xf32>, %upper: tensor<1x64xf32>, %cand: tensor<8xf32>, %k: tensor<1xi64>, %fine: tensor<40x64xi8>, %fr: tensor<40x3xf32>, %exact: tensor<1x64xf32>, %largest: tensor<2xf32>) {
+func.func @head_rescore(%x: tensor<1x64xf32>, %w: tensor<40x64xbf16>, %q: tensor<512xi8>, %sums: tensor<5xi32>, %params: tensor<4xf32>, %approx: tensor<1x64xf32>, %upper: tensor<1x64xf32>, %cand: tensor<8xf32>, %k: tensor<1xi64>, %fine: tensor<40x128xi8>, %fr: tensor<40x4xf32>, %exact: tensor<1x64xf32>, %largest: tensor<2xf32>) {
   // CHECK: ternary.head_rescore
   %r:2 = ternary.head_rescore %x, %w, %q, %sums, %params, %approx, %upper, %cand, %k, %fine, %fr outs(%exact, %largest)
-    : (tensor<1x64xf32>, tensor<40x64xbf16>, tensor<256xi8>, tensor<5xi32>, tensor<4xf32>, tensor<1x64xf32>, tensor<1x64xf32>, tensor<8xf32>, tensor<1xi64>, tensor<40x64xi8>, tensor<40x3xf32>, tensor<1x64xf32>, tensor<2xf32>) -> (tensor<1x64xf32>, tensor<2xf32>)
+    : (tensor<1x64xf32>, tensor<40x64xbf16>, tensor<512xi8>, tensor<5xi32>, tensor<4xf32>, tensor<1x64xf32>, tensor<1x64xf32>, tensor<8xf32>, tensor<1xi64>, tensor<40x128xi8>, tensor<40x4xf32>, tensor<1x64xf32>, tensor<2xf32>) -> (tensor<1x64xf32>, tensor<2xf32>)
   return
 }
 

@@ -20,13 +20,13 @@ namespace {
 struct Planes {
   explicit Planes(const HeadShape &shape, const std::vector<float> &w)
       : shape(shape), codes(shape.codeBytes(), 0xee), scales(shape.scaleBytes(), 0xee), fine(shape.fineBytes(), 0xee),
-        coarse(shape.paddedRows() * 3, NAN), fineRows(shape.rows * 3, NAN) {
+        coarse(shape.paddedRows() * 3, NAN), fineRows(shape.rows * 4, NAN) {
     HeadQuantizer quantizer(shape);
     for (int64_t panel = 0; panel < shape.panels(); ++panel) {
       const int64_t first = panel * HeadShape::kPanelRows;
       quantizer.quantize(panel, w.data() + first * shape.cols, codes.data() + panel * shape.panelCodeBytes(),
                          scales.data() + panel * shape.panelScaleBytes(), coarse.data() + first * 3,
-                         fine.data() + first * shape.fineRowBytes(), fineRows.data() + first * 3);
+                         fine.data() + first * shape.fineRowBytes(), fineRows.data() + first * 4);
     }
   }
   double coarseAt(int64_t row, int64_t k) const {
@@ -34,7 +34,10 @@ struct Planes {
            shape.readScale(scales.data(), row, k / HeadShape::kGroup) * shape.readCode(codes.data(), row, k);
   }
   double fineAt(int64_t row, int64_t k) const {
-    return static_cast<double>(fineRows[row * 3]) * (2 * shape.readFine(fine.data(), row, k) - 3);
+    return static_cast<double>(fineRows[row * 4]) * (2 * shape.readFine(fine.data(), row, k) - 3);
+  }
+  double firstAt(int64_t row, int64_t k) const {
+    return 2.0 * fineRows[row * 4] * (2 * (shape.readFine(fine.data(), row, k) >> 1) - 1);
   }
 
   HeadShape shape;
@@ -58,11 +61,12 @@ TEST(HeadQuantizer, BoundsHoldAndAreClose) {
       const std::vector<float> w = randomRows(shape);
       const Planes planes(shape, w);
       for (int64_t row = 0; row < rows; ++row) {
-        double norm = 0, coarse = 0, fine = 0;
+        double norm = 0, coarse = 0, first = 0, fine = 0;
         for (int64_t k = 0; k < cols; ++k) {
           const double value = w[row * cols + k], rest = value - planes.coarseAt(row, k);
           norm += value * value;
           coarse += rest * rest;
+          first += (rest - planes.firstAt(row, k)) * (rest - planes.firstAt(row, k));
           fine += (rest - planes.fineAt(row, k)) * (rest - planes.fineAt(row, k));
         }
         const float residual = planes.coarse[shape.coarseIndex(row, 1)],
@@ -71,15 +75,19 @@ TEST(HeadQuantizer, BoundsHoldAndAreClose) {
         EXPECT_LE(residual, std::sqrt(coarse) * 1.00001 + 1e-30);
         EXPECT_GE(whole, std::sqrt(norm));
         EXPECT_LE(whole, std::sqrt(norm) * 1.00001);
-        EXPECT_GE(planes.fineRows[row * 3 + 1], std::sqrt(fine));
-        EXPECT_LE(planes.fineRows[row * 3 + 1], std::sqrt(fine) * 1.00001 + 1e-30);
-        EXPECT_EQ(planes.fineRows[row * 3 + 2], whole);
+        const float *described = planes.fineRows.data() + row * 4;
+        for (auto [bound, squares] : {std::pair(described[1], first), std::pair(described[2], fine)}) {
+          EXPECT_GE(bound, std::sqrt(squares));
+          EXPECT_LE(bound, std::sqrt(squares) * 1.00001 + 1e-30);
+          EXPECT_LE(bound, residual);
+        }
+        EXPECT_EQ(described[3], whole);
         EXPECT_LE(residual, whole);
-        EXPECT_LE(planes.fineRows[row * 3 + 1], residual);
         // Four bits and two more: what the choice of the next token is fast by.
         if (cols >= 255) {
           EXPECT_LT(residual, 0.11 * whole);
-          EXPECT_LT(planes.fineRows[row * 3 + 1], 0.45 * residual);
+          EXPECT_LT(described[1], 0.65 * residual);
+          EXPECT_LT(described[2], 0.45 * residual);
         }
       }
     }
@@ -109,7 +117,8 @@ TEST(HeadQuantizer, RowsThatCannotBeApproximated) {
   const Planes planes(shape, w);
   for (int64_t row : {0, 1, 2, 3, 4}) {
     EXPECT_EQ(planes.coarse[shape.coarseIndex(row, 0)], 0.0f) << row;
-    EXPECT_EQ(planes.fineRows[row * 3], 0.0f) << row;
+    EXPECT_EQ(planes.fineRows[row * 4], 0.0f) << row;
+    EXPECT_EQ(planes.fineRows[row * 4 + 1], planes.fineRows[row * 4 + 2]) << row;
     EXPECT_EQ(planes.coarse[shape.coarseIndex(row, 1)], planes.coarse[shape.coarseIndex(row, 2)]) << row;
     EXPECT_EQ(std::isinf(planes.coarse[shape.coarseIndex(row, 2)]), row >= 1 && row <= 3) << row;
   }
