@@ -203,9 +203,10 @@ private:
   /// The only token, whose weights come from memory in one stream: each line that a panel needs besides is one that the
   /// stream has driven out of the first cache, and holds up the CPU's own prefetching; several at once hold it up most.
   void oneToken();
-  /// Its unit, and what `held` are of the unit before, if there is one: results, which are written one by one between
-  /// runs of this unit's steps, and its number. Returns the same of this one.
+  /// One unit of the only token. `held` are the results of the unit before and its number (see isUnit); they are
+  /// written one by one between runs of this unit's steps. Returns the same of this unit.
   SmallVector<Value> unitInRuns(Value unit, Value token, ValueRange held);
+  /// Whether it is a unit's number: -1 stands for none.
   Value isUnit(Value number) { return arith::CmpIOp::create(b, loc, arith::CmpIPredicate::sge, number, v.index(0)); }
   /// Whether registers hold a unit's results beside the dots of the next.
   bool passesInRuns() {

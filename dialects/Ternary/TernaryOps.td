@@ -573,10 +573,11 @@ def Ternary_HeadRescoreOp : Ternary_DpsOp<"head_rescore"> {
   let summary = "exact logits of all rows that may be among the best";
   let description = [{
     With `least = min(candidates[i], i < k)` (infinity if k is 0): a row survives unless `upper[r] < least`; a survivor's
-    first bits give `better = approx[r] + (f32(2 * (2 * sum_k first[r][k] * q[k] - sums[G])) * delta[r]) * a`, and it goes
-    on unless `better + (alpha * first_residual[r] + (beta * norm[r] + eta)) < least`; both bits give `better = approx[r] +
-    (f32(2 * sum_k fine[r][k] * q[k] - 3 * sums[G]) * delta[r]) * a`, and unless `better + (alpha * fine_residual[r] +
-    (beta * norm[r] + eta)) < least` the row's logit, as `bitnet.dense` has it, is `exact[r]`. All other rows have -infinity. `maxima[p]` is the largest `exact` of panel p, NaN counting as -infinity.
+    first bits give `better = approx[r] + (f32(2 * (2 * sum_k first[r][k] * q[k] - sums[G])) * delta[r]) * a`, and it
+    survives these unless `better + (alpha * first_residual[r] + (beta * norm[r] + eta)) < least`; both bits give
+    `better = approx[r] + (f32(2 * sum_k fine[r][k] * q[k] - 3 * sums[G]) * delta[r]) * a`, and unless
+    `better + (alpha * fine_residual[r] + (beta * norm[r] + eta)) < least` the row's logit, as `bitnet.dense` has it, is
+    `exact[r]`. All other rows have -infinity. `maxima[p]` is the largest `exact` of panel p, NaN counting as -infinity.
 
     C1: as in `head_scan` and `head_candidates`; fine codes `N x 128*ceil(K/512)` and their rows `Nx4`.
     C2: `exact` is `1 x 32*P`, `maxima` is P.

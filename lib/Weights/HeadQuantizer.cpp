@@ -184,10 +184,10 @@ void HeadQuantizer::quantize(int64_t panel, const float *w, uint8_t *codesOut, u
         residual[lane] = norm[lane];
       firstResidual[lane] = upward(std::sqrt(firstRest[lane]));
       fineResidual[lane] = upward(std::sqrt(fineRest[lane]));
-      keepFine[lane] = keep[lane] && firstResidual[lane] <= residual[lane] && fineResidual[lane] <= residual[lane];
+      const bool isCloser = firstResidual[lane] <= residual[lane] && fineResidual[lane] <= residual[lane];
+      keepFine[lane] = keep[lane] && isCloser ? -1 : 0;
       if (!keepFine[lane])
         firstResidual[lane] = fineResidual[lane] = residual[lane];
-      keepFine[lane] = -keepFine[lane];
     }
     step = select(keep, step, Floats{});
     delta = select(keepFine, delta, Floats{});
