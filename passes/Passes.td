@@ -348,6 +348,9 @@ def TernaryLowerEntries : Pass<"ternary-lower-entries", "::mlir::ModuleOp"> {
     thread that is done with its share takes of the others'. Threads set theirs to 0 at the start of the entry; the first
     operation that has them stands behind a barrier.
 
+    A quantiser that every thread executes by itself, and whose codes a matmul of large weights takes, is given the
+    weights of the thread's share (`ahead`).
+
     Limits: one block; allocation sizes must follow from the entry's dimension symbols alone.
   }];
   let dependentDialects = ["::mlir::ternary::TernaryDialect", "::mlir::LLVM::LLVMDialect", "::mlir::arith::ArithDialect",

@@ -22,9 +22,10 @@ struct FuseNorm : public OpRewritePattern<QuantizeOp> {
     for (Operation *user : norm->getUsers())
       if (user != op && !isa<tensor::DimOp>(user))
         return rewriter.notifyMatchFailure(op, "the normalised tensor has other uses");
-    auto fused = QuantizeOp::create(rewriter, rewriter.getFusedLoc({norm.getLoc(), op.getLoc()}), op->getResultTypes(),
-                                    norm.getX(), norm.getWeight(), norm.getBias(), op.getCodes(), op.getScale(),
-                                    op.getSums(), op.getActivationAttr(), norm.getNormAttr(), op.getGroupAttr());
+    auto fused =
+        QuantizeOp::create(rewriter, rewriter.getFusedLoc({norm.getLoc(), op.getLoc()}), op->getResultTypes(),
+                           norm.getX(), norm.getWeight(), norm.getBias(), Value(), op.getCodes(), op.getScale(),
+                           op.getSums(), op.getActivationAttr(), norm.getNormAttr(), op.getGroupAttr());
     rewriter.replaceOp(op, fused);
     return success();
   }

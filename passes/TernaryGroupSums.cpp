@@ -44,8 +44,8 @@ struct TernaryGroupSums : public setun::impl::TernaryGroupSumsBase<TernaryGroupS
         tensor::EmptyOp::create(b, op.getLoc(), ArrayRef<OpFoldResult>{tokens, b.getIndexAttr(groups)}, b.getI32Type());
     auto grouped =
         QuantizeOp::create(b, op.getLoc(), TypeRange{op.getCodes().getType(), op.getScale().getType(), sums.getType()},
-                           op.getX(), op.getNormWeight(), op.getNormBias(), op.getCodes(), op.getScale(), sums,
-                           op.getActivationAttr(), op.getNormAttr(), group);
+                           op.getX(), op.getNormWeight(), op.getNormBias(), op.getAhead(), op.getCodes(), op.getScale(),
+                           sums, op.getActivationAttr(), op.getNormAttr(), group);
     op->replaceAllUsesWith(grouped);
     op.erase();
   }

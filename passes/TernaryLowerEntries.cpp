@@ -5,6 +5,7 @@
 //===----------------------------------------------------------------------===//
 #include "passes/EntryInfo.h"
 #include "passes/Passes.h"
+#include "passes/VectorBuilder.h"
 
 #include "mlir/Dialect/ControlFlow/IR/ControlFlowOps.h"
 #include "mlir/Interfaces/ViewLikeInterface.h"
@@ -150,6 +151,8 @@ private:
   void findTakers();
   LogicalResult makeWorkspaceFunction();
   void makeEntryFunction();
+  /// Gives quantisers the weights that a thread reads next, from its share on.
+  void lookAhead(Block *ops, Value section, Value thread, Value threads);
   Value bytesOf(OpBuilder &b, memref::AllocOp alloc, IRMapping &map);
   /// Bytes of each thread's own memory that kernels use one after another.
   int64_t scratchBytes();
@@ -737,6 +740,30 @@ LogicalResult EntryLowering::makeWorkspaceFunction() {
   return success();
 }
 
+void EntryLowering::lookAhead(Block *ops, Value section, Value thread, Value threads) {
+  for (auto quantize : ops->getOps<QuantizeOp>()) {
+    if (!solo.contains(quantize) || quantize.getActivation().getGranularity() != bitnet::ActGranularity::PerToken)
+      continue;
+    MatmulOp next;
+    for (Operation *user : quantize.getCodes().getUsers())
+      if (auto matmul = dyn_cast<MatmulOp>(user); matmul && matmul.getX() == quantize.getCodes() &&
+                                                  quantize->isBeforeInBlock(matmul) &&
+                                                  (!next || matmul->isBeforeInBlock(next)))
+        next = matmul;
+    auto view = next ? next.getPacked().getDefiningOp<memref::ViewOp>() : memref::ViewOp();
+    int64_t bytes = next ? cast<MemRefType>(next.getPacked().getType()).getNumElements() : 0;
+    if (!view || view.getSource() != section || bytes < kTakenBytes)
+      continue;
+    setun::VectorBuilder v(b, quantize.getLoc());
+    int64_t units = next.getLayout().getUnits();
+    Value begin = v.mul(v.share(v.index(units), thread, threads).first, bytes / units);
+    auto type = MemRefType::get({ShapedType::kDynamic}, b.getI8Type());
+    Value ahead = memref::ViewOp::create(b, quantize.getLoc(), type, section, v.add(view.getByteShift(), begin),
+                                         ValueRange{v.sub(v.index(bytes), begin)});
+    quantize.getAheadMutable().assign(ahead);
+  }
+}
+
 void EntryLowering::makeEntryFunction() {
   Location loc = func.getLoc();
   auto ptr = LLVM::LLVMPointerType::get(context);
@@ -876,6 +903,7 @@ void EntryLowering::makeEntryFunction() {
       b.setInsertionPointToEnd(block);
     }
   }
+  lookAhead(old, section, threadIndex, threadCount);
   block->getOperations().splice(block->end(), old->getOperations());
   old->erase();
   func.setType(b.getFunctionType({ptr, i32}, {}));

@@ -74,9 +74,8 @@ public:
     return element.isF32() ? raw : widenF16(c, raw);
   }
   /// Asks for an element's line of the cache, which may lie beyond the end.
-  void prefetch(ValueRange at) const {
-    memref::PrefetchOp::create(v.b, v.loc, memref, at, /*isWrite=*/false, /*localityHint=*/2, /*isDataCache=*/true);
-  }
+  void prefetch(ValueRange at, int64_t locality = 2) const { v.prefetch(memref, at, locality); }
+  int64_t elementBytes() const { return element.getIntOrFloatBitWidth() / 8; }
   /// Stores `lanes` elements of a row from element i on.
   void store(Value values, Value row, Value head, Value i, int64_t lanes) const {
     if (element.isF16() && cast<VectorType>(values.getType()).getElementType().isF32())
@@ -188,6 +187,8 @@ private:
   /// All ranges and the result, or the sums of one range alone.
   void tile(Value kvHead, Value first, Value oneRange = {});
   void writeNewRow(Value kvHead);
+  /// Asks for the keys that scores begin with, a part with each query: the row that is written is among them.
+  void askForKeys(Value kvHead, Value range, Value r);
   void copyKeys(Value kvHead, Value block);
   Value withMask(Value scores, Value kvHead, Value r, Value key);
   void block(Value kvHead, Value base);
@@ -237,6 +238,7 @@ private:
   bool widensFirst = false;
   Value pos, tokens, total; // total: queries of a key/value head
   Value queries, firstRow;  // of the tile at hand
+  Value lastKey, nextHead;  // the last that it sees; the key/value head of the tile after it
   // Of the tile at hand: queries times scale, scores and then weights of a block, lengths; of a range and of all:
   // maxima, lanes of weights, sums; factors of old and new sums. Widened keys [i][row] and values [row][lane].
   Value query, score, length, top, nextTop, lanes, sums, allTop, allLanes, allSums, factor, newFactor, wideKeys,
@@ -292,6 +294,12 @@ void AttentionTiler::scores(Value kvHead, Value base, Value vectors) {
     SmallVector<Value> blocks; // beyond the last: the last once more
     for (int64_t n = 0; n < number; ++n)
       blocks.push_back(v.min(v.add(v.add(firstBlock, g), n), last));
+    // Rows of a head lie apart in memory, too far for the CPU to foresee the next block, the next head's, or the values
+    // that are read after this. Lines that nobody reads are not asked for: they take the places of those that are.
+    SmallVector<Value> laterBlocks;
+    if (!copies)
+      for (Value block : blocks)
+        laterBlocks.push_back(v.min(v.add(block, kBlock / kLanes), v.div(lastKey, kLanes)));
     if (!op.getBlocked())
       copyKeys(kvHead, blocks[0]);
     else if (widensFirst)
@@ -306,11 +314,11 @@ void AttentionTiler::scores(Value kvHead, Value base, Value vectors) {
         // Rows of a head lie apart in memory, too far for the CPU to foresee the next block, the next head's, or the
         // values that are read after this.
         if (!copies)
-          for (Value block : blocks) {
-            keys.prefetch({v.add(block, kBlock / kLanes), kvHead, i, zero()});
-            keys.prefetch({block, v.add(kvHead, 1), i, zero()});
+          for (auto [block, later] : llvm::zip(blocks, laterBlocks)) {
+            keys.prefetch({later, kvHead, i, zero()});
+            keys.prefetch({block, nextHead, i, zero()});
             Value element = v.mul(i, kLanes), row = v.add(v.mul(block, kLanes), v.div(element, size));
-            values.prefetch({row, kvHead, v.rem(element, size)});
+            values.prefetch({v.min(row, lastKey), kvHead, v.rem(element, size)});
           }
         for (int64_t r = 0; r < together; ++r) {
           Value x = spread(query, {v.add(first, r), i});
@@ -385,9 +393,11 @@ void AttentionTiler::accumulate(Value kvHead, Value base, Value count) {
         SmallVector<Value> row, next;
         for (int64_t n = 0; n < number; ++n)
           row.push_back(value(j, n));
-        if (!widensFirst)
+        if (!widensFirst) {
+          Value later = v.min(v.add(v.add(base, j), kBlock), lastKey);
           for (int64_t n = 0; n < number; n += 2)
-            values.prefetch({v.add(v.add(base, j), kBlock), kvHead, v.add(at, n * kLanes)});
+            values.prefetch({later, kvHead, v.add(at, n * kLanes)});
+        }
         for (int64_t r = 0; r < together; ++r) {
           Value p = spread(score, {v.add(first, r), j});
           for (int64_t n = 0; n < number; ++n)
@@ -461,6 +471,17 @@ void AttentionTiler::writeNewRow(Value kvHead) {
   });
 }
 
+void AttentionTiler::askForKeys(Value kvHead, Value range, Value r) {
+  if (!op.getBlocked())
+    return;
+  int64_t inLine = std::max<int64_t>(1, 64 / (kLanes * keys.elementBytes())), part = llvm::divideCeil(size, together);
+  Value first = v.div(range, kLanes), left = v.add(v.div(v.sub(pos, range), kLanes), 1);
+  v.loop(first, v.add(first, v.min(left, v.index(kBlock / kLanes))), 1, [&](Value block) {
+    v.loop(v.mul(r, part), v.min(v.mul(v.add(r, 1), part), v.index(size)), inLine,
+           [&](Value i) { keys.prefetch({block, kvHead, i, zero()}, /*locality=*/3); });
+  });
+}
+
 void AttentionTiler::tile(Value kvHead, Value first, Value oneRange) {
   firstRow = first;
   Value none = v.splat(0.0f), lowest = v.splat(std::numeric_limits<float>::lowest());
@@ -473,6 +494,16 @@ void AttentionTiler::tile(Value kvHead, Value first, Value oneRange) {
       overVectors([&](Value i) { v.store(none, rowsSums, {r, i}); });
     });
   };
+  overQueries([&](Value r) {
+    Value row = rowOf(first, r), token = v.div(row, group), head = headOf(row);
+    v.storeScalar(lengthOf(row), length, {r});
+    if (oneRange)
+      askForKeys(kvHead, oneRange, r);
+    auto store = [&](Value i, int64_t count, Value values) { v.store(v.mulf(values, scale), query, {r, i}, count); };
+    if (op.getCos())
+      return forRotated(v, op.getQ(), token, head, op.getCos(), op.getSin(), v.add(pos, token), store);
+    v.chunks(size, [&](Value i, int64_t count) { store(i, count, v.load(op.getQ(), {token, head, i}, count)); });
+  });
   if (op.getNewK()) {
     // Several tiles of one head may write the same bytes. Of ranges, only the last reads the row.
     Value writes =
@@ -480,16 +511,11 @@ void AttentionTiler::tile(Value kvHead, Value first, Value oneRange) {
                  : arith::CmpIOp::create(v.b, v.loc, arith::CmpIPredicate::eq, v.dim(op.getNewK(), 0), v.index(1));
     v.onlyIf(writes, [&] { writeNewRow(kvHead); });
   }
-  overQueries([&](Value r) {
-    Value row = rowOf(first, r), token = v.div(row, group), head = headOf(row);
-    v.storeScalar(lengthOf(row), length, {r});
-    auto store = [&](Value i, int64_t count, Value values) { v.store(v.mulf(values, scale), query, {r, i}, count); };
-    if (op.getCos())
-      return forRotated(v, op.getQ(), token, head, op.getCos(), op.getSin(), v.add(pos, token), store);
-    v.chunks(size, [&](Value i, int64_t count) { store(i, count, v.load(op.getQ(), {token, head, i}, count)); });
-  });
   overLanes([&](Value r) { v.store(lowest, nextTop, {r}); }); // lanes without a query, too
   Value longest = v.loadScalar(length, {v.add(queries, -1)});
+  lastKey = v.add(longest, -1);
+  if (!oneRange) // of the tiles' order nothing is known here
+    nextHead = kvHead;
   auto overRange = [&](Value range) {
     clear(top, lanes, sums);
     v.loop(range, v.min(v.add(range, kRange), longest), kBlock, [&](Value base) { block(kvHead, base); });
@@ -559,9 +585,12 @@ void AttentionTiler::pieces(int64_t queriesTogether) {
   int64_t kvHeads = cast<MemRefType>(op.getK().getType()).getDimSize(1), perHead = llvm::divideCeil(group, together);
   Value ranges = v.add(v.div(pos, kRange), 1);
   auto [begin, end] = v.share(v.mul(ranges, kvHeads * perHead), c.thread, c.threads);
+  Value last = v.add(end, -1);
   v.loop(begin, end, 1, [&](Value item) {
     Value range = arith::RemUIOp::create(v.b, v.loc, item, ranges);
     Value rest = arith::DivUIOp::create(v.b, v.loc, item, ranges);
+    Value next = v.min(v.add(item, 1), last);
+    nextHead = v.div(arith::DivUIOp::create(v.b, v.loc, next, ranges), perHead);
     tile(v.div(rest, perHead), v.mul(v.rem(rest, perHead), together), v.mul(range, kRange));
   });
 }

@@ -9,6 +9,11 @@ using namespace setun;
 using bitnet::NormKind;
 
 namespace {
+/// With one token, so much of what is read next is asked for while its activations are quantised. Zen 4 drops software
+/// prefetches while its first cache waits for as many lines as it can, so they are spread over a pass, and all asked
+/// for once more in the next. In the first cache they train the hardware's prefetching; with some missing they do not.
+constexpr int64_t kAheadBytes = 8 * 1024;
+
 /// What a norm needs to know of a row before it can write one: mean (layer) and 1 / sqrt(... + eps), on all lanes.
 struct RowNorm {
   NormKind kind = NormKind::None;
@@ -16,8 +21,11 @@ struct RowNorm {
   Value mean, inverse;
 };
 
+/// What is done besides while a pass over a row is at column k.
+using Meanwhile = function_ref<void(Value k)>;
+
 RowNorm measureRow(VectorBuilder &v, std::optional<bitnet::NormAttr> norm, Value weight, Value bias, Value x, Value t,
-                   int64_t size) {
+                   int64_t size, Meanwhile meanwhile = nullptr) {
   RowNorm row;
   if (!norm || norm->getKind() == NormKind::None)
     return row;
@@ -32,6 +40,8 @@ RowNorm measureRow(VectorBuilder &v, std::optional<bitnet::NormAttr> norm, Value
     row.mean = v.broadcast(v.divf(v.treeSum(sum), count));
   }
   Value squares = v.chunks(size, v.splat(0.0f), [&](Value k, int64_t lanes, ValueRange acc) {
+    if (meanwhile)
+      meanwhile(k);
     Value value = v.load(x, {t, k}, lanes);
     if (row.mean) {
       value = v.subf(value, row.mean);
@@ -82,7 +92,7 @@ void setun::tileQuantize(QuantizeOp op, TileContext &c) {
   Value qMax = v.f32(static_cast<float>(quant.getQMax()));
 
   // Maxima have no order (a NaN never is one), so several chains of them run side by side.
-  auto absmax = [&](const RowNorm &row, Value t, Value start) {
+  auto absmax = [&](const RowNorm &row, Value t, Value start, Meanwhile meanwhile = nullptr) {
     constexpr int64_t chains = 4;
     int64_t together = size / (chains * kLanes) * (chains * kLanes);
     auto larger = [&](Value k, int64_t lanes, Value maximum) {
@@ -96,6 +106,8 @@ void setun::tileQuantize(QuantizeOp op, TileContext &c) {
     if (together)
       maxima = v.loop(v.index(0), v.index(together), chains * kLanes, maxima, [&](Value k, ValueRange acc) {
         SmallVector<Value> next;
+        for (int64_t i = 0; meanwhile && i < chains; ++i)
+          meanwhile(v.add(k, i * kLanes));
         for (int64_t i = 0; i < chains; ++i)
           next.push_back(larger(v.add(k, i * kLanes), kLanes, acc[i]));
         return next;
@@ -140,9 +152,11 @@ void setun::tileQuantize(QuantizeOp op, TileContext &c) {
     if (full < bitnet::groupCount(size, group))
       v.storeScalar(sumOf(t, v.index(full * group), rest), op.getSums(), {t, v.index(full)});
   };
-  auto writeCodes = [&](const RowNorm &row, Value t, Value s) {
+  auto writeCodes = [&](const RowNorm &row, Value t, Value s, Meanwhile meanwhile = nullptr) {
     Value scale = v.broadcast(s);
     Value sum = v.chunks(size, v.splatI32(0), [&](Value k, int64_t valid, ValueRange acc) {
+      if (meanwhile)
+        meanwhile(k);
       // The last chunk also writes the padding columns: lanes beyond the row are zero.
       int64_t lanes = valid == kLanes ? kLanes : padded - size / kLanes * kLanes;
       Value x = normalise(v, row, v.load(op.getX(), {t, k}, valid), k, valid);
@@ -163,8 +177,8 @@ void setun::tileQuantize(QuantizeOp op, TileContext &c) {
     Value total = vector::ReductionOp::create(b, loc, vector::CombiningKind::ADD, sum);
     v.storeScalar(total, op.getSums(), {t});
   };
-  auto measure = [&](Value t) {
-    return measureRow(v, op.getNorm(), op.getNormWeight(), op.getNormBias(), op.getX(), t, size);
+  auto measure = [&](Value t, Meanwhile meanwhile = nullptr) {
+    return measureRow(v, op.getNorm(), op.getNormWeight(), op.getNormBias(), op.getX(), t, size, meanwhile);
   };
 
   if (quant.getGranularity() == bitnet::ActGranularity::PerTensor) {
@@ -179,13 +193,31 @@ void setun::tileQuantize(QuantizeOp op, TileContext &c) {
     v.loop(begin, end, 1, [&](Value t) { writeCodes(measure(t), t, s); });
     return;
   }
-  auto [begin, end] = v.share(tokens, c.thread, c.threads);
-  v.loop(begin, end, 1, [&](Value t) {
-    RowNorm row = measure(t);
-    Value s = scaleOf(v.treeMax(absmax(row, t, v.splat(0.0f))));
+  auto oneRow = [&](Value t, Meanwhile inFirst, Meanwhile inSecond, Meanwhile inThird) {
+    RowNorm row = measure(t, inFirst);
+    Value s = scaleOf(v.treeMax(absmax(row, t, v.splat(0.0f), inSecond)));
     v.storeScalar(v.divf(v.f32(1.0f), s), op.getScale(), {t});
-    writeCodes(row, t, s);
-  });
+    writeCodes(row, t, s, inThird);
+  };
+  auto rows = [&] {
+    auto [begin, end] = v.share(tokens, c.thread, c.threads);
+    v.loop(begin, end, 1, [&](Value t) { oneRow(t, nullptr, nullptr, nullptr); });
+  };
+  if (!op.getAhead())
+    return rows();
+  // The norm's gains are for the second pass; what is ahead, for what comes after the third: a line with each chunk, at
+  // most.
+  const int64_t scaled = std::min((kAheadBytes << 8) / size, int64_t(64 << 8) / kLanes);
+  auto first = [&](Value k) {
+    if (op.getNormWeight())
+      v.prefetch(op.getNormWeight(), {k}, /*locality=*/3);
+  };
+  auto others = [&](Value k) {
+    Value at = arith::ShRUIOp::create(b, loc, v.mul(k, scaled), v.index(8));
+    v.prefetch(op.getAhead(), {at}, /*locality=*/3);
+  };
+  Value one = arith::CmpIOp::create(b, loc, arith::CmpIPredicate::eq, tokens, v.index(1));
+  v.choose(one, [&] { oneRow(v.index(0), first, others, others); }, rows);
 }
 
 void setun::tileSoftmax(SoftmaxOp op, TileContext &c) {

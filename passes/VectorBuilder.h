@@ -66,9 +66,8 @@ public:
   mlir::Value loadMasked(mlir::Value memref, mlir::ValueRange indices, mlir::Value mask);
   void storeMasked(mlir::Value vector, mlir::Value memref, mlir::ValueRange indices, mlir::Value mask);
   /// Asks for the cache line of an element. It need not exist.
-  void prefetch(mlir::Value memref, mlir::ValueRange indices) {
-    mlir::memref::PrefetchOp::create(b, loc, memref, indices, /*isWrite=*/false, /*localityHint=*/2,
-                                     /*isDataCache=*/true);
+  void prefetch(mlir::Value memref, mlir::ValueRange indices, int64_t locality = 2) {
+    mlir::memref::PrefetchOp::create(b, loc, memref, indices, /*isWrite=*/false, locality, /*isDataCache=*/true);
   }
   mlir::Value loadScalar(mlir::Value memref, mlir::ValueRange indices) {
     return mlir::memref::LoadOp::create(b, loc, memref, indices);

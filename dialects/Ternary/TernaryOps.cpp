@@ -226,7 +226,7 @@ LogicalResult QuantizeOp::verify() {
   bitnet::NormKind norm = getNorm() ? getNorm()->getKind() : bitnet::NormKind::None;
   if ((getNormWeight() && norm == bitnet::NormKind::None) || (getNormBias() && norm != bitnet::NormKind::Layer)) // C3
     return emitOpError() << "expects a norm for its norm weight or bias, got " << stringifyNormKind(norm);
-  return success();
+  return getAhead() ? expectRank(*this, "ahead", getAhead(), 1) : success(); // C5
 }
 
 LogicalResult MatmulOp::verify() {

@@ -117,10 +117,11 @@ def Ternary_QuantizeOp : Ternary_DpsOp<"quantize", [AttrSizedOperandSegments]> {
   let summary = "normalisation and activation quantisation in one pass";
   let description = [{
     `x' = norm(x)`, then `bitnet.quantize`: codes padded with zero columns to a multiple of 4. With `group = g` there is
-    a sum for each group of `g` consecutive codes.
+    a sum for each group of `g` consecutive codes. With one token, the first lines of `ahead` are asked for meanwhile:
+    weights that the thread reads next.
 
     C1: `x` is `TxK` with static K, codes `T x 4*ceil(K/4)`. C2: scale is T or 1, sums T, with groups `TxG`.
-    C3: gain and shift are K and need `norm`. C4: the group is a positive multiple of 4.
+    C3: gain and shift are K and need `norm`. C4: the group is a positive multiple of 4. C5: `ahead` is of rank 1.
 
     Example:
 
@@ -130,12 +131,12 @@ def Ternary_QuantizeOp : Ternary_DpsOp<"quantize", [AttrSizedOperandSegments]> {
     ```
   }];
   let arguments = (ins Ternary_F32:$x, Optional<Ternary_F32>:$norm_weight, Optional<Ternary_F32>:$norm_bias,
-                       Ternary_I8:$codes, Ternary_F32:$scale, Ternary_I32:$sums,
+                       Optional<MemRefOf<[I8]>>:$ahead, Ternary_I8:$codes, Ternary_F32:$scale, Ternary_I32:$sums,
                        BitNet_ActQuantAttr:$activation, OptionalAttr<BitNet_NormAttr>:$norm,
                        OptionalAttr<I64Attr>:$group);
   let assemblyFormat = [{
-    $x (`norm_weight` `(` $norm_weight^ `)`)? (`norm_bias` `(` $norm_bias^ `)`)? `outs` `(` $codes `,` $scale `,` $sums `)`
-    attr-dict `:` functional-type(operands, results)
+    $x (`norm_weight` `(` $norm_weight^ `)`)? (`norm_bias` `(` $norm_bias^ `)`)? (`ahead` `(` $ahead^ `)`)?
+    `outs` `(` $codes `,` $scale `,` $sums `)` attr-dict `:` functional-type(operands, results)
   }];
   let hasVerifier = 1;
 }

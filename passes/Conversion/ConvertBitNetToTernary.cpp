@@ -79,8 +79,8 @@ void Converter::quantize(bitnet::QuantizeOp op) {
   Value scale = emptyLike(b, loc, cast<RankedTensorType>(op.getScale().getType()), op.getX());
   Value sums = emptyLike(b, loc, cast<RankedTensorType>(op.getSums().getType()), op.getX());
   auto result = ternary::QuantizeOp::create(b, loc, TypeRange{codes.getType(), scale.getType(), sums.getType()},
-                                            op.getX(), Value(), Value(), codes, scale, sums, op.getActivationAttr(),
-                                            bitnet::NormAttr(), IntegerAttr());
+                                            op.getX(), Value(), Value(), Value(), codes, scale, sums,
+                                            op.getActivationAttr(), bitnet::NormAttr(), IntegerAttr());
   Value newCodes = result.getResult(0);
   if (columns != k) {
     SmallVector<OpFoldResult> zeros(2, b.getIndexAttr(0)), ones(2, b.getIndexAttr(1));

@@ -323,6 +323,58 @@ func.func @taken(%x: tensor<?x1024xf32> {bitnet.name = "x", bitnet.dims = ["T"]}
 
 // -----
 
+// What every thread quantises for itself looks ahead to its share of the weights that come next: 16 units of 16 KiB, from
+// an offset of 4096 on. One scale for all tokens, and little weights: nothing.
+// CHECK-LABEL: func.func @setun_entry_ahead
+// CHECK: %[[EACH:.*]] = arith.ceildivui %c16, %[[THREADS:.*]] : index
+// CHECK: %[[SHARE:.*]] = arith.muli %[[THREAD:.*]], %[[EACH]] : index
+// CHECK: %[[FIRST:.*]] = arith.minsi %[[SHARE]], %c16 : index
+// CHECK: %[[BEGIN:.*]] = arith.muli %[[FIRST]], %c16384 : index
+// CHECK: %[[PLACE:.*]] = arith.addi %[[BEGIN]], %c4096 : index
+// CHECK: %[[LEFT:.*]] = arith.subi %c262144, %[[BEGIN]] : index
+// CHECK: %[[AHEAD:.*]] = memref.view %{{.*}}[%[[PLACE]]][%[[LEFT]]] : memref<?xi8> to memref<?xi8>
+// CHECK: ternary.quantize %{{.*}} ahead(%[[AHEAD]]) outs
+// CHECK: ternary.matmul
+// CHECK-NOT: ahead
+// CHECK: return
+func.func @ahead(%x: tensor<?x1024xf32> {bitnet.name = "x", bitnet.dims = ["T"]})
+    -> (tensor<?x1024xf32> {bitnet.name = "y", bitnet.dims = ["T"]}, tensor<?x64xf32> {bitnet.name = "z", bitnet.dims = ["T"]},
+        tensor<?x1024xf32> {bitnet.name = "u", bitnet.dims = ["T"]}) attributes {bitnet.entry} {
+  %c0 = arith.constant 0 : index
+  %t = tensor.dim %x, %c0 : tensor<?x1024xf32>
+  %p = ternary.section {offset = 4096} : tensor<262144xi8>
+  %s = ternary.section {offset = 0} : tensor<16x1x64xf32>
+  %small = ternary.section {offset = 266240} : tensor<16384xi8>
+  %ss = ternary.section {offset = 282624} : tensor<1x1x64xf32>
+  %q = tensor.empty(%t) : tensor<?x1024xi8>
+  %a = tensor.empty(%t) : tensor<?xf32>
+  %c = tensor.empty(%t) : tensor<?xi32>
+  %a1 = tensor.empty() : tensor<1xf32>
+  %e = tensor.empty(%t) : tensor<?x1024xf32>
+  %f = tensor.empty(%t) : tensor<?x64xf32>
+  %r:3 = ternary.quantize %x outs(%q, %a, %c) {activation = #bitnet.act_quant<per_token, bits = 8, eps = 1.0e-5>}
+    : (tensor<?x1024xf32>, tensor<?x1024xi8>, tensor<?xf32>, tensor<?xi32>)
+      -> (tensor<?x1024xi8>, tensor<?xf32>, tensor<?xi32>)
+  %y = ternary.matmul %r#0, %p, %s act_scale(%r#1) sums(%r#2) outs(%e) {layout = #ternary.layout<r16k4f4, rows = 1024, cols = 1024>}
+    : (tensor<?x1024xi8>, tensor<262144xi8>, tensor<16x1x64xf32>, tensor<?xf32>, tensor<?xi32>, tensor<?x1024xf32>)
+      -> tensor<?x1024xf32>
+  %r1:3 = ternary.quantize %y outs(%q, %a, %c) {activation = #bitnet.act_quant<per_token, bits = 8, eps = 1.0e-5>}
+    : (tensor<?x1024xf32>, tensor<?x1024xi8>, tensor<?xf32>, tensor<?xi32>)
+      -> (tensor<?x1024xi8>, tensor<?xf32>, tensor<?xi32>)
+  %z = ternary.matmul %r1#0, %small, %ss act_scale(%r1#1) sums(%r1#2) outs(%f) {layout = #ternary.layout<r16k4f4, rows = 64, cols = 1024>}
+    : (tensor<?x1024xi8>, tensor<16384xi8>, tensor<1x1x64xf32>, tensor<?xf32>, tensor<?xi32>, tensor<?x64xf32>)
+      -> tensor<?x64xf32>
+  %r2:3 = ternary.quantize %x outs(%q, %a1, %c) {activation = #bitnet.act_quant<per_tensor, bits = 8, eps = 1.0e-5>}
+    : (tensor<?x1024xf32>, tensor<?x1024xi8>, tensor<1xf32>, tensor<?xi32>)
+      -> (tensor<?x1024xi8>, tensor<1xf32>, tensor<?xi32>)
+  %u = ternary.matmul %r2#0, %p, %s act_scale(%r2#1) sums(%r2#2) outs(%e) {layout = #ternary.layout<r16k4f4, rows = 1024, cols = 1024>}
+    : (tensor<?x1024xi8>, tensor<262144xi8>, tensor<16x1x64xf32>, tensor<1xf32>, tensor<?xi32>, tensor<?x1024xf32>)
+      -> tensor<?x1024xf32>
+  return %y, %z, %u : tensor<?x1024xf32>, tensor<?x64xf32>, tensor<?x1024xf32>
+}
+
+// -----
+
 // A result whose size is not plainly the one it is declared to have has it as a condition.
 // CHECK-LABEL: func.func @setun_workspace_twice
 // CHECK-SAME: ternary.conditions = ["dimension 0 of output 0 expects the size that its bitnet.dims names"]

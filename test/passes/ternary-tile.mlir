@@ -333,3 +333,57 @@ func.func @taken(%x: memref<?x8xi8>, %p: memref<384xi8>, %s: memref<3x1x64xf32>,
     : (memref<?x8xi8>, memref<384xi8>, memref<3x1x64xf32>, memref<?xi32>, memref<?x16xi64>, memref<?x130xi32>) -> ()
   return
 }
+
+// -----
+
+// With one token, the norm's gains are asked for in the first pass, 64 bytes ahead with each chunk of the others; with
+// several tokens nothing is.
+// CHECK-LABEL: func.func @ahead
+// CHECK-SAME: %[[X:[a-z0-9]*]]: memref<?x256xf32>, %[[GAIN:[a-z0-9]*]]: memref<256xf32>, %[[AHEAD:[a-z0-9]*]]: memref<?xi8>
+// CHECK: %[[ONE:.*]] = arith.cmpi eq, %{{.*}}, %c1
+// CHECK: scf.if %[[ONE]] {
+// CHECK: scf.for %[[K:[a-z0-9]*]] =
+// CHECK: memref.prefetch %[[GAIN]][%[[K]]], read, locality<3>, data
+// CHECK: vector.load %[[X]]
+// CHECK: scf.for
+// CHECK-COUNT-4: memref.prefetch %[[AHEAD]][%{{.*}}], read, locality<3>, data
+// CHECK: vector.load %[[X]]
+// CHECK: scf.for %[[K:[a-z0-9]*]] =
+// CHECK: %[[SCALED:.*]] = arith.muli %[[K]], %c1024
+// CHECK: %[[AT:.*]] = arith.shrui %[[SCALED]], %c8
+// CHECK: memref.prefetch %[[AHEAD]][%[[AT]]], read, locality<3>, data
+// CHECK: vector.store
+// CHECK: } else {
+// CHECK-NOT: prefetch
+// CHECK: return
+func.func @ahead(%x: memref<?x256xf32>, %gain: memref<256xf32>, %next: memref<?xi8>, %q: memref<?x256xi8>, %a: memref<?xf32>,
+    %c: memref<?xi32>, %thread: index, %threads: index) attributes {ternary.kernel} {
+  ternary.quantize %x norm_weight(%gain) ahead(%next) outs(%q, %a, %c)
+    {activation = #bitnet.act_quant<per_token, bits = 8, eps = 1.0e-5>, norm = #bitnet.norm<rms, eps = 1.0e-5>}
+    : (memref<?x256xf32>, memref<256xf32>, memref<?xi8>, memref<?x256xi8>, memref<?xf32>, memref<?xi32>) -> ()
+  return
+}
+
+// -----
+
+// Of one token's keys and values no line beyond the last key is asked for: block and row of what is asked for are at most
+// its block and its row.
+// CHECK-LABEL: func.func @attention_parts
+// CHECK: %[[KEYS:.*]] = memref.load %{{.*}} : memref<64xindex>
+// CHECK-NEXT: arith.constant -1 : index
+// CHECK-NEXT: %[[LAST:.*]] = arith.addi %[[KEYS]], %c-1{{.*}} : index
+// CHECK: %[[LAST_BLOCK:.*]] = arith.divui %[[LAST]], %c16{{.*}} : index
+// CHECK: %[[BLOCK:.*]] = arith.minsi %{{.*}}, %[[LAST_BLOCK]] : index
+// CHECK: memref.prefetch %{{.*}}[%[[BLOCK]], %{{.*}}, %{{.*}}, %{{.*}}], read, locality<2>, data : memref<?x2x64x16xf16
+// CHECK: memref.prefetch %{{.*}} : memref<?x2x64x16xf16
+// CHECK: %[[ROW:.*]] = arith.minsi %{{.*}}, %[[LAST]] : index
+// CHECK: memref.prefetch %{{.*}}[%[[ROW]], %{{.*}}, %{{.*}}], read, locality<2>, data : memref<?x2x64xf16>
+// CHECK: %[[LATER:.*]] = arith.minsi %{{.*}}, %[[LAST]] : index
+// CHECK: memref.prefetch %{{.*}}[%[[LATER]], %{{.*}}, %{{.*}}], read, locality<2>, data : memref<?x2x64xf16>
+func.func @attention_parts(%q: memref<?x4x64xf32>, %pos: i64, %new: memref<?x2x64xf32>, %k: memref<?x2x64xf16>, %v: memref<?x2x64xf16>,
+    %parts: memref<?x4x96xf32>, %o: memref<?x4x64xf32>, %thread: index, %threads: index) attributes {ternary.kernel} {
+  ternary.attention %q, %k, %v, %pos new(%new, %new) parts(%parts) outs(%o) {blocked, causal, scale = 0.125 : f32}
+    : (memref<?x4x64xf32>, i64, memref<?x2x64xf32>, memref<?x2x64xf32>, memref<?x2x64xf16>, memref<?x2x64xf16>, memref<?x4x96xf32>,
+       memref<?x4x64xf32>) -> ()
+  return
+}

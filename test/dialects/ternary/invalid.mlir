@@ -211,6 +211,15 @@ func.func @quantize_c3_none(%x: tensor<2x66xf32>, %g: tensor<66xf32>, %q: tensor
 
 // -----
 
+func.func @quantize_c5(%x: memref<2x66xf32>, %next: memref<8x64xi8>, %q: memref<2x68xi8>, %s: memref<2xf32>, %c: memref<2xi32>) {
+  // expected-error @below {{expects ahead of rank 1, got 'memref<8x64xi8>'}}
+  ternary.quantize %x ahead(%next) outs(%q, %s, %c) {activation = #bitnet.act_quant<per_token, bits = 8, eps = 1.0>}
+    : (memref<2x66xf32>, memref<8x64xi8>, memref<2x68xi8>, memref<2xf32>, memref<2xi32>) -> ()
+  return
+}
+
+// -----
+
 func.func @quantize_c3_bias(%x: tensor<2x66xf32>, %b: tensor<66xf32>, %q: tensor<2x68xi8>, %s: tensor<2xf32>, %c: tensor<2xi32>) {
   // expected-error @below {{expects a norm for its norm weight or bias, got rms}}
   %0:3 = ternary.quantize %x norm_bias(%b) outs(%q, %s, %c) {activation = #bitnet.act_quant<per_token, bits = 8, eps = 1.0>, norm = #bitnet.norm<rms, eps = 0.0>}

@@ -26,7 +26,8 @@ func.func @weights(%w: tensor<96x64xi2>, %b: tensor<96x64xi1>, %a: tensor<1xf32>
 
 // CHECK-LABEL: func @quantize
 func.func @quantize(%x: tensor<?x66xf32>, %g: tensor<66xf32>, %q: tensor<?x68xi8>, %s: tensor<?xf32>, %s1: tensor<1xf32>,
-                    %c: tensor<?xi32>, %mx: memref<2x66xf32>, %mq: memref<2x68xi8>, %ms: memref<2xf32>, %mc: memref<2xi32>) {
+                    %c: tensor<?xi32>, %mx: memref<2x66xf32>, %mq: memref<2x68xi8>, %ms: memref<2xf32>, %mc: memref<2xi32>,
+                    %next: memref<?xi8>) {
   // CHECK: ternary.quantize %{{.*}} outs(%{{.*}}, %{{.*}}, %{{.*}}) {activation = #bitnet.act_quant<per_token, bits = 8, eps = 9.99999974E-6>} : (tensor<?x66xf32>, tensor<?x68xi8>, tensor<?xf32>, tensor<?xi32>) -> (tensor<?x68xi8>, tensor<?xf32>, tensor<?xi32>)
   %0:3 = ternary.quantize %x outs(%q, %s, %c) {activation = #bitnet.act_quant<per_token, bits = 8, eps = 1.0e-5>}
     : (tensor<?x66xf32>, tensor<?x68xi8>, tensor<?xf32>, tensor<?xi32>) -> (tensor<?x68xi8>, tensor<?xf32>, tensor<?xi32>)
@@ -38,6 +39,9 @@ func.func @quantize(%x: tensor<?x66xf32>, %g: tensor<66xf32>, %q: tensor<?x68xi8
   // CHECK: ternary.quantize %{{.*}} outs(%{{.*}}, %{{.*}}, %{{.*}}) {{.*}} : (memref<2x66xf32>, memref<2x68xi8>, memref<2xf32>, memref<2xi32>) -> ()
   ternary.quantize %mx outs(%mq, %ms, %mc) {activation = #bitnet.act_quant<per_token, bits = 8, eps = 1.0e-5>}
     : (memref<2x66xf32>, memref<2x68xi8>, memref<2xf32>, memref<2xi32>) -> ()
+  // CHECK: ternary.quantize %{{.*}} ahead(%{{.*}}) outs(%{{.*}}, %{{.*}}, %{{.*}}) {{.*}} : (memref<2x66xf32>, memref<?xi8>, memref<2x68xi8>, memref<2xf32>, memref<2xi32>) -> ()
+  ternary.quantize %mx ahead(%next) outs(%mq, %ms, %mc) {activation = #bitnet.act_quant<per_token, bits = 8, eps = 1.0e-5>}
+    : (memref<2x66xf32>, memref<?xi8>, memref<2x68xi8>, memref<2xf32>, memref<2xi32>) -> ()
   return
 }
 
