@@ -31,9 +31,10 @@ constexpr int64_t kSoloBytes = 256 * 1024;
 /// barrier.
 constexpr int64_t kSoloStructuredBytes = 32 * 1024;
 
-/// Weights from which on a thread that is done with its share of one token's work takes of those of others: reading
-/// them takes much longer than asking what is left.
-constexpr int64_t kTakenBytes = 64 * 1024;
+/// Weights from which on reading them takes much longer than the preparations for one token: than asking what is left
+/// of a share, for a thread that is done with its own takes of those of others, and than the beginning of a stream,
+/// which is asked for ahead.
+constexpr int64_t kLargeBytes = 64 * 1024;
 /// Threads' counters of what is taken are this far apart, so that no line, nor a pair of them, is two threads'.
 constexpr int64_t kTakenAlignment = 128;
 
@@ -540,7 +541,7 @@ void EntryLowering::findTakers() {
     } else if (auto scan = dyn_cast<HeadScanOp>(op)) {
       weights = scan.getCodes();
     }
-    if (!met || !weights || cast<MemRefType>(weights.getType()).getNumElements() < kTakenBytes)
+    if (!met || !weights || cast<MemRefType>(weights.getType()).getNumElements() < kLargeBytes)
       continue;
     int64_t count = tokens ? cast<MemRefType>(tokens.getType()).getDimSize(0) : 1;
     if (count == 1 || ShapedType::isDynamic(count))
@@ -752,7 +753,7 @@ void EntryLowering::lookAhead(Block *ops, Value section, Value thread, Value thr
         next = matmul;
     auto view = next ? next.getPacked().getDefiningOp<memref::ViewOp>() : memref::ViewOp();
     int64_t bytes = next ? cast<MemRefType>(next.getPacked().getType()).getNumElements() : 0;
-    if (!view || view.getSource() != section || bytes < kTakenBytes)
+    if (!view || view.getSource() != section || bytes < kLargeBytes)
       continue;
     setun::VectorBuilder v(b, quantize.getLoc());
     int64_t units = next.getLayout().getUnits();

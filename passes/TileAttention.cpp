@@ -514,8 +514,6 @@ void AttentionTiler::tile(Value kvHead, Value first, Value oneRange) {
   overLanes([&](Value r) { v.store(lowest, nextTop, {r}); }); // lanes without a query, too
   Value longest = v.loadScalar(length, {v.add(queries, -1)});
   lastKey = v.add(longest, -1);
-  if (!oneRange) // of the tiles' order nothing is known here
-    nextHead = kvHead;
   auto overRange = [&](Value range) {
     clear(top, lanes, sums);
     v.loop(range, v.min(v.add(range, kRange), longest), kBlock, [&](Value base) { block(kvHead, base); });
@@ -560,6 +558,7 @@ void AttentionTiler::tiles(int64_t mostQueries, int64_t queriesTogether) {
     queries = mostQueries == together
                   ? v.index(together)
                   : v.mul(arith::CeilDivUIOp::create(v.b, v.loc, left, v.index(together)), together);
+    nextHead = kvHead; // mostly
     tile(kvHead, first);
   };
   if (!op.getCausal()) {

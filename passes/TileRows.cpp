@@ -193,31 +193,27 @@ void setun::tileQuantize(QuantizeOp op, TileContext &c) {
     v.loop(begin, end, 1, [&](Value t) { writeCodes(measure(t), t, s); });
     return;
   }
-  auto oneRow = [&](Value t, Meanwhile inFirst, Meanwhile inSecond, Meanwhile inThird) {
-    RowNorm row = measure(t, inFirst);
-    Value s = scaleOf(v.treeMax(absmax(row, t, v.splat(0.0f), inSecond)));
+  auto oneRow = [&](Value t, Meanwhile askForGains = nullptr, Meanwhile askAhead = nullptr) {
+    RowNorm row = measure(t, askForGains);
+    Value s = scaleOf(v.treeMax(absmax(row, t, v.splat(0.0f), askAhead)));
     v.storeScalar(v.divf(v.f32(1.0f), s), op.getScale(), {t});
-    writeCodes(row, t, s, inThird);
+    writeCodes(row, t, s, askAhead);
   };
   auto rows = [&] {
     auto [begin, end] = v.share(tokens, c.thread, c.threads);
-    v.loop(begin, end, 1, [&](Value t) { oneRow(t, nullptr, nullptr, nullptr); });
+    v.loop(begin, end, 1, [&](Value t) { oneRow(t); });
   };
   if (!op.getAhead())
     return rows();
-  // The norm's gains are for the second pass; what is ahead, for what comes after the third: a line with each chunk, at
-  // most.
-  const int64_t scaled = std::min((kAheadBytes << 8) / size, int64_t(64 << 8) / kLanes);
-  auto first = [&](Value k) {
+  auto askForGains = [&](Value k) {
     if (op.getNormWeight())
       v.prefetch(op.getNormWeight(), {k}, /*locality=*/3);
   };
-  auto others = [&](Value k) {
-    Value at = arith::ShRUIOp::create(b, loc, v.mul(k, scaled), v.index(8));
-    v.prefetch(op.getAhead(), {at}, /*locality=*/3);
-  };
+  // A line with each chunk, at most: with gaps between the lines they are of no use.
+  const int64_t bytes = std::min(kAheadBytes, size * 64 / kLanes);
+  auto askAhead = [&](Value k) { v.prefetch(op.getAhead(), {v.div(v.mul(k, bytes), size)}, /*locality=*/3); };
   Value one = arith::CmpIOp::create(b, loc, arith::CmpIPredicate::eq, tokens, v.index(1));
-  v.choose(one, [&] { oneRow(v.index(0), first, others, others); }, rows);
+  v.choose(one, [&] { oneRow(v.index(0), askForGains, askAhead); }, rows);
 }
 
 void setun::tileSoftmax(SoftmaxOp op, TileContext &c) {

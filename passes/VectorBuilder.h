@@ -65,7 +65,8 @@ public:
   /// With a mask that is only known at run time.
   mlir::Value loadMasked(mlir::Value memref, mlir::ValueRange indices, mlir::Value mask);
   void storeMasked(mlir::Value vector, mlir::Value memref, mlir::ValueRange indices, mlir::Value mask);
-  /// Asks for the cache line of an element. It need not exist.
+  /// Asks for the cache line of an element, which need not exist: into the second cache, or with a locality of 3 the
+  /// first.
   void prefetch(mlir::Value memref, mlir::ValueRange indices, int64_t locality = 2) {
     mlir::memref::PrefetchOp::create(b, loc, memref, indices, /*isWrite=*/false, locality, /*isDataCache=*/true);
   }

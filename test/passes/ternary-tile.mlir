@@ -349,8 +349,8 @@ func.func @taken(%x: memref<?x8xi8>, %p: memref<384xi8>, %s: memref<3x1x64xf32>,
 // CHECK-COUNT-4: memref.prefetch %[[AHEAD]][%{{.*}}], read, locality<3>, data
 // CHECK: vector.load %[[X]]
 // CHECK: scf.for %[[K:[a-z0-9]*]] =
-// CHECK: %[[SCALED:.*]] = arith.muli %[[K]], %c1024
-// CHECK: %[[AT:.*]] = arith.shrui %[[SCALED]], %c8
+// CHECK: %[[BYTES:.*]] = arith.muli %[[K]], %c1024
+// CHECK: %[[AT:.*]] = arith.divui %[[BYTES]], %c256
 // CHECK: memref.prefetch %[[AHEAD]][%[[AT]]], read, locality<3>, data
 // CHECK: vector.store
 // CHECK: } else {
