@@ -56,6 +56,10 @@ static void wakeAll(std::atomic<uint32_t> &) {}
 
 #endif
 
+/// Longer than the usual wait within a token (a tenth of a large matmul), and short enough that little is lost where
+/// another program has the CPU of the thread that is waited for.
+static constexpr std::chrono::microseconds kLongestLooking(50);
+
 bool WaitWord::waitFor(uint32_t target, const Patience &patience) {
   auto reached = [target](uint32_t count) { return static_cast<int32_t>(count - target) >= 0; };
   constexpr unsigned eager = 64; // looks without a pause, for what is about to come
@@ -65,6 +69,7 @@ bool WaitWord::waitFor(uint32_t target, const Patience &patience) {
     if (i >= eager)
       relax();
   }
+  const auto start = std::chrono::steady_clock::now();
   // Either advance() sees the sleeper or the sleeper sees the new value: both sides write, then read, in one order.
   sleepers.fetch_add(1, std::memory_order_seq_cst);
   for (;;) {
@@ -74,7 +79,7 @@ bool WaitWord::waitFor(uint32_t target, const Patience &patience) {
     sleepWhile(value, count);
   }
   sleepers.fetch_sub(1, std::memory_order_relaxed);
-  return true;
+  return std::chrono::steady_clock::now() - start > 4 * kLongestLooking;
 }
 
 uint32_t WaitWord::advance() {
@@ -90,12 +95,12 @@ uint32_t WaitWord::advance() {
 //===----------------------------------------------------------------------===//
 
 void Barrier::waitForOthers(unsigned thread, uint32_t count) {
-  bool slept = false;
+  bool sleptLong = false;
   for (unsigned other = thread + 1; other < threads; ++other)
-    slept |= arrivals[other].waitFor(count, patience[thread]);
+    sleptLong |= arrivals[other].waitFor(count, patience[thread]);
   for (unsigned other = 0; other < thread; ++other)
-    slept |= arrivals[other].waitFor(count, patience[thread]);
-  patience[thread].adapt(slept);
+    sleptLong |= arrivals[other].waitFor(count, patience[thread]);
+  patience[thread].adapt(sleptLong);
 }
 
 //===----------------------------------------------------------------------===//
@@ -145,10 +150,8 @@ private:
 } // namespace
 
 Status ThreadPool::create(unsigned threads, std::unique_ptr<ThreadPool> &pool) {
-  // Longer than the usual wait within a token (a tenth of a large matmul), and short enough that little is lost where
-  // another program has the CPU of the thread that is waited for. With more threads than CPUs that is certain, so they
-  // sleep at once.
-  unsigned looks = threads == 1 || threads > usableCpus() ? 0 : looksIn(std::chrono::microseconds(50));
+  // With more threads than CPUs some thread that is waited for certainly has no CPU, so they sleep at once.
+  unsigned looks = threads == 1 || threads > usableCpus() ? 0 : looksIn(kLongestLooking);
   std::unique_ptr<ThreadPool> made(new ThreadPool(threads, looks));
   SETUN_RETURN_IF_ERROR(made->start());
   if (looks)

@@ -15,13 +15,14 @@ namespace setun {
 namespace runtime {
 
 /// How often one thread looks at what it waits for before it sleeps. Halved when that was in vain (some other program
-/// has the CPU of the thread that is waited for, and perhaps wants this one's), doubled again when it was not.
+/// has the CPU of the thread that is waited for, and perhaps wants this one's), doubled again when it was not, or when
+/// the thread slept for so short a time that looking on would have been better.
 class alignas(128) Patience {
 public:
   explicit Patience(unsigned most) : most(most), looks(most) {}
   unsigned get() const { return looks; }
-  void adapt(bool slept) {
-    if (slept)
+  void adapt(bool sleptLong) {
+    if (sleptLong)
       looks = looks / 2;
     else if (looks < most)
       looks = looks * 2 + 1 < most ? looks * 2 + 1 : most;
@@ -35,7 +36,7 @@ private:
 /// sleep, for the machine may have fewer free CPUs than threads.
 class alignas(128) WaitWord {
 public:
-  /// Returns once the count has reached `target`, which is never far from it (counts wrap). True: it slept.
+  /// Returns once the count has reached `target`, which is never far from it (counts wrap). True: it slept for long.
   bool waitFor(uint32_t target, const Patience &patience);
   /// Adds one, by the only thread that does, and wakes all that sleep; returns the new count.
   uint32_t advance();
