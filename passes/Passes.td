@@ -344,8 +344,8 @@ def TernaryLowerEntries : Pass<"ternary-lower-entries", "::mlir::ModuleOp"> {
     consumers; with several tokens (known at run time) they are split among the threads as all others, and the barrier
     is there (`ternary.barrier unless_one`).
 
-    Matmuls of large weights, and the scan of a head, are given counters (`taken`), one of each thread: with one token a
-    thread that is done with its share takes of the others'. Threads set theirs to 0 at the start of the entry; the first
+    Matmuls of large weights, the scan of a head and the exact logits after it are given counters (`taken`), one of each
+    thread: with one token a thread that is done with its share takes of the others'. Threads set theirs to 0 at the start of the entry; the first
     operation that has them stands behind a barrier.
 
     A quantiser that every thread executes by itself, and whose codes a matmul of large weights takes, is given the

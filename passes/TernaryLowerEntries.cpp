@@ -540,6 +540,8 @@ void EntryLowering::findTakers() {
       tokens = matmul.getX();
     } else if (auto scan = dyn_cast<HeadScanOp>(op)) {
       weights = scan.getCodes();
+    } else if (auto rescore = dyn_cast<HeadRescoreOp>(op)) {
+      weights = rescore.getFine();
     }
     if (!met || !weights || cast<MemRefType>(weights.getType()).getNumElements() < kLargeBytes)
       continue;
@@ -862,10 +864,8 @@ void EntryLowering::makeEntryFunction() {
       Value first = arith::ConstantIndexOp::create(b, loc, number * sizeof(int64_t));
       Value at = arith::AddIOp::create(b, loc, takenOffset, first);
       Value taken = memref::ViewOp::create(b, loc, type, arena, at, ValueRange{threadCount});
-      if (auto matmul = dyn_cast<MatmulOp>(op))
-        matmul.getTakenMutable().assign(taken);
-      else
-        cast<HeadScanOp>(op).getTakenMutable().assign(taken);
+      llvm::TypeSwitch<Operation *>(op).Case<MatmulOp, HeadScanOp, HeadRescoreOp>(
+          [&](auto taker) { taker.getTakenMutable().assign(taken); });
     }
     constexpr int64_t bytes = 64;
     Type line = VectorType::get({bytes}, b.getI8Type());

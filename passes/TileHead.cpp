@@ -11,6 +11,8 @@
 //     h.w = a*q.c + a*q.E + e.w       |h.w - a*q.c|       <= Q*R  + ||e||*n
 //     h.w = a*q.(c+f) + a*q.F + e.w   |h.w - a*q.(c + f)| <= Q*R' + ||e||*n
 //
+// The same holds for an f of which only the first columns are there, with a bound of what is then left for R'.
+//
 // Roundings, with u = 2^-24:
 //  * The exact logit y sums K products in 16 lanes and a tree: each product passes through at most n0 = K/16 + 6
 //    roundings, so |y - h.w| <= 1.01*n0*u*H*n, plus K * 2^-150 * 1.01 where products are subnormal (sums of
@@ -18,8 +20,8 @@
 //  * Integer sums are exact (|sum| < 2^31: 128 * 127 * 8 per group of 16 columns, K <= 2^16). The approximation
 //    A = (f32(sum) * step) * a, and the fine correction, are three roundings each and their addition one: below
 //    8*u*(|a*q.c| + |a*q.f|), plus (a + 1) * 2^-149 where a product is subnormal. Since ||c|| <= n + R <= 2*n,
-//    ||f|| <= R + R' <= 2*n, and Q <= 2.01*H (a code that is not 0 comes from an |h| of at least about a/2), that is
-//    below 8 * 4 * 2.01 * u * H * n < 66*u*H*n.
+//    ||f|| <= R + R' <= 2*n, of some columns as of all, and Q <= 2.01*H (a code that is not 0 comes from an |h| of at
+//    least about a/2), that is below 8 * 4 * 2.01 * u * H * n < 66*u*H*n.
 //  * So the logit is at most A + Q*R + (||e|| + C*H)*n + eta with C = (K/16 + 64) * 2*u, which is at least
 //    1.01*n0*u + 66*u + 16*u, the last for rounding the final sum, whose first term is below 2.01*2*H*n(1+..) and whose
 //    other terms are covered below; eta = (K + 64) * (a + 1) * 2^-147 covers the subnormal terms several times.
@@ -396,20 +398,18 @@ void HeadTiler::rescore(HeadRescoreOp op) {
   Value least = v.loop(v.index(0), count(op.getK(), length), 1, v.f32(kInfinity), [&](Value i, ValueRange acc) {
     return SmallVector<Value>{v.minf(v.loadScalar(op.getCandidates(), {i}), acc[0])};
   })[0];
-  Value total = v.loadScalar(op.getSums(), {v.index(shape.groups())});
-
-  auto survives = [&](Value upper, Value limit) { return compare(arith::CmpFPredicate::UGE, upper, limit); };
+  auto survives = [&](Value upper) { return compare(arith::CmpFPredicate::UGE, upper, least); };
   auto add = [&](Value x, Value y) -> Value { return arith::AddIOp::create(b, loc, x, y); };
   auto sub = [&](Value x, Value y) -> Value { return arith::SubIOp::create(b, loc, x, y); };
   auto times = [&](int32_t n, Value x) -> Value { return arith::MulIOp::create(b, loc, x, i32(n)); };
-  // The sum of q where a bit of a row's fine codes is set. Seven fields are isolated in place, so that dots of field f
-  // are 2^f times theirs; the last would be no signed byte.
-  auto sumWhereSet = [&](Value row, int64_t bit) -> Value {
+  // The sum of q where a bit of a row's fine codes is set, of some blocks. Seven fields are isolated in place, so that
+  // dots of field f are 2^f times theirs; the last would be no signed byte.
+  auto sumWhereSet = [&](Value row, int64_t bit, int64_t from, int64_t to) -> Value {
     constexpr int64_t kFields = 8, kInPlace = kFields - 1;
     SmallVector<Value> init(kInPlace, v.splatI32(0));
-    SmallVector<Value> acc = v.loop(v.index(0), v.index(shape.fineBlocks()), 1, init, [&](Value at, ValueRange state) {
-      Value from = v.add(v.mul(at, 64), bit * shape.fineBitBytes());
-      Value packed = vector::LoadOp::create(b, loc, bytes(64), op.getFine(), ValueRange{row, from});
+    SmallVector<Value> acc = v.loop(v.index(from), v.index(to), 1, init, [&](Value at, ValueRange state) {
+      Value byte = v.add(v.mul(at, 64), bit * shape.fineBitBytes());
+      Value packed = vector::LoadOp::create(b, loc, bytes(64), op.getFine(), ValueRange{row, byte});
       SmallVector<Value> next(state);
       for (int64_t field = 0; field < kFields; ++field) {
         Value x =
@@ -432,37 +432,52 @@ void HeadTiler::rescore(HeadRescoreOp op) {
       all = add(all, arith::ShRSIOp::create(b, loc, acc[field], v.splatI32(static_cast<int32_t>(field))));
     return vector::ReductionOp::create(b, loc, vector::CombiningKind::ADD, all);
   };
-  auto score = [&](Value row) {
+  /// Whether a row may be among the best by `sum`, of what its fine codes stand for and q, with the residual `what` of
+  /// its description.
+  auto mayBe = [&](Value row, Value sum, int64_t what) {
     auto described = [&](int64_t what) { return v.loadScalar(op.getFineRows(), {row, v.index(what)}); };
-    Value delta = described(0), norm = described(3), approx = v.loadScalar(op.getApprox(), {v.index(0), row});
-    auto onlyIfIn = [&](Value sum, Value residual, function_ref<void()> body) {
-      Value more = v.mulf(v.mulf(arith::SIToFPOp::create(b, loc, b.getF32Type(), sum), delta), a);
-      Value upper = v.addf(v.addf(approx, more), bound(alpha, beta, eta, residual, norm));
-      v.onlyIf(survives(upper, least), body);
-    };
-    Value first = sumWhereSet(row, 0);
-    onlyIfIn(times(2, sub(times(2, first), total)), described(1), [&] {
-      Value both = add(times(2, first), sumWhereSet(row, 1));
-      onlyIfIn(sub(times(2, both), times(3, total)), described(2), [&] {
-        v.storeScalar(dotRows(v, op.getX(), v.index(0), 1, op.getW(), row, 1)[0], op.getExact(), {v.index(0), row});
-      });
-    });
+    Value more = arith::SIToFPOp::create(b, loc, b.getF32Type(), sum);
+    more = v.mulf(v.mulf(more, described(0)), a);
+    Value better = v.addf(v.loadScalar(op.getApprox(), {v.index(0), row}), more);
+    return survives(v.addf(better, bound(alpha, beta, eta, described(what), described(HeadShape::kStages + 2))));
   };
 
-  // Threads take panels in turn: survivors may be frequent in one part of the rows. Those of some panels are listed
-  // first, for they are far apart, and each would wait for memory: the first bits of the next few are on their way
-  // while one is scored.
+  // What rows are asked, one stage after the other: first bits, block by block, then the second bits of all.
+  struct Stage {
+    int64_t bit, from, to, residual;
+    Value total; // of q, in the columns up to the end
+  };
+  SmallVector<Stage> stages;
+  Value total = i32(0);
+  for (int64_t i = 0, from = 0; i < HeadShape::kStages; ++i) {
+    const int64_t to = shape.stageBlocks(i);
+    if (from == to)
+      continue;
+    auto groupsTo = [&](int64_t block) {
+      return v.index(std::min(block * HeadShape::kFineBlock / HeadShape::kGroup, shape.groups()));
+    };
+    total = v.loop(groupsTo(from), groupsTo(to), 1, total, [&](Value group, ValueRange sum) {
+      return SmallVector<Value>{add(sum[0], v.loadScalar(op.getSums(), {group}))};
+    })[0];
+    stages.push_back({0, from, to, 1 + i, total});
+    from = to;
+  }
+  stages.push_back({1, 0, shape.fineBlocks(), HeadShape::kStages + 1, total});
+
+  // Rows of some panels are listed first, for survivors are far apart, and each would wait for memory: what the first
+  // stage reads of the next few is on its way while one is asked, and what a later stage reads while others still are
+  // in the one before.
   constexpr int64_t kPanels = 64, kAhead = 8;
-  Value rows = memref::AllocaOp::create(b, loc, MemRefType::get({kPanels * kPanelRows}, b.getI32Type()));
-  Value mine = v.sub(v.add(v.index(shape.panels()), c.threads), v.add(c.thread, 1)); // of panels, rounded up
-  mine = arith::DivUIOp::create(b, loc, mine, c.threads);
-  v.loop(v.index(0), mine, kPanels, [&](Value from) {
-    Value to = v.min(v.add(from, kPanels), mine);
+  auto list = [&] { return memref::AllocaOp::create(b, loc, MemRefType::get({kPanels * kPanelRows}, b.getI32Type())); };
+  Value rows = list(), firsts = list();
+  auto ask = [&](Value row, const Stage &stage) {
+    for (int64_t block = stage.from; block < stage.to; ++block)
+      v.prefetch(op.getFine(), {row, v.index(stage.bit * shape.fineBitBytes() + 64 * block)});
+  };
+  auto scorePanels = [&](Value from, Value to) {
     auto forPanels = [&](llvm::function_ref<Value(Value panel, Value state)> body) {
-      return v.loop(from, to, 1, ValueRange{v.index(0)}, [&](Value i, ValueRange state) {
-        Value panel = v.add(arith::MulIOp::create(b, loc, i, c.threads), c.thread);
-        return SmallVector<Value>{body(panel, state[0])};
-      })[0];
+      return v.loop(from, to, 1, ValueRange{v.index(0)},
+                    [&](Value panel, ValueRange state) { return SmallVector<Value>{body(panel, state[0])}; })[0];
     };
     auto lanes = [&](Value panel, int64_t field) -> SmallVector<Value> {
       return {v.index(0), v.add(v.mul(panel, kPanelRows), field * kLanes)};
@@ -471,19 +486,39 @@ void HeadTiler::rescore(HeadRescoreOp op) {
       for (int64_t field = 0; field < 2; ++field) {
         SmallVector<Value> at = lanes(panel, field);
         v.store(v.splat(-kInfinity), op.getExact(), at);
-        Value found = survives(v.load(op.getUpper(), at), v.broadcast(least));
+        Value found = compare(arith::CmpFPredicate::UGE, v.load(op.getUpper(), at), v.broadcast(least));
         if (shape.rows % kPanelRows)
           found = both(found, v.prefixMask(v.sub(v.index(shape.rows), at[1])));
         listed = listLanes(found, at[1], rows, listed);
       }
       return listed;
     });
+    auto rowAt = [&](Value i) { return v.toIndex(v.loadScalar(rows, {i})); };
+    for (size_t number = 0; number < stages.size(); ++number) {
+      const Stage &stage = stages[number], *after = number + 1 < stages.size() ? &stage + 1 : nullptr;
+      survivors = v.loop(v.index(0), survivors, 1, ValueRange{v.index(0)}, [&](Value i, ValueRange listed) {
+        if (number == 0) {
+          Value ahead = rowAt(v.min(v.add(i, kAhead), v.sub(survivors, v.index(1))));
+          v.prefetch(op.getFineRows(), {ahead, v.index(0)});
+          ask(ahead, stage);
+        }
+        Value row = rowAt(i), sum = sumWhereSet(row, stage.bit, stage.from, stage.to);
+        if (number)
+          sum = add(stage.bit ? times(2, v.loadScalar(firsts, {i})) : v.loadScalar(firsts, {i}), sum);
+        Value remains = mayBe(
+            row, stage.bit ? sub(times(2, sum), times(3, stage.total)) : times(2, sub(times(2, sum), stage.total)),
+            stage.residual);
+        // Written where the next one goes that is still listed.
+        v.storeScalar(arith::IndexCastOp::create(b, loc, b.getI32Type(), row), rows, {listed[0]});
+        v.storeScalar(sum, firsts, {listed[0]});
+        if (after)
+          v.onlyIf(remains, [&] { ask(row, *after); });
+        return SmallVector<Value>{choose(remains, v.add(listed[0], 1), listed[0])};
+      })[0];
+    }
     v.loop(v.index(0), survivors, 1, [&](Value i) {
-      Value ahead = v.toIndex(v.loadScalar(rows, {v.min(v.add(i, kAhead), v.sub(survivors, v.index(1)))}));
-      v.prefetch(op.getFineRows(), {ahead, v.index(0)});
-      for (int64_t at = 0; at < shape.fineBitBytes(); at += 64)
-        v.prefetch(op.getFine(), {ahead, v.index(at)});
-      score(v.toIndex(v.loadScalar(rows, {i})));
+      Value row = rowAt(i);
+      v.storeScalar(dotRows(v, op.getX(), v.index(0), 1, op.getW(), row, 1)[0], op.getExact(), {v.index(0), row});
     });
     forPanels([&](Value panel, Value none) {
       Value largest;
@@ -494,7 +529,15 @@ void HeadTiler::rescore(HeadRescoreOp op) {
       v.storeScalar(v.treeMax(largest), op.getMaxima(), {panel});
       return none;
     });
-  });
+  };
+  // Survivors may be frequent in one part of the rows, so that shares are taken in small parts.
+  v.shareTaking(
+      v.index(shape.panels()), c.thread, c.threads, op.getTaken(), {},
+      [&](Value from, Value to, ValueRange) {
+        v.loop(from, to, kPanels, [&](Value first) { scorePanels(first, v.min(v.add(first, kPanels), to)); });
+        return SmallVector<Value>();
+      },
+      kPanels);
 }
 
 void HeadTiler::select(HeadSelectOp op) {

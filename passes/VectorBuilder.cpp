@@ -147,15 +147,15 @@ std::pair<Value, Value> VectorBuilder::share(Value total, Value thread, Value th
 }
 
 SmallVector<Value> VectorBuilder::shareTaking(Value total, Value thread, Value threads, Value taken, ValueRange init,
-                                              PartBody body) {
+                                              PartBody body, int64_t part) {
   if (!taken) {
     auto [from, to] = share(total, thread, threads);
     return body(from, to, init);
   }
   // Most of a share is its thread's own. The rest is taken in parts, of half of what is left: each begins a stream
   // anew, so they are few, and the last are small, for all may have to wait for who has it.
-  constexpr int64_t kOwn = 8;    // the rest is one of so many parts
-  constexpr int64_t kShares = 4; // its own and the next threads': with many, to look at all would take too long
+  const int64_t own = part ? 1 : 8; // the rest is one of so many parts
+  constexpr int64_t kShares = 4;    // its own and the next threads': with many, to look at all would take too long
   auto compare = [&](arith::CmpIPredicate predicate, Value x, Value y) -> Value {
     return arith::CmpIOp::create(b, loc, predicate, x, y);
   };
@@ -164,11 +164,13 @@ SmallVector<Value> VectorBuilder::shareTaking(Value total, Value thread, Value t
   Value no = arith::ConstantOp::create(b, loc, b.getBoolAttr(false));
   auto shareOf = [&](Value owner) -> std::array<Value, 3> { // begin, end, and the size of its rest
     auto [begin, end] = share(total, owner, threads);
-    Value rest = arith::CeilDivUIOp::create(b, loc, sub(end, begin), index(kOwn));
+    Value rest = arith::CeilDivUIOp::create(b, loc, sub(end, begin), index(own));
     return {begin, end, arith::SelectOp::create(b, loc, several, rest, zero)};
   };
   // What is left of a rest of which so many parts are taken.
   auto left = [&](Value rest, Value parts) -> Value {
+    if (part)
+      return sub(rest, min(mul(parts, part), rest));
     return arith::ShRUIOp::create(b, loc, rest, min(parts, index(63)));
   };
   memref::PrefetchOp::create(b, loc, taken, ValueRange{thread, zero}, /*isWrite=*/true, /*localityHint=*/3,
@@ -205,9 +207,9 @@ SmallVector<Value> VectorBuilder::shareTaking(Value total, Value thread, Value t
       arith::SelectOp::create(b, loc, compare(arith::CmpIPredicate::uge, owner, threads), sub(owner, threads), owner);
   auto [begin, end, rest] = shareOf(owner);
   Value increment = arith::ConstantOp::create(b, loc, b.getI64IntegerAttr(1));
-  Value part = toIndex(
+  Value before = toIndex(
       memref::AtomicRMWOp::create(b, loc, arith::AtomicRMWKind::addi, increment, taken, ValueRange{owner, zero}));
-  Value from = left(rest, part), to = left(rest, add(part, 1));
+  Value from = left(rest, before), to = left(rest, add(before, 1));
   Value found = compare(arith::CmpIPredicate::ne, from, zero), isLast = compare(arith::CmpIPredicate::eq, to, zero);
   scf::YieldOp::create(b, loc,
                        ValueRange{sub(end, from), sub(end, to),

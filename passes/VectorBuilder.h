@@ -95,11 +95,13 @@ public:
   /// This thread's contiguous share [first, second) of `total` items.
   std::pair<mlir::Value, mlir::Value> share(mlir::Value total, mlir::Value thread, mlir::Value threads);
   /// Runs `body` for parts [from, to) of `total` items: this thread's share, and what others have not taken of theirs
-  /// once that is done. `taken` as in ternary.matmul; null: the share alone. A state goes from part to part.
+  /// once that is done. `taken` as in ternary.matmul; null: the share alone. A state goes from part to part. Most of a
+  /// share is its thread's own, for items that take the same time; where `part` is given, none is, and parts are of so
+  /// many items.
   using PartBody =
       llvm::function_ref<llvm::SmallVector<mlir::Value>(mlir::Value from, mlir::Value to, mlir::ValueRange state)>;
   llvm::SmallVector<mlir::Value> shareTaking(mlir::Value total, mlir::Value thread, mlir::Value threads,
-                                             mlir::Value taken, mlir::ValueRange init, PartBody body);
+                                             mlir::Value taken, mlir::ValueRange init, PartBody body, int64_t part = 0);
 };
 
 /// What of the CPU the shape of loops depends on. Results never do.

@@ -60,7 +60,6 @@ SETUN_DPS_OP(EmbeddingOp, 1, false)
 SETUN_DPS_OP(HadamardOp, 1, false)
 SETUN_DPS_OP(HeadQuantizeOp, 3, false)
 SETUN_DPS_OP(HeadCandidatesOp, 1, false)
-SETUN_DPS_OP(HeadRescoreOp, 2, false)
 SETUN_DPS_OP(HeadSelectOp, 2, false)
 #undef SETUN_DPS_OP
 
@@ -76,6 +75,12 @@ void MatmulOp::getEffects(EffectList &effects) {
 
 MutableOperandRange HeadScanOp::getDpsInitsMutable() { return MutableOperandRange(*this, getNumOperands() - 3, 3); }
 void HeadScanOp::getEffects(EffectList &effects) {
+  dpsEffects(cast<DestinationStyleOpInterface>(getOperation()), /*readsInits=*/false, effects);
+  writeEffects(getTakenMutable(), effects);
+}
+
+MutableOperandRange HeadRescoreOp::getDpsInitsMutable() { return MutableOperandRange(*this, getNumOperands() - 2, 2); }
+void HeadRescoreOp::getEffects(EffectList &effects) {
   dpsEffects(cast<DestinationStyleOpInterface>(getOperation()), /*readsInits=*/false, effects);
   writeEffects(getTakenMutable(), effects);
 }
@@ -517,6 +522,8 @@ LogicalResult HeadCandidatesOp::verify() {
 }
 
 LogicalResult HeadRescoreOp::verify() {
+  if (failed(expectCounters(*this, getTaken()))) // C3
+    return failure();
   if (failed(expectRank(*this, "w", getW(), 2)))
     return failure();
   auto shape = headShape(*this, shapeOf(getW())[0], shapeOf(getW())[1]);

@@ -470,13 +470,13 @@ def Ternary_PackHeadOp : Ternary_Op<"pack_head", [Pure]> {
     plane, fine codes, and the description of the rows in the fine plane.
 
     C1: `w` is `NxK` static with K of at most 65,536. C2: the results have the sizes of the layout: `P*G*256` and
-    `P*G*16` bytes, `Px3x32`, `N x 128*ceil(K/512)` bytes and `Nx4` with `P = ceil(N/32)` and `G = ceil(K/16)`.
+    `P*G*16` bytes, `Px3x32`, `N x 128*ceil(K/512)` bytes and `Nx8` with `P = ceil(N/32)` and `G = ceil(K/16)`.
 
     Example:
 
     ```mlir
     %c, %s, %r, %f, %fr = ternary.pack_head %w : tensor<40x64xbf16>
-      -> tensor<2048xi8>, tensor<128xi8>, tensor<2x3x32xf32>, tensor<40x128xi8>, tensor<40x4xf32>
+      -> tensor<2048xi8>, tensor<128xi8>, tensor<2x3x32xf32>, tensor<40x128xi8>, tensor<40x8xf32>
     ```
   }];
   let arguments = (ins RankedTensorOf<[F32, F16, BF16]>:$w);
@@ -574,31 +574,32 @@ def Ternary_HeadRescoreOp : Ternary_DpsOp<"head_rescore"> {
   let summary = "exact logits of all rows that may be among the best";
   let description = [{
     With `least = min(candidates[i], i < k)` (infinity if k is 0): a row survives unless `upper[r] < least`; a survivor's
-    first bits give `better = approx[r] + (f32(2 * (2 * sum_k first[r][k] * q[k] - sums[G])) * delta[r]) * a`, and it
-    survives these unless `better + (alpha * first_residual[r] + (beta * norm[r] + eta)) < least`; both bits give
-    `better = approx[r] + (f32(2 * sum_k fine[r][k] * q[k] - 3 * sums[G]) * delta[r]) * a`, and unless
+    first bits of the columns k < K_s, for each of the five stages s in turn, give
+    `better = approx[r] + (f32(2 * sum_k (2 * first[r][k] - 1) * q[k]) * delta[r]) * a`, and it survives these unless
+    `better + (alpha * residual_s[r] + (beta * norm[r] + eta)) < least`; both bits of all columns give
+    `better = approx[r] + (f32(sum_k (2 * fine[r][k] - 3) * q[k]) * delta[r]) * a`, and unless
     `better + (alpha * fine_residual[r] + (beta * norm[r] + eta)) < least` the row's logit, as `bitnet.dense` has it, is
     `exact[r]`. All other rows have -infinity. `maxima[p]` is the largest `exact` of panel p, NaN counting as -infinity.
 
-    C1: as in `head_scan` and `head_candidates`; fine codes `N x 128*ceil(K/512)` and their rows `Nx4`.
-    C2: `exact` is `1 x 32*P`, `maxima` is P.
+    C1: as in `head_scan` and `head_candidates`; fine codes `N x 128*ceil(K/512)` and their rows `Nx8`.
+    C2: `exact` is `1 x 32*P`, `maxima` is P. C3: `taken` as in `matmul`.
 
     Example:
 
     ```mlir
     ternary.head_rescore %x, %w, %q, %sums, %params, %approx, %upper, %candidates, %k, %f, %fr outs(%exact, %maxima)
       : (memref<1x64xf32>, memref<40x64xbf16>, memref<512xi8>, memref<5xi32>, memref<4xf32>, memref<1x64xf32>,
-         memref<1x64xf32>, memref<8xf32>, memref<1xi64>, memref<40x128xi8>, memref<40x4xf32>, memref<1x64xf32>,
+         memref<1x64xf32>, memref<8xf32>, memref<1xi64>, memref<40x128xi8>, memref<40x8xf32>, memref<1x64xf32>,
          memref<2xf32>) -> ()
     ```
   }];
   let arguments = (ins Ternary_F32:$x, Ternary_Float:$w, Ternary_I8:$q, Ternary_I32:$sums, Ternary_F32:$params,
                        Ternary_F32:$approx, Ternary_F32:$upper, Ternary_F32:$candidates, Ternary_I64:$k,
-                       Ternary_I8:$fine, Ternary_F32:$fine_rows, Ternary_F32:$exact, Ternary_F32:$maxima,
-                       OptionalAttr<Ternary_KernelAttr>:$kernel);
+                       Ternary_I8:$fine, Ternary_F32:$fine_rows, Optional<MemRefOf<[I64]>>:$taken,
+                       Ternary_F32:$exact, Ternary_F32:$maxima, OptionalAttr<Ternary_KernelAttr>:$kernel);
   let assemblyFormat = [{
     $x `,` $w `,` $q `,` $sums `,` $params `,` $approx `,` $upper `,` $candidates `,` $k `,` $fine `,` $fine_rows
-    `outs` `(` $exact `,` $maxima `)` attr-dict `:` functional-type(operands, results)
+    (`taken` `(` $taken^ `)`)? `outs` `(` $exact `,` $maxima `)` attr-dict `:` functional-type(operands, results)
   }];
   let hasVerifier = 1;
 }

@@ -18,8 +18,9 @@
 //
 //     byte((r*2 + bit)*B*64 + b*64 + j), bit f  =  first or second(r, k = b*512 + f*64 + j)
 //
-// Fine rows: float32 [N][4]: delta, bounds of the residual's norm with the first bits and with both, bound of the row's
-// norm.
+// Fine rows: float32 [N][8]: delta, bounds of the residual's norm with the first bits of the columns of each of five
+// stages (the last: all), and with both bits, bound of the row's norm. A stage is a fifth of the blocks more, rounded
+// up: most rows need not be read to their end.
 // Padding rows have step 0 and bounds 0; padding columns code 0 (stored 8) and fine 0.
 //
 // The norms' bounds are l2 norms, rounded upward; a row that cannot be approximated (an infinity, NaN, a norm beyond
@@ -40,7 +41,8 @@ struct HeadShape {
   static constexpr int64_t kGroup = 16;
   static constexpr int64_t kFineBlock = 512;
   /// Floats of a row's description.
-  static constexpr int64_t kCoarseFloats = 3, kFineFloats = 4;
+  static constexpr int64_t kStages = 5;
+  static constexpr int64_t kCoarseFloats = 3, kFineFloats = kStages + 3;
   /// Largest K: sums of 16 products of codes in [-8, 7] and [-127, 127] times a scale of up to 8, and squares of 127,
   /// fit int32.
   static constexpr int64_t kMaxCols = int64_t(1) << 16;
@@ -60,6 +62,12 @@ struct HeadShape {
   constexpr int64_t fineBlocks() const { return (cols + kFineBlock - 1) / kFineBlock; }
   /// Of all first bits of a row, or all second ones.
   constexpr int64_t fineBitBytes() const { return fineBlocks() * 64; }
+  /// Blocks whose first bits are read by the end of a stage, and the columns in them.
+  constexpr int64_t stageBlocks(int64_t stage) const { return (fineBlocks() * (stage + 1) + kStages - 1) / kStages; }
+  constexpr int64_t stageCols(int64_t stage) const {
+    const int64_t end = stageBlocks(stage) * kFineBlock;
+    return end < cols ? end : cols;
+  }
   constexpr int64_t fineRowBytes() const { return 2 * fineBitBytes(); }
   constexpr int64_t fineBytes() const { return rows * fineRowBytes(); }
   /// Columns of a vector that is multiplied: zeros beyond K.

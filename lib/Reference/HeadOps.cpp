@@ -226,7 +226,6 @@ LogicalResult evaluateHeadRescore(HeadRescoreOp op, Frame &frame) {
               *upper = frame.get(op.getUpper()).data<float>(), *rows = frame.get(op.getFineRows()).data<float>(),
               *candidates = frame.get(op.getCandidates()).data<float>();
   const uint8_t *fine = frame.get(op.getFine()).data<uint8_t>();
-  int32_t total = frame.get(op.getSums()).data<int32_t>()[shape.groups()];
   float least = kInfinity;
   for (int64_t i = 0; i < countOf(op.getK(), frame.get(op.getCandidates()).dim(0), frame); ++i)
     least = minimum(candidates[i], least);
@@ -236,21 +235,25 @@ LogicalResult evaluateHeadRescore(HeadRescoreOp op, Frame &frame) {
   for (int64_t row = 0; row < shape.rows; ++row) {
     if (upper[row] < least)
       continue;
-    int32_t first = 0, both = 0;
-    for (int64_t i = 0; i < shape.cols; ++i) {
-      int code = shape.readFine(fine, row, i);
-      first += (code >> 1) * q[i];
-      both += code * q[i];
-    }
     const float *described = rows + row * HeadShape::kFineFloats;
     auto mayBeAmongThem = [&](int32_t sum, float residual) {
       float more = (static_cast<float>(sum) * described[0]) * params[0];
       more = approx[row] + more;
-      return !(more + bound(params, residual, described[3]) < least);
+      return !(more + bound(params, residual, described[HeadShape::kStages + 2]) < least);
     };
-    if (!mayBeAmongThem(2 * (2 * first - total), described[1]) || !mayBeAmongThem(2 * both - 3 * total, described[2]))
-      continue;
-    out[row] = logit(x, w, row);
+    int32_t first = 0, both = 0, total = 0;
+    bool survives = true;
+    for (int64_t stage = 0, i = 0; stage < HeadShape::kStages && survives; ++stage) {
+      for (; i < shape.stageCols(stage); ++i) {
+        int code = shape.readFine(fine, row, i);
+        first += (code >> 1) * q[i];
+        both += code * q[i];
+        total += q[i];
+      }
+      survives = mayBeAmongThem(2 * (2 * first - total), described[1 + stage]);
+    }
+    if (survives && mayBeAmongThem(2 * both - 3 * total, described[HeadShape::kStages + 1]))
+      out[row] = logit(x, w, row);
   }
   for (int64_t panel = 0; panel < shape.panels(); ++panel)
     maxima.mutableData<float>()[panel] = maximumOfPanel(out + panel * kPanelRows);

@@ -161,14 +161,19 @@ void HeadQuantizer::quantize(int64_t panel, const float *w, uint8_t *codesOut, u
     }
     Floats delta = select(bestDelta > 0x1p-120f, bestDelta, Floats{});
     const Floats over = 0.5f / select(delta == Floats{}, splat(1.0f), delta);
-    Doubles firstRest = {}, fineRest = {};
-    for (int64_t i = 0; i < k; ++i) {
+    // What is left of the columns of each stage, without fine codes and with the first bits.
+    constexpr int64_t kStages = HeadShape::kStages;
+    Doubles withoutBits[kStages] = {}, withFirst[kStages] = {}, fineRest = {};
+    for (int64_t i = 0, stage = 0; i < k; ++i) {
+      while (i == shape.stageCols(stage) && stage + 1 < kStages)
+        ++stage;
       const Floats code = minimum(maximum(nearest(s.scaled[i] * over + 1.5f), Floats{}), splat(3.0f));
       const Doubles all = toDoubles(s.weights[i]) - toDoubles(step) * toDoubles(s.codes[i] * s.scales[i / kGroup]);
       const Doubles afterFirst =
           all - toDoubles(delta) * toDoubles(select(code > splat(1.5f), splat(2.0f), splat(-2.0f)));
       const Doubles left = all - toDoubles(delta) * toDoubles(code + code - 3.0f);
-      firstRest += afterFirst * afterFirst;
+      withoutBits[stage] += all * all;
+      withFirst[stage] += afterFirst * afterFirst;
       fineRest += left * left;
       const Ints values = toInts(code);
       for (int64_t lane = 0; lane < kLanes; ++lane)
@@ -176,18 +181,25 @@ void HeadQuantizer::quantize(int64_t panel, const float *w, uint8_t *codesOut, u
     }
 
     // A plane that approximates worse than zeros is left out.
-    float firstResidual[kLanes], fineResidual[kLanes];
+    float stageResidual[kLanes][kStages], fineResidual[kLanes];
     Ints keep = {}, keepFine = {};
     for (int64_t lane = 0; lane < kLanes; ++lane) {
       keep[lane] = residual[lane] <= norm[lane] && step[lane] != 0.0f ? -1 : 0;
       if (!keep[lane])
         residual[lane] = norm[lane];
-      firstResidual[lane] = upward(std::sqrt(firstRest[lane]));
+      for (int64_t last = 0; last < kStages; ++last) {
+        double squares = 0;
+        for (int64_t stage = 0; stage < kStages; ++stage)
+          squares += (stage <= last ? withFirst : withoutBits)[stage][lane];
+        stageResidual[lane][last] = upward(std::sqrt(squares));
+      }
       fineResidual[lane] = upward(std::sqrt(fineRest[lane]));
-      const bool isCloser = firstResidual[lane] <= residual[lane] && fineResidual[lane] <= residual[lane];
+      const bool isCloser = stageResidual[lane][kStages - 1] <= residual[lane] && fineResidual[lane] <= residual[lane];
       keepFine[lane] = keep[lane] && isCloser ? -1 : 0;
-      if (!keepFine[lane])
-        firstResidual[lane] = fineResidual[lane] = residual[lane];
+      if (!keepFine[lane]) {
+        std::fill_n(stageResidual[lane], kStages, residual[lane]);
+        fineResidual[lane] = residual[lane];
+      }
     }
     step = select(keep, step, Floats{});
     delta = select(keepFine, delta, Floats{});
@@ -209,9 +221,11 @@ void HeadQuantizer::quantize(int64_t panel, const float *w, uint8_t *codesOut, u
       coarse[64 + row] = exists ? norm[lane] : 0.0f;
       if (!exists)
         continue;
-      const float described[HeadShape::kFineFloats] = {delta[lane], firstResidual[lane], fineResidual[lane],
-                                                       norm[lane]};
-      std::copy(std::begin(described), std::end(described), fineRows + row * HeadShape::kFineFloats);
+      float *described = fineRows + row * HeadShape::kFineFloats;
+      *described++ = delta[lane];
+      described = std::copy_n(stageResidual[lane], kStages, described);
+      *described++ = fineResidual[lane];
+      *described = norm[lane];
     }
     for (int64_t lane = 0; lane < count; ++lane) {
       uint8_t *firstBits = fine + (first + lane) * shape.fineRowBytes(), *secondBits = firstBits + shape.fineBitBytes();

@@ -205,7 +205,7 @@ void Converter::topK(bitnet::TopKOp op) {
     auto exact = ternary::HeadRescoreOp::create(
         b, loc, results(inits), op.getX(), op.getW(), q->getResult(0), q->getResult(1), q->getResult(2),
         scan->getResult(0), scan->getResult(1), candidates->getResult(0), op.getK(), planes.getFine(),
-        planes.getFineRows(), inits[0], inits[1], ternary::KernelAttr());
+        planes.getFineRows(), Value(), inits[0], inits[1], ternary::KernelAttr());
     rows = exact->getResult(0);
     maxima = exact->getResult(1);
   }

@@ -323,6 +323,31 @@ func.func @taken(%x: tensor<?x1024xf32> {bitnet.name = "x", bitnet.dims = ["T"]}
 
 // -----
 
+// So are the exact logits of a head's rows in question, where the fine codes are large.
+// CHECK-LABEL: func.func @setun_entry_taken_head
+// CHECK: ternary.head_candidates
+// CHECK: llvm.call
+// CHECK: ternary.head_rescore {{.*}} taken(
+func.func @taken_head(%x: tensor<1x64xf32> {bitnet.name = "x"}, %w: tensor<1024x64xbf16> {bitnet.name = "w"},
+    %q: tensor<512xi8> {bitnet.name = "q"}, %sums: tensor<5xi32> {bitnet.name = "sums"},
+    %params: tensor<4xf32> {bitnet.name = "params"}, %approx: tensor<1x1024xf32> {bitnet.name = "approx"},
+    %upper: tensor<1x1024xf32> {bitnet.name = "upper"}, %maxima: tensor<32xf32> {bitnet.name = "maxima"},
+    %k: tensor<1xi64> {bitnet.name = "k"}, %fine: tensor<1024x128xi8> {bitnet.name = "fine"},
+    %rows: tensor<1024x8xf32> {bitnet.name = "rows"})
+    -> (tensor<1x1024xf32> {bitnet.name = "exact"}) attributes {bitnet.entry} {
+  %e0 = tensor.empty() : tensor<8xf32>
+  %cand = ternary.head_candidates %x, %w, %approx, %maxima, %k outs(%e0)
+    : (tensor<1x64xf32>, tensor<1024x64xbf16>, tensor<1x1024xf32>, tensor<32xf32>, tensor<1xi64>, tensor<8xf32>) -> tensor<8xf32>
+  %e1 = tensor.empty() : tensor<1x1024xf32>
+  %e2 = tensor.empty() : tensor<32xf32>
+  %exact, %largest = ternary.head_rescore %x, %w, %q, %sums, %params, %approx, %upper, %cand, %k, %fine, %rows
+    outs(%e1, %e2) : (tensor<1x64xf32>, tensor<1024x64xbf16>, tensor<512xi8>, tensor<5xi32>, tensor<4xf32>, tensor<1x1024xf32>, tensor<1x1024xf32>, tensor<8xf32>, tensor<1xi64>, tensor<1024x128xi8>, tensor<1024x8xf32>, tensor<1x1024xf32>, tensor<32xf32>)
+    -> (tensor<1x1024xf32>, tensor<32xf32>)
+  return %exact : tensor<1x1024xf32>
+}
+
+// -----
+
 // What every thread quantises for itself looks ahead to its share of the weights that come next: 16 units of 16 KiB, from
 // an offset of 4096 on. One scale for all tokens, and little weights: nothing.
 // CHECK-LABEL: func.func @setun_entry_ahead

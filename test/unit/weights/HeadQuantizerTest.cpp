@@ -17,16 +17,18 @@ using setun::packing::HeadShape;
 
 namespace {
 
+constexpr int64_t kFloats = HeadShape::kFineFloats, kStages = HeadShape::kStages;
+
 struct Planes {
   explicit Planes(const HeadShape &shape, const std::vector<float> &w)
       : shape(shape), codes(shape.codeBytes(), 0xee), scales(shape.scaleBytes(), 0xee), fine(shape.fineBytes(), 0xee),
-        coarse(shape.paddedRows() * 3, NAN), fineRows(shape.rows * 4, NAN) {
+        coarse(shape.paddedRows() * 3, NAN), fineRows(shape.rows * kFloats, NAN) {
     HeadQuantizer quantizer(shape);
     for (int64_t panel = 0; panel < shape.panels(); ++panel) {
       const int64_t first = panel * HeadShape::kPanelRows;
       quantizer.quantize(panel, w.data() + first * shape.cols, codes.data() + panel * shape.panelCodeBytes(),
                          scales.data() + panel * shape.panelScaleBytes(), coarse.data() + first * 3,
-                         fine.data() + first * shape.fineRowBytes(), fineRows.data() + first * 4);
+                         fine.data() + first * shape.fineRowBytes(), fineRows.data() + first * kFloats);
     }
   }
   double coarseAt(int64_t row, int64_t k) const {
@@ -34,10 +36,10 @@ struct Planes {
            shape.readScale(scales.data(), row, k / HeadShape::kGroup) * shape.readCode(codes.data(), row, k);
   }
   double fineAt(int64_t row, int64_t k) const {
-    return static_cast<double>(fineRows[row * 4]) * (2 * shape.readFine(fine.data(), row, k) - 3);
+    return static_cast<double>(fineRows[row * kFloats]) * (2 * shape.readFine(fine.data(), row, k) - 3);
   }
   double firstAt(int64_t row, int64_t k) const {
-    return 2.0 * fineRows[row * 4] * (2 * (shape.readFine(fine.data(), row, k) >> 1) - 1);
+    return 2.0 * fineRows[row * kFloats] * (2 * (shape.readFine(fine.data(), row, k) >> 1) - 1);
   }
 
   HeadShape shape;
@@ -56,17 +58,20 @@ std::vector<float> randomRows(const HeadShape &shape) {
 
 TEST(HeadQuantizer, BoundsHoldAndAreClose) {
   for (int64_t rows : {1, 31, 33, 70})
-    for (int64_t cols : {1, 15, 17, 255, 300}) {
+    for (int64_t cols : {1, 15, 17, 255, 300, 1025, 2600}) {
       const HeadShape shape{rows, cols};
       const std::vector<float> w = randomRows(shape);
       const Planes planes(shape, w);
       for (int64_t row = 0; row < rows; ++row) {
-        double norm = 0, coarse = 0, first = 0, fine = 0;
+        double norm = 0, coarse = 0, stages[kStages] = {}, fine = 0;
         for (int64_t k = 0; k < cols; ++k) {
           const double value = w[row * cols + k], rest = value - planes.coarseAt(row, k);
           norm += value * value;
           coarse += rest * rest;
-          first += (rest - planes.firstAt(row, k)) * (rest - planes.firstAt(row, k));
+          for (int64_t stage = 0; stage < kStages; ++stage) {
+            const double left = k < shape.stageCols(stage) ? rest - planes.firstAt(row, k) : rest;
+            stages[stage] += left * left;
+          }
           fine += (rest - planes.fineAt(row, k)) * (rest - planes.fineAt(row, k));
         }
         const float residual = planes.coarse[shape.coarseIndex(row, 1)],
@@ -75,19 +80,21 @@ TEST(HeadQuantizer, BoundsHoldAndAreClose) {
         EXPECT_LE(residual, std::sqrt(coarse) * 1.00001 + 1e-30);
         EXPECT_GE(whole, std::sqrt(norm));
         EXPECT_LE(whole, std::sqrt(norm) * 1.00001);
-        const float *described = planes.fineRows.data() + row * 4;
-        for (auto [bound, squares] : {std::pair(described[1], first), std::pair(described[2], fine)}) {
-          EXPECT_GE(bound, std::sqrt(squares));
-          EXPECT_LE(bound, std::sqrt(squares) * 1.00001 + 1e-30);
-          EXPECT_LE(bound, residual);
+        const float *described = planes.fineRows.data() + row * kFloats, *all = described + kStages;
+        for (int64_t what = 1; what <= kStages + 1; ++what) {
+          const double squares = what <= kStages ? stages[what - 1] : fine;
+          EXPECT_GE(described[what], std::sqrt(squares));
+          EXPECT_LE(described[what], std::sqrt(squares) * 1.00001 + 1e-30);
         }
-        EXPECT_EQ(described[3], whole);
+        for (float bound : {all[0], all[1]})
+          EXPECT_LE(bound, residual);
+        EXPECT_EQ(all[2], whole);
         EXPECT_LE(residual, whole);
         // Four bits and two more: what the choice of the next token is fast by.
         if (cols >= 255) {
           EXPECT_LT(residual, 0.11 * whole);
-          EXPECT_LT(described[1], 0.65 * residual);
-          EXPECT_LT(described[2], 0.45 * residual);
+          EXPECT_LT(all[0], 0.65 * residual);
+          EXPECT_LT(all[1], 0.45 * residual);
         }
       }
     }
@@ -117,8 +124,9 @@ TEST(HeadQuantizer, RowsThatCannotBeApproximated) {
   const Planes planes(shape, w);
   for (int64_t row : {0, 1, 2, 3, 4}) {
     EXPECT_EQ(planes.coarse[shape.coarseIndex(row, 0)], 0.0f) << row;
-    EXPECT_EQ(planes.fineRows[row * 4], 0.0f) << row;
-    EXPECT_EQ(planes.fineRows[row * 4 + 1], planes.fineRows[row * 4 + 2]) << row;
+    EXPECT_EQ(planes.fineRows[row * kFloats], 0.0f) << row;
+    for (int64_t what = 1; what <= kStages + 1; ++what)
+      EXPECT_EQ(planes.fineRows[row * kFloats + what], planes.fineRows[row * kFloats + kStages + 2]) << row;
     EXPECT_EQ(planes.coarse[shape.coarseIndex(row, 1)], planes.coarse[shape.coarseIndex(row, 2)]) << row;
     EXPECT_EQ(std::isinf(planes.coarse[shape.coarseIndex(row, 2)]), row >= 1 && row <= 3) << row;
   }
@@ -150,6 +158,12 @@ TEST(HeadQuantizer, Shapes) {
   EXPECT_EQ(shape.codeBytes(), 128256 * 1280);
   EXPECT_EQ(shape.scaleBytes(), 128256 * 80);
   EXPECT_EQ(shape.fineRowBytes(), 640);
+  const HeadShape small{3, 1100};
+  const int64_t ends[2][kStages] = {{512, 1024, 1536, 2048, 2560}, {512, 1024, 1024, 1100, 1100}};
+  for (int64_t stage = 0; stage < kStages; ++stage) {
+    EXPECT_EQ(shape.stageCols(stage), ends[0][stage]);
+    EXPECT_EQ(small.stageCols(stage), ends[1][stage]);
+  }
 }
 
 } // namespace
