@@ -130,10 +130,11 @@ LogicalResult TernaryAddProbes::addProbes(func::FuncOp func) {
       if (accType.isDynamicDim(0))
         sizes.push_back(tensor::DimOp::create(b, loc, op.getX(), 0));
       Value empty = tensor::EmptyOp::create(b, loc, accType, sizes);
-      auto probed = MatmulOp::create(
-          b, loc, TypeRange{op->getResult(0).getType(), accType}, op.getX(), op.getPacked(), op.getRowScales(),
-          op.getActScale(), op.getSums(), op.getBias(), op.getResidual(), Value(), Value(), op.getY(), empty, layout,
-          op.getGroupAttr(), op.getEpilogueAttr(), op.getActivationAttr(), op.getBiasPlaceAttr(), op.getKernelAttr());
+      auto probed =
+          MatmulOp::create(b, loc, TypeRange{op->getResult(0).getType(), accType}, op.getX(), op.getPacked(),
+                           op.getRowScales(), op.getActScale(), op.getSums(), op.getBias(), op.getResidual(), Value(),
+                           Value(), Value(), op.getY(), empty, layout, op.getGroupAttr(), op.getEpilogueAttr(),
+                           op.getActivationAttr(), op.getBiasPlaceAttr(), op.getKernelAttr());
       op->getResult(0).replaceAllUsesWith(probed->getResult(0));
       op.erase();
       acc = probed->getResult(1);

@@ -79,9 +79,9 @@ MatmulOp TernaryFuseProjections::merge(ArrayRef<MatmulOp> parts, RowOrder order,
     sizes.push_back(tensor::DimOp::create(b, loc, like, 0));
   Value y = tensor::EmptyOp::create(b, loc, yType, sizes);
   return MatmulOp::create(b, loc, TypeRange{yType}, first.getX(), packed, rowScales, first.getActScale(),
-                          first.getSums(), Value(), Value(), Value(), Value(), y, Value(), layout, first.getGroupAttr(),
-                          EpilogueAttr::get(&getContext(), epilogue), bitnet::FunctionAttr(), first.getBiasPlaceAttr(),
-                          KernelAttr());
+                          first.getSums(), Value(), Value(), Value(), Value(), Value(), y, Value(), layout,
+                          first.getGroupAttr(), EpilogueAttr::get(&getContext(), epilogue), bitnet::FunctionAttr(),
+                          first.getBiasPlaceAttr(), KernelAttr());
 }
 
 void TernaryFuseProjections::runOnOperation() {

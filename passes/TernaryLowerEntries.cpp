@@ -744,9 +744,22 @@ LogicalResult EntryLowering::makeWorkspaceFunction() {
 }
 
 void EntryLowering::lookAhead(Block *ops, Value section, Value thread, Value threads) {
-  for (auto quantize : ops->getOps<QuantizeOp>()) {
-    if (!solo.contains(quantize) || quantize.getActivation().getGranularity() != bitnet::ActGranularity::PerToken)
+  MatmulOp before;
+  for (Operation &op : *ops) {
+    if (auto matmul = dyn_cast<MatmulOp>(op))
+      before = matmul;
+    auto quantize = dyn_cast<QuantizeOp>(op);
+    if (!quantize || !solo.contains(quantize) ||
+        quantize.getActivation().getGranularity() != bitnet::ActGranularity::PerToken)
       continue;
+    // Every thread reads all of the norm's gains.
+    auto gains = quantize.getNormWeight() ? quantize.getNormWeight().getDefiningOp<memref::ViewOp>() : memref::ViewOp();
+    if (before && before.getTaken() && gains && gains.getSource() == section) {
+      auto type = cast<MemRefType>(gains.getType());
+      int64_t bytes = type.getNumElements() * type.getElementTypeBitWidth() / 8;
+      before.getAheadMutable().assign(memref::ViewOp::create(b, gains.getLoc(), MemRefType::get({bytes}, b.getI8Type()),
+                                                             section, gains.getByteShift(), ValueRange()));
+    }
     MatmulOp next;
     for (Operation *user : quantize.getCodes().getUsers())
       if (auto matmul = dyn_cast<MatmulOp>(user); matmul && matmul.getX() == quantize.getCodes() &&

@@ -8,6 +8,7 @@
 #include "lib/Weights/WeightSource.h"
 #include "passes/Passes.h"
 
+#include "llvm/Support/Endian.h"
 #include "llvm/Support/SHA1.h"
 
 namespace setun {
@@ -246,9 +247,13 @@ struct TernaryPackWeights : public setun::impl::TernaryPackWeightsBase<TernaryPa
   /// The offset of what `key` names; `write` streams it there if it is new.
   LogicalResult place(Operation *op, Value value, const std::string &key, uint64_t size,
                       function_ref<llvm::Error(uint64_t offset)> write);
+  /// The bytes of an operation's only result, as they are.
+  LogicalResult placeBytes(Operation *op, std::vector<char> raw);
   FailureOr<std::vector<float>> floats(Value value);
   /// Row scales of matmuls ==> one for each panel and group, if the rows of each have the same. True if they had.
   bool joinRowScales(Value value, std::vector<float> &scales);
+  /// Gains of norms ==> bf16, if that is as exact, in `raw`.
+  void narrowGains(Value value, std::vector<char> &raw);
 
   std::shared_ptr<setun::WeightStore> store;
 };
@@ -552,6 +557,31 @@ LogicalResult TernaryPackWeights::packHead(PackHeadOp op) {
   return placeRest(op.getFineRows(), "fine rows", fineRows.data(), fineRows.size() * sizeof(float));
 }
 
+void TernaryPackWeights::narrowGains(Value value, std::vector<char> &raw) {
+  auto type = cast<RankedTensorType>(value.getType());
+  const bool areGains = llvm::all_of(value.getUsers(), [&](Operation *user) {
+    Value gains;
+    if (auto quantize = dyn_cast<QuantizeOp>(user))
+      gains = quantize.getNormWeight();
+    else if (auto norm = dyn_cast<NormOp>(user))
+      gains = norm.getWeight();
+    return gains == value && llvm::count(user->getOperands(), value) == 1;
+  });
+  if (!areGains || !type.getElementType().isF32())
+    return;
+  // bf16 is the upper half of an f32.
+  std::vector<char> halves;
+  for (size_t at = 0; at < raw.size(); at += sizeof(float)) {
+    const uint32_t bits = llvm::support::endian::read32(raw.data() + at, llvm::endianness::native);
+    if (bits & 0xffff)
+      return;
+    halves.insert(halves.end(), 2, 0);
+    llvm::support::endian::write16(&halves[at / 2], static_cast<uint16_t>(bits >> 16), llvm::endianness::native);
+  }
+  raw = std::move(halves);
+  value.setType(RankedTensorType::get(type.getShape(), BFloat16Type::get(type.getContext())));
+}
+
 LogicalResult TernaryPackWeights::placeWeight(bitnet::WeightOp op) {
   auto type = cast<RankedTensorType>(op.getResult().getType());
   if (isRowMatrix(op.getResult()) && isa<FloatType>(type.getElementType()))
@@ -561,10 +591,8 @@ LogicalResult TernaryPackWeights::placeWeight(bitnet::WeightOp op) {
   auto values = floats(op.getResult());
   if (failed(values))
     return failure();
-  uint64_t size = values->size() * sizeof(float);
-  std::string key = "f32 " + hashOf({reinterpret_cast<const char *>(values->data()), size});
-  return place(op, op.getResult(), key, size,
-               [&](uint64_t offset) { return store->write(offset, values->data(), size); });
+  const char *bytes = reinterpret_cast<const char *>(values->data());
+  return placeBytes(op, std::vector<char>(bytes, bytes + values->size() * sizeof(float)));
 }
 
 LogicalResult TernaryPackWeights::placeConstant(arith::ConstantOp op) {
@@ -590,9 +618,15 @@ LogicalResult TernaryPackWeights::placeConstant(arith::ConstantOp op) {
       if (llvm::Error error = checkHalves(reinterpret_cast<uint16_t *>(raw.data()) + row * k, row, k))
         return op.emitOpError() << llvm::toString(std::move(error));
   }
+  return placeBytes(op, std::move(raw));
+}
+
+LogicalResult TernaryPackWeights::placeBytes(Operation *op, std::vector<char> raw) {
+  Value value = op->getResult(0);
+  narrowGains(value, raw);
   std::string key;
-  llvm::raw_string_ostream(key) << cast<ShapedType>(op.getType()).getElementType() << " " << hashOf(raw);
-  return place(op, op.getResult(), key, raw.size(),
+  llvm::raw_string_ostream(key) << cast<ShapedType>(value.getType()).getElementType() << " " << hashOf(raw);
+  return place(op, value, key, raw.size(),
                [&](uint64_t offset) { return store->write(offset, raw.data(), raw.size()); });
 }
 

@@ -206,6 +206,8 @@ private:
   /// One unit of the only token. `held` are the results of the unit before and its number (see isUnit); they are
   /// written one by one between runs of this unit's steps. Returns the same of this unit.
   SmallVector<Value> unitInRuns(Value unit, Value token, ValueRange held);
+  /// Asks for some lines of `ahead`, the next ones with each run of steps.
+  void askAhead(Value run);
   /// Whether it is a unit's number: -1 stands for none.
   Value isUnit(Value number) { return arith::CmpIOp::create(b, loc, arith::CmpIPredicate::sge, number, v.index(0)); }
   /// Whether registers hold a unit's results beside the dots of the next.
@@ -977,9 +979,23 @@ void MatmulTiler::oneToken() {
     });
 }
 
+void MatmulTiler::askAhead(Value run) {
+  constexpr int64_t kEach = 2, kLine = 64;
+  const int64_t lines = llvm::divideCeil(cast<MemRefType>(op.getAhead().getType()).getDimSize(0), kLine);
+  Value first = v.mul(run, kEach);
+  for (int64_t i = 0; i < kEach; ++i) {
+    Value line = arith::RemUIOp::create(b, loc, v.add(first, i), v.index(lines));
+    v.prefetch(op.getAhead(), {v.mul(line, kLine)});
+  }
+}
+
 SmallVector<Value> MatmulTiler::unitInRuns(Value unit, Value token, ValueRange held) {
   Value before = held.back(), exists = isUnit(before);
-  auto writeBefore = [&](Value i, Value value) { v.onlyIf(exists, [&] { writeOutput(value, before, i, token); }); };
+  auto writeBefore = [&](Value i, Value value) {
+    v.onlyIf(exists, [&] { writeOutput(value, before, i, token); });
+    if (op.getAhead())
+      askAhead(v.add(v.mul(unit, outputs()), i));
+  };
   SmallVector<Value> values;
   for (int64_t p = 0; p < panelsPerUnit; ++p) {
     Value index = v.index(p), panel = panelOf(unit, index);

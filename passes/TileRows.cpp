@@ -62,7 +62,7 @@ Value normalise(VectorBuilder &v, const RowNorm &row, Value x, Value k, int64_t 
     x = v.subf(x, row.mean);
   x = v.mulf(x, row.inverse);
   if (row.weight)
-    x = v.mulf(x, v.load(row.weight, {k}, lanes));
+    x = v.mulf(x, loadAsF32(v, row.weight, {k}, lanes));
   if (row.bias)
     x = v.addf(x, v.load(row.bias, {k}, lanes));
   return x;

@@ -286,6 +286,9 @@ LogicalResult MatmulOp::verify() {
       return emitOpError() << "expects scratch memory of rank 1 and dynamic size, got " << type;
   if (failed(expectCounters(*this, getTaken()))) // C12
     return failure();
+  if (Value ahead = getAhead()) // C13
+    if (auto type = cast<MemRefType>(ahead.getType()); type.getRank() != 1 || !type.hasStaticShape())
+      return emitOpError() << "expects bytes to look ahead to of rank 1 and fixed size, got " << type;
   if (Value scale = getActScale()) { // C3
     ArrayRef<int64_t> shape = shapeOf(scale);
     if (shape.size() != 1 || (shape[0] != 1 && !compatible(shape[0], t)))

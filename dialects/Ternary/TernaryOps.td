@@ -18,6 +18,8 @@ def Ternary_I32 : Ternary_Shaped<[I32]>;
 def Ternary_I8 : Ternary_Shaped<[I8]>;
 def Ternary_I64 : Ternary_Shaped<[I64]>;
 def Ternary_Float : Ternary_Shaped<[F32, F16, BF16]>;
+/// Gains of a norm: f32, or bf16 where that is as exact.
+def Ternary_Gain : Ternary_Shaped<[F32, BF16]>;
 def Ternary_Cache : Ternary_Shaped<[F32, F16]>;
 def Ternary_Input : Ternary_Shaped<[I8, F32]>;
 def Ternary_Acc : Ternary_Shaped<[I32, F32]>;
@@ -130,7 +132,7 @@ def Ternary_QuantizeOp : Ternary_DpsOp<"quantize", [AttrSizedOperandSegments]> {
       : (memref<?x66xf32>, memref<?x68xi8>, memref<?xf32>, memref<?xi32>) -> ()
     ```
   }];
-  let arguments = (ins Ternary_F32:$x, Optional<Ternary_F32>:$norm_weight, Optional<Ternary_F32>:$norm_bias,
+  let arguments = (ins Ternary_F32:$x, Optional<Ternary_Gain>:$norm_weight, Optional<Ternary_F32>:$norm_bias,
                        Optional<MemRefOf<[I8]>>:$ahead, Ternary_I8:$codes, Ternary_F32:$scale, Ternary_I32:$sums,
                        BitNet_ActQuantAttr:$activation, OptionalAttr<BitNet_NormAttr>:$norm,
                        OptionalAttr<I64Attr>:$group);
@@ -160,9 +162,11 @@ def Ternary_MatmulOp : Ternary_DpsOp<"matmul", [AttrSizedOperandSegments,
     C8: the group is a positive multiple of 4. C9: K times the largest code product fits i32.
     C10: an activation needs `y` and no gated layout. C11: scratch is memory of the thread's own, for kernels that look
     sums up: rank 1 and of dynamic size. C12: `taken` is rank 2, of a dynamic number of rows and fixed columns.
+    C13: `ahead` is of rank 1 and fixed size.
 
     `taken` are counters that are 0 at the start, the first of each row, and a row for each thread: how much of that
-    thread's share of one token's work is taken, by the thread itself or by one that is done with its own.
+    thread's share of one token's work is taken, by the thread itself or by one that is done with its own. With one
+    token, `ahead` is asked for meanwhile: what the operation behind the next barrier reads.
 
     Example:
 
@@ -174,7 +178,8 @@ def Ternary_MatmulOp : Ternary_DpsOp<"matmul", [AttrSizedOperandSegments,
   let arguments = (ins Ternary_Input:$x, Ternary_I8:$packed, Ternary_F32:$row_scales,
                        Optional<Ternary_F32>:$act_scale, Optional<Ternary_I32>:$sums, Optional<Ternary_F32>:$bias,
                        Optional<Ternary_F32>:$residual, Optional<MemRefOf<[I8]>>:$scratch,
-                       Optional<MemRefOf<[I64]>>:$taken, Optional<Ternary_F32>:$y, Optional<Ternary_Acc>:$acc,
+                       Optional<MemRefOf<[I64]>>:$taken, Optional<MemRefOf<[I8]>>:$ahead, Optional<Ternary_F32>:$y,
+                       Optional<Ternary_Acc>:$acc,
                        Ternary_LayoutAttr:$layout, OptionalAttr<I64Attr>:$group,
                        DefaultValuedAttr<Ternary_EpilogueAttr, "Epilogue::None">:$epilogue,
                        OptionalAttr<BitNet_FunctionAttr>:$activation,
@@ -182,8 +187,8 @@ def Ternary_MatmulOp : Ternary_DpsOp<"matmul", [AttrSizedOperandSegments,
                        OptionalAttr<Ternary_KernelAttr>:$kernel);
   let assemblyFormat = [{
     $x `,` $packed `,` $row_scales (`act_scale` `(` $act_scale^ `)`)? (`sums` `(` $sums^ `)`)? (`bias` `(` $bias^ `)`)?
-    (`residual` `(` $residual^ `)`)? (`scratch` `(` $scratch^ `)`)? (`taken` `(` $taken^ `)`)? (`outs` `(` $y^ `)`)?
-    (`acc_outs` `(` $acc^ `)`)? attr-dict `:` functional-type(operands, results)
+    (`residual` `(` $residual^ `)`)? (`scratch` `(` $scratch^ `)`)? (`taken` `(` $taken^ `)`)? (`ahead` `(` $ahead^ `)`)?
+    (`outs` `(` $y^ `)`)? (`acc_outs` `(` $acc^ `)`)? attr-dict `:` functional-type(operands, results)
   }];
   let hasVerifier = 1;
   let extraClassDeclaration = [{
@@ -234,7 +239,7 @@ def Ternary_NormOp : Ternary_DpsOp<"norm", [AttrSizedOperandSegments]> {
       : (memref<?x64xf32>, memref<64xf32>, memref<?x64xf32>) -> ()
     ```
   }];
-  let arguments = (ins Ternary_F32:$x, Optional<Ternary_F32>:$weight, Optional<Ternary_F32>:$bias, Ternary_F32:$y,
+  let arguments = (ins Ternary_F32:$x, Optional<Ternary_Gain>:$weight, Optional<Ternary_F32>:$bias, Ternary_F32:$y,
                        BitNet_NormAttr:$norm);
   let assemblyFormat = [{
     $x (`weight` `(` $weight^ `)`)? (`bias` `(` $bias^ `)`)? `outs` `(` $y `)` attr-dict `:`

@@ -136,7 +136,7 @@ ternary::MatmulOp Converter::packedMatmul(bitnet::MatmulOp op, bitnet::Dequantiz
     types.push_back(acc.getType());
   }
   return ternary::MatmulOp::create(b, loc, types, x, packed, rowScales, actScale, op.getSums(), bias, Value(), Value(),
-                                   Value(), y, acc, layout, op.getGroupAttr(),
+                                   Value(), Value(), y, acc, layout, op.getGroupAttr(),
                                    ternary::EpilogueAttr::get(b.getContext(), ternary::Epilogue::None),
                                    bitnet::FunctionAttr(), biasPlace, ternary::KernelAttr());
 }

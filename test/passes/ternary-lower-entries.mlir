@@ -418,3 +418,65 @@ func.func @twice(%x: tensor<?x8xf32> {bitnet.name = "x", bitnet.dims = ["T"]},
   %y = linalg.fill ins(%zero : f32) outs(%e : tensor<?x8xf32>) -> tensor<?x8xf32>
   return %y : tensor<?x8xf32>
 }
+
+// -----
+
+// A matmul whose shares are taken asks meanwhile for the gains of the quantiser that comes next, all of them.
+// CHECK-LABEL: func.func @setun_entry_gains
+// CHECK: %[[GAINS:.*]] = memref.view %{{.*}}[%{{.*}}][] : memref<?xi8> to memref<2048xi8>
+// CHECK: ternary.quantize
+// CHECK: ternary.matmul
+// CHECK-NOT: ahead
+// CHECK: llvm.call
+// CHECK: ternary.quantize
+// CHECK: ternary.matmul {{.*}} taken(%{{.*}}) ahead(%[[GAINS]]) outs
+// CHECK: llvm.call
+// CHECK: ternary.quantize
+// CHECK: ternary.matmul
+// CHECK-NOT: ahead
+// CHECK: return
+func.func @gains(%x: tensor<?x1024xf32> {bitnet.name = "x", bitnet.dims = ["T"]})
+    -> (tensor<?x1024xf32> {bitnet.name = "y", bitnet.dims = ["T"]}) attributes {bitnet.entry} {
+  %c0 = arith.constant 0 : index
+  %t = tensor.dim %x, %c0 : tensor<?x1024xf32>
+  %p = ternary.section {offset = 4096} : tensor<262144xi8>
+  %s = ternary.section {offset = 0} : tensor<16x1x64xf32>
+  %g = ternary.section {offset = 266240} : tensor<1024xbf16>
+  %q0 = tensor.empty(%t) : tensor<?x1024xi8>
+  %a0 = tensor.empty(%t) : tensor<?xf32>
+  %c1 = tensor.empty(%t) : tensor<?xi32>
+  %e0 = tensor.empty(%t) : tensor<?x1024xf32>
+  %r0:3 = ternary.quantize %x norm_weight(%g) outs(%q0, %a0, %c1)
+    {activation = #bitnet.act_quant<per_token, bits = 8, eps = 1.0e-5>, norm = #bitnet.norm<rms, eps = 1.0e-5>}
+    : (tensor<?x1024xf32>, tensor<1024xbf16>, tensor<?x1024xi8>, tensor<?xf32>, tensor<?xi32>)
+      -> (tensor<?x1024xi8>, tensor<?xf32>, tensor<?xi32>)
+  %y0 = ternary.matmul %r0#0, %p, %s act_scale(%r0#1) sums(%r0#2) outs(%e0)
+    {layout = #ternary.layout<r16k4f4, rows = 1024, cols = 1024>}
+    : (tensor<?x1024xi8>, tensor<262144xi8>, tensor<16x1x64xf32>, tensor<?xf32>, tensor<?xi32>, tensor<?x1024xf32>)
+      -> tensor<?x1024xf32>
+  %q1 = tensor.empty(%t) : tensor<?x1024xi8>
+  %a1 = tensor.empty(%t) : tensor<?xf32>
+  %c2 = tensor.empty(%t) : tensor<?xi32>
+  %e1 = tensor.empty(%t) : tensor<?x1024xf32>
+  %r1:3 = ternary.quantize %y0 norm_weight(%g) outs(%q1, %a1, %c2)
+    {activation = #bitnet.act_quant<per_token, bits = 8, eps = 1.0e-5>, norm = #bitnet.norm<rms, eps = 1.0e-5>}
+    : (tensor<?x1024xf32>, tensor<1024xbf16>, tensor<?x1024xi8>, tensor<?xf32>, tensor<?xi32>)
+      -> (tensor<?x1024xi8>, tensor<?xf32>, tensor<?xi32>)
+  %y1 = ternary.matmul %r1#0, %p, %s act_scale(%r1#1) sums(%r1#2) outs(%e1)
+    {layout = #ternary.layout<r16k4f4, rows = 1024, cols = 1024>}
+    : (tensor<?x1024xi8>, tensor<262144xi8>, tensor<16x1x64xf32>, tensor<?xf32>, tensor<?xi32>, tensor<?x1024xf32>)
+      -> tensor<?x1024xf32>
+  %q2 = tensor.empty(%t) : tensor<?x1024xi8>
+  %a2 = tensor.empty(%t) : tensor<?xf32>
+  %c3 = tensor.empty(%t) : tensor<?xi32>
+  %e2 = tensor.empty(%t) : tensor<?x1024xf32>
+  %r2:3 = ternary.quantize %y1 norm_weight(%g) outs(%q2, %a2, %c3)
+    {activation = #bitnet.act_quant<per_token, bits = 8, eps = 1.0e-5>, norm = #bitnet.norm<rms, eps = 1.0e-5>}
+    : (tensor<?x1024xf32>, tensor<1024xbf16>, tensor<?x1024xi8>, tensor<?xf32>, tensor<?xi32>)
+      -> (tensor<?x1024xi8>, tensor<?xf32>, tensor<?xi32>)
+  %y2 = ternary.matmul %r2#0, %p, %s act_scale(%r2#1) sums(%r2#2) outs(%e2)
+    {layout = #ternary.layout<r16k4f4, rows = 1024, cols = 1024>}
+    : (tensor<?x1024xi8>, tensor<262144xi8>, tensor<16x1x64xf32>, tensor<?xf32>, tensor<?xi32>, tensor<?x1024xf32>)
+      -> tensor<?x1024xf32>
+  return %y2 : tensor<?x1024xf32>
+}

@@ -46,6 +46,35 @@ func.func @orders() -> (tensor<64xi8>, tensor<64xi8>, f32) {
 
 // -----
 
+// Gains of norms are halved where bf16 is as exact; not what something else takes, too.
+// CHECK-LABEL: func.func @gains
+// CHECK-DAG: %[[EXACT:.*]] = ternary.section {offset = {{.*}}} : tensor<4xbf16>
+// CHECK-DAG: %[[LONG:.*]] = ternary.section {offset = {{.*}}} : tensor<4xf32>
+// CHECK-DAG: %[[SHARED:.*]] = ternary.section {offset = {{.*}}} : tensor<4xf32>
+// CHECK: ternary.norm %{{.*}} weight(%[[EXACT]])
+// CHECK: ternary.norm %{{.*}} weight(%{{.*}}) bias(%{{.*}}) outs({{.*}}) {{.*}} (tensor<?x4xf32>, tensor<4xf32>, tensor<4xf32>
+// CHECK: ternary.norm %{{.*}} weight(%{{.*}}) outs({{.*}}) {{.*}} (tensor<?x4xf32>, tensor<4xf32>
+// CHECK: ternary.quantize %{{.*}} norm_weight(%[[EXACT]])
+func.func @gains(%x: tensor<?x4xf32>, %y: tensor<?x4xf32>, %q: tensor<?x4xi8>, %s: tensor<?xf32>, %c: tensor<?xi32>)
+    -> (tensor<?x4xf32>, tensor<?x4xf32>, tensor<?x4xf32>, tensor<?x4xi8>) {
+  %exact = arith.constant dense<[1.0, -0.0, 0x7F800000, 3.140625]> : tensor<4xf32>
+  %long = arith.constant dense<[1.0, 0.5, 0x3F800001, 2.0]> : tensor<4xf32>
+  %shared = arith.constant dense<2.0> : tensor<4xf32>
+  %0 = ternary.norm %x weight(%exact) outs(%y) {norm = #bitnet.norm<rms, eps = 1.0e-5>}
+    : (tensor<?x4xf32>, tensor<4xf32>, tensor<?x4xf32>) -> tensor<?x4xf32>
+  %1 = ternary.norm %x weight(%shared) bias(%shared) outs(%y) {norm = #bitnet.norm<layer, eps = 1.0e-5>}
+    : (tensor<?x4xf32>, tensor<4xf32>, tensor<4xf32>, tensor<?x4xf32>) -> tensor<?x4xf32>
+  %2 = ternary.norm %x weight(%long) outs(%y) {norm = #bitnet.norm<rms, eps = 1.0e-5>}
+    : (tensor<?x4xf32>, tensor<4xf32>, tensor<?x4xf32>) -> tensor<?x4xf32>
+  %3:3 = ternary.quantize %x norm_weight(%exact) outs(%q, %s, %c)
+    {activation = #bitnet.act_quant<per_token, bits = 8, eps = 1.0e-5>, norm = #bitnet.norm<rms, eps = 1.0e-5>}
+    : (tensor<?x4xf32>, tensor<4xf32>, tensor<?x4xi8>, tensor<?xf32>, tensor<?xi32>)
+      -> (tensor<?x4xi8>, tensor<?xf32>, tensor<?xi32>)
+  return %0, %1, %2, %3#0 : tensor<?x4xf32>, tensor<?x4xf32>, tensor<?x4xf32>, tensor<?x4xi8>
+}
+
+// -----
+
 func.func @no_files() -> tensor<64xi8> {
   // expected-error@+1 {{expects weight files, got none}}
   %w = bitnet.weight "w" : tensor<2x4xi2>

@@ -313,6 +313,33 @@ func.func @runs(%x: memref<?x264xi8>, %p: memref<8448xi8>, %s: memref<2x1x64xf32
 
 // -----
 
+// Behind each run two lines more of what comes next are asked for, from the front again once all are.
+// CHECK-LABEL: func.func @runs_ahead
+// CHECK-SAME: %[[AHEAD:[a-z0-9]*]]: memref<1000xi8>
+// CHECK: scf.for %[[UNIT:[a-z0-9]*]] =
+// CHECK: scf.for %[[PASS:[a-z0-9]*]] =
+// CHECK: ternary.dot
+// CHECK: scf.if
+// CHECK: %[[BEFORE:.*]] = arith.muli %[[UNIT]], %c4
+// CHECK: %[[NUMBER:.*]] = arith.addi %[[BEFORE]], %[[PASS]]
+// CHECK: %[[FIRST:.*]] = arith.muli %[[NUMBER]], %c2
+// CHECK: %[[LINE:.*]] = arith.remui %{{.*}}, %c16
+// CHECK: %[[BYTE:.*]] = arith.muli %[[LINE]], %c64
+// CHECK: memref.prefetch %[[AHEAD]][%[[BYTE]]], read
+// CHECK: memref.prefetch %[[AHEAD]]
+// CHECK-NOT: memref.prefetch %[[AHEAD]]
+// CHECK: return
+func.func @runs_ahead(%x: memref<1x264xi8>, %p: memref<8448xi8>, %s: memref<2x1x64xf32>, %a: memref<1xf32>, %c: memref<1xi32>,
+    %next: memref<1000xi8>, %y: memref<1x128xf32>, %thread: index, %threads: index) attributes {ternary.kernel} {
+  ternary.matmul %x, %p, %s act_scale(%a) sums(%c) ahead(%next) outs(%y)
+    {layout = #ternary.layout<r16k4f4, rows = 128, cols = 264>, kernel = #ternary.kernel<"avx512vnni", tokens = 4>}
+    : (memref<1x264xi8>, memref<8448xi8>, memref<2x1x64xf32>, memref<1xf32>, memref<1xi32>, memref<1000xi8>,
+       memref<1x128xf32>) -> ()
+  return
+}
+
+// -----
+
 // Where there are counters a thread takes the most of its share, then parts of what is left of it and of the next
 // threads' shares.
 // CHECK-LABEL: func.func @taken

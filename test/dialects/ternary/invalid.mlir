@@ -409,6 +409,15 @@ func.func @matmul_c11(%x: memref<2x68xi8>, %p: memref<2176xi8>, %ws: memref<2x1x
 
 // -----
 
+func.func @matmul_c13(%x: memref<?x68xi8>, %p: memref<2176xi8>, %ws: memref<2x1x64xf32>, %c: memref<?xi32>, %ahead: memref<?xi8>, %acc: memref<?x96xi32>) {
+  // expected-error @+1 {{expects bytes to look ahead to of rank 1 and fixed size, got 'memref<?xi8>'}}
+  ternary.matmul %x, %p, %ws sums(%c) ahead(%ahead) acc_outs(%acc) {layout = #ternary.layout<r16k4f4, rows = 96, cols = 66>}
+    : (memref<?x68xi8>, memref<2176xi8>, memref<2x1x64xf32>, memref<?xi32>, memref<?xi8>, memref<?x96xi32>) -> ()
+  return
+}
+
+// -----
+
 func.func @matmul_c12(%x: memref<?x68xi8>, %p: memref<2176xi8>, %ws: memref<2x1x64xf32>, %c: memref<?xi32>, %taken: memref<2x16xi64>, %acc: memref<?x96xi32>) {
   // expected-error @+1 {{expects counters of a dynamic number of rows and fixed columns, got 'memref<2x16xi64>'}}
   ternary.matmul %x, %p, %ws sums(%c) taken(%taken) acc_outs(%acc) {layout = #ternary.layout<r16k4f4, rows = 96, cols = 66>}

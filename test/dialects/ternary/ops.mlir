@@ -213,6 +213,22 @@ func.func @head_rescore(%x: tensor<1x64xf32>, %w: tensor<40x64xbf16>, %q: tensor
   return
 }
 
+// CHECK-LABEL: func.func @matmul_ahead
+func.func @matmul_ahead(%x: memref<?x68xi8>, %p: memref<2176xi8>, %ws: memref<2x1x64xf32>, %c: memref<?xi32>, %taken: memref<?x16xi64>, %ahead: memref<512xi8>, %acc: memref<?x96xi32>) {
+  // CHECK: ternary.matmul {{.*}} taken(%{{.*}}) ahead(%{{.*}}) acc_outs
+  ternary.matmul %x, %p, %ws sums(%c) taken(%taken) ahead(%ahead) acc_outs(%acc) {layout = #ternary.layout<r16k4f4, rows = 96, cols = 66>}
+    : (memref<?x68xi8>, memref<2176xi8>, memref<2x1x64xf32>, memref<?xi32>, memref<?x16xi64>, memref<512xi8>, memref<?x96xi32>) -> ()
+  return
+}
+
+// CHECK-LABEL: func.func @norm_bf16
+func.func @norm_bf16(%x: tensor<2x8xf32>, %g: tensor<8xbf16>, %y: tensor<2x8xf32>) {
+  // CHECK: ternary.norm %{{.*}} weight(%{{.*}}) outs(%{{.*}}) {{.*}} : (tensor<2x8xf32>, tensor<8xbf16>, tensor<2x8xf32>)
+  %0 = ternary.norm %x weight(%g) outs(%y) {norm = #bitnet.norm<rms, eps = 1.0e-5>}
+    : (tensor<2x8xf32>, tensor<8xbf16>, tensor<2x8xf32>) -> tensor<2x8xf32>
+  return
+}
+
 // CHECK-LABEL: func.func @head_rescore_taken
 func.func @head_rescore_taken(%x: memref<1x64xf32>, %w: memref<40x64xbf16>, %q: memref<512xi8>, %sums: memref<5xi32>, %params: memref<4xf32>, %approx: memref<1x64xf32>, %upper: memref<1x64xf32>, %cand: memref<8xf32>, %k: memref<1xi64>, %fine: memref<40x128xi8>, %fr: memref<40x8xf32>, %taken: memref<?x16xi64>, %exact: memref<1x64xf32>, %largest: memref<2xf32>) {
   // CHECK: ternary.head_rescore {{.*}} taken(%{{.*}}) outs
