@@ -346,32 +346,32 @@ Value lower(OpBuilder &b, Location loc, TopTritOp op, const Target &) {
   return topTrit(b, loc, op.getBytes(), op.getDivisor());
 }
 
-Value lower(OpBuilder &b, Location loc, TritsToFieldsOp op, const Target &target) {
+Value lower(OpBuilder &b, Location loc, LookUpBytesOp op, const Target &target) {
   auto type = cast<VectorType>(op.getBytes().getType());
-  if (target.has("avx512vbmi") && type.getNumElements() == 64) {
-    // vpermi2b: the index's low 7 bits choose of 128 bytes.
-    auto table = [&](int first) -> Value {
-      SmallVector<int8_t> entries;
-      for (int i = first; i < first + 64; ++i) {
-        int fields = 0;
-        for (int f = 0, rest = i; f < 4; ++f, rest /= 3)
-          fields |= rest % 3 << (2 * f);
-        entries.push_back(i < 81 ? static_cast<int8_t>(fields) : 0);
-      }
-      return arith::ConstantOp::create(b, loc, DenseElementsAttr::get(type, ArrayRef<int8_t>(entries)));
-    };
-    return call(b, loc, "llvm.x86.avx512.vpermi2var.qi.512", type, {table(0), op.getBytes(), table(64)});
+  constexpr int64_t size = 64;
+  auto tableType = VectorType::get({size}, b.getI8Type());
+  Value table = arith::ConstantOp::create(b, loc, DenseElementsAttr::get(tableType, op.getTable()));
+  Value indices = op.getBytes();
+  const auto shift = static_cast<int64_t>(op.getShift());
+  if (target.has("avx512vbmi") && type == tableType) {
+    if (shift) { // of words, for want of one of bytes; what gets in from above is above the six bits
+      auto words = VectorType::get({size / 2}, b.getI16Type());
+      indices = vector::BitCastOp::create(b, loc, words, indices);
+      indices = arith::ShRUIOp::create(b, loc, indices, splat(b, loc, words, shift));
+      indices = vector::BitCastOp::create(b, loc, type, indices);
+    }
+    return call(b, loc, "llvm.x86.avx512.permvar.qi.512", type, {table, indices});
   }
-  Value rest = op.getBytes(), fields = splat(b, loc, type, 0);
-  for (int64_t divisor = 27, shift = 6; divisor >= 1; divisor /= 3, shift -= 2) {
-    Value trit = divisor > 1 ? topTrit(b, loc, rest, divisor) : rest;
-    if (shift)
-      trit = arith::ShLIOp::create(b, loc, trit, splat(b, loc, type, shift));
-    fields = arith::AddIOp::create(b, loc, fields, trit);
-    if (divisor > 1)
-      rest = tritsBelow(b, loc, rest, divisor);
+  if (shift)
+    indices = arith::ShRUIOp::create(b, loc, indices, splat(b, loc, type, shift));
+  indices = arith::AndIOp::create(b, loc, indices, splat(b, loc, type, size - 1));
+  SmallVector<Value> bytes;
+  for (int64_t i = 0; i < type.getNumElements(); ++i) {
+    Value at = vector::ExtractOp::create(b, loc, indices, ArrayRef<int64_t>{i});
+    at = arith::IndexCastUIOp::create(b, loc, b.getIndexType(), at);
+    bytes.push_back(vector::ExtractOp::create(b, loc, table, OpFoldResult(at)));
   }
-  return fields;
+  return vector::FromElementsOp::create(b, loc, type, bytes);
 }
 
 Value lower(OpBuilder &b, Location loc, UnpackOp op, const Target &) {
@@ -451,9 +451,10 @@ struct TernaryLowerVectors : public setun::impl::TernaryLowerVectorsBase<Ternary
     if (checked.wasInterrupted())
       return signalPassFailure();
     RewritePatternSet patterns(&getContext());
-    patterns.add<Lower<DotOp>, Lower<DotPairsOp>, Lower<MultiplyAddOp>, Lower<MatrixDotOp>, Lower<AddPairsOp>,
-                 Lower<LookUpOp>, Lower<TritsBelowOp>, Lower<TopTritOp>, Lower<TritsToFieldsOp>, Lower<UnpackOp>,
-                 LowerFence>(&getContext(), target);
+    patterns
+        .add<Lower<DotOp>, Lower<DotPairsOp>, Lower<MultiplyAddOp>, Lower<MatrixDotOp>, Lower<AddPairsOp>,
+             Lower<LookUpOp>, Lower<TritsBelowOp>, Lower<TopTritOp>, Lower<LookUpBytesOp>, Lower<UnpackOp>, LowerFence>(
+            &getContext(), target);
     if (failed(applyPatternsGreedily(func, std::move(patterns))))
       signalPassFailure();
   }

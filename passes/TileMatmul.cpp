@@ -8,15 +8,16 @@
 // the byte that are linear in its fields, one for each field, and solves for the fields' own dots at the end:
 //
 //   bits   f_i = b & (4^(i+1) - 1), the fields up to i: a triangular system. D_i - D_(i-1) = 4^i * dot_i, a shift.
-//   base 3, by look-up   b, r = b mod 81, c = t0 + 4 t1 + 16 t2 + 64 t3 and its fields c & 15 and c & 3:
-//       dot_0 = D(c & 3),  dot_1 = (D(c & 15) - dot_0) / 4,  dot_4 = (D(b) - D(r)) / 81,
-//       A = (D(r) - dot_0 - 3 dot_1) / 9 = dot_2 + 3 dot_3,  B = (D(c) - D(c & 15)) / 16 = dot_2 + 4 dot_3,
-//       dot_3 = B - A,  dot_2 = A - 3 dot_3.
-//   base 3, by remainders   b mod 3^(i+1): triangular again, D_i - D_(i-1) = 3^i * dot_i.
+//   base 3, by look-up   b = t0 + 3 t1 + 9 t2 + 28 t3 + 84 t4, of which the upper six bits give u = 28 t3 + 20 t4, the
+//   upper trits modulo 64; the lower six bits of b - u give c = t0 + 4 t1 + 16 t2, with its fields c & 15 and c & 3:
+//       dot_0 = D(c & 3),  dot_1 = (D(c & 15) - dot_0) / 4,  dot_2 = (D(c) - D(c & 15)) / 16,
+//       A = D(b) - dot_0 - 3 dot_1 - 9 dot_2 = 28 dot_3 + 84 dot_4,
+//       dot_4 = (A - D(u)) / 64,  dot_3 = (D(u) - 20 dot_4) / 28.
+//   base 3, by remainders   b modulo the place of t_(i+1): triangular again, D_i - D_(i-1) = place_i * dot_i.
 //
 //   bytes   D itself.
 //
-// All of these divide exactly. Sums are exact in i32 for the K that Kernels.def allows; a division by a power of 3 is
+// All of these divide exactly. Sums are exact in i32 for the K that Kernels.def allows; a division by an odd number is
 // then a multiplication by its inverse modulo 2^32.
 //
 // Where dots take signed bytes alone, the whole byte is lowered until it is one, and the sum of the activations times
@@ -95,6 +96,10 @@ private:
   Operand wholeByte(Value packed, int64_t maxCode);
   /// The fields of packed bytes, one by one.
   SmallVector<Value> isolate(Value packed);
+  /// The lower three trits of bytes in base 3 as fields of two bits, and what the upper two count modulo 64.
+  std::pair<Value, Value> lookUpTrits(Value packed);
+  /// A function of the upper two trits.
+  Value lookUpUpper(Value packed, llvm::function_ref<int64_t(int8_t t3, int8_t t4)> of);
   /// Dots of the fields from those of the operands. `sum` is the token's sum of activations, where the row lowers
   /// bytes.
   SmallVector<Value> solve(ArrayRef<Value> dots, Value sum);
@@ -108,7 +113,7 @@ private:
       at.push_back(group);
     return v.broadcast(v.loadScalar(op.getSums(), at));
   }
-  Value exactDivide(Value value, int64_t power);
+  Value exactDivide(Value value, uint32_t divisor);
 
   // Dots: i32 lanes [token][field], and the sum of the activations after the fields if `withSums`; of a part, those of
   // the operands.
@@ -328,39 +333,56 @@ SmallVector<MatmulTiler::Operand> MatmulTiler::operandsOf(Value packed) {
     return operands;
   }
   if (row->looksUpBytes()) {
-    Value low = TritsBelowOp::create(b, loc, packed.getType(), packed, 81);
-    Value codes = TritsToFieldsOp::create(b, loc, low.getType(), low);
+    auto [low, upper] = lookUpTrits(packed);
     for (int64_t f = 0; f < 2; ++f)
-      operands.push_back({UnpackOp::create(b, loc, codes.getType(), codes, f, 2, /*cumulative=*/true), f ? 10 : 2});
-    operands.push_back({codes, 170});
-    operands.push_back({low, 80});
-    operands.push_back({packed, 242});
+      operands.push_back({UnpackOp::create(b, loc, low.getType(), low, f, 2, /*cumulative=*/true), f ? 10 : 2});
+    operands.push_back({low, 42});
+    operands.push_back({upper, 96});
+    operands.push_back({packed, packing::largestTrits(5)});
     return operands;
   }
   Value rest = packed;
-  operands.push_back(wholeByte(packed, 242));
-  for (int64_t divisor = 81; divisor >= 3; divisor /= 3) {
-    rest = TritsBelowOp::create(b, loc, rest.getType(), rest, divisor);
-    operands.insert(operands.begin(), {rest, divisor - 1});
+  operands.push_back(wholeByte(packed, packing::largestTrits(5)));
+  for (int64_t f = fields - 1; f > 0; --f) {
+    rest = TritsBelowOp::create(b, loc, rest.getType(), rest, packing::tritPlace(f));
+    operands.insert(operands.begin(), {rest, packing::largestTrits(f)});
   }
   return operands;
+}
+
+std::pair<Value, Value> MatmulTiler::lookUpTrits(Value packed) {
+  // Upper trits by what four bytes that share them have in common, lower ones by what is then left.
+  Value upper = lookUpUpper(packed, [](int8_t t3, int8_t t4) { return 28 * t3 + 20 * t4; });
+  SmallVector<int8_t> fieldsOf(64);
+  for (int8_t i = 0; i < 27; ++i)
+    fieldsOf[i] = i % 3 + i / 3 % 3 * 4 + i / 9 * 16;
+  Value rest = arith::SubIOp::create(b, loc, packed, upper);
+  return {LookUpBytesOp::create(b, loc, packed.getType(), rest, b.getDenseI8ArrayAttr(fieldsOf)), upper};
+}
+
+Value MatmulTiler::lookUpUpper(Value packed, llvm::function_ref<int64_t(int8_t t3, int8_t t4)> of) {
+  constexpr int64_t kShift = 2, kEach = packing::tritPlace(3) >> kShift;
+  SmallVector<int8_t> table(64);
+  for (int8_t trits = 0; trits < 9; ++trits)
+    std::fill_n(table.begin() + trits * kEach, kEach, static_cast<int8_t>(of(trits % 3, trits / 3)));
+  return LookUpBytesOp::create(b, loc, packed.getType(), packed, b.getDenseI8ArrayAttr(table),
+                               b.getI64IntegerAttr(kShift));
 }
 
 SmallVector<Value> MatmulTiler::isolate(Value packed) {
   SmallVector<Value> codes;
   if (layout.isBase3() && row->looksUpBytes()) {
-    Value low = TritsBelowOp::create(b, loc, packed.getType(), packed, 81);
-    Value four = TritsToFieldsOp::create(b, loc, low.getType(), low);
-    for (int64_t f = 0; f < 4; ++f)
-      codes.push_back(UnpackOp::create(b, loc, four.getType(), four, f, 2, /*cumulative=*/false));
-    codes.push_back(TopTritOp::create(b, loc, packed.getType(), packed, 81));
+    Value low = lookUpTrits(packed).first,
+          upper = lookUpUpper(packed, [](int8_t t3, int8_t t4) { return t3 + 4 * t4; });
+    for (auto [field, value] : {std::pair(0, low), {1, low}, {2, low}, {0, upper}, {1, upper}})
+      codes.push_back(UnpackOp::create(b, loc, value.getType(), value, field, 2, /*cumulative=*/false));
     return codes;
   }
   if (layout.isBase3()) {
     Value rest = packed;
-    for (int64_t divisor = 81; divisor >= 3; divisor /= 3) {
-      codes.insert(codes.begin(), TopTritOp::create(b, loc, rest.getType(), rest, divisor));
-      rest = TritsBelowOp::create(b, loc, rest.getType(), rest, divisor);
+    for (int64_t f = fields - 1; f > 0; --f) {
+      codes.insert(codes.begin(), TopTritOp::create(b, loc, rest.getType(), rest, packing::tritPlace(f)));
+      rest = TritsBelowOp::create(b, loc, rest.getType(), rest, packing::tritPlace(f));
     }
     codes.insert(codes.begin(), rest);
     return codes;
@@ -371,13 +393,16 @@ SmallVector<Value> MatmulTiler::isolate(Value packed) {
   return codes;
 }
 
-/// value / 3^power where that leaves no rest.
-Value MatmulTiler::exactDivide(Value value, int64_t power) {
-  uint32_t divisor = packing::powerOf3(power),
-           inverse = divisor; // right to 3 bits: the square of odd numbers is 1 mod 8
+/// value / divisor where that leaves no rest.
+Value MatmulTiler::exactDivide(Value value, uint32_t divisor) {
+  const int bits = llvm::countr_zero(divisor);
+  if (bits)
+    value = arith::ShRSIOp::create(b, loc, value, v.splatI32(bits));
+  divisor >>= bits;
+  uint32_t inverse = divisor; // right to 3 bits: the square of odd numbers is 1 mod 8
   for (int i = 0; i < 4; ++i)
     inverse *= 2 - divisor * inverse; // Newton: each step doubles the bits
-  return power ? Value(arith::MulIOp::create(b, loc, value, v.splatI32(static_cast<int32_t>(inverse)))) : value;
+  return divisor > 1 ? Value(arith::MulIOp::create(b, loc, value, v.splatI32(static_cast<int32_t>(inverse)))) : value;
 }
 
 SmallVector<Value> MatmulTiler::solve(ArrayRef<Value> operandDots, Value sum) {
@@ -404,15 +429,15 @@ SmallVector<Value> MatmulTiler::solve(ArrayRef<Value> operandDots, Value sum) {
   }
   if (!row->looksUpBytes()) {
     for (int64_t f = fields - 1; f > 0; --f)
-      dots[f] = exactDivide(sub(d[f], d[f - 1]), f);
+      dots[f] = exactDivide(sub(d[f], d[f - 1]), packing::tritPlace(f));
     return dots;
   }
-  auto times3 = [&](Value x) -> Value { return arith::MulIOp::create(b, loc, x, v.splatI32(3)); };
+  auto times = [&](int32_t n, Value x) -> Value { return arith::MulIOp::create(b, loc, x, v.splatI32(n)); };
   dots[1] = shift(sub(d[1], d[0]), 2);
-  dots[4] = exactDivide(sub(d[4], d[3]), 4);
-  Value base3 = exactDivide(sub(sub(d[3], d[0]), times3(dots[1])), 2), base4 = shift(sub(d[2], d[1]), 4);
-  dots[3] = sub(base4, base3);
-  dots[2] = sub(base3, times3(dots[3]));
+  dots[2] = shift(sub(d[2], d[1]), 4);
+  Value upper = sub(sub(sub(d[4], d[0]), times(3, dots[1])), times(9, dots[2]));
+  dots[4] = shift(sub(upper, d[3]), 6);
+  dots[3] = exactDivide(sub(d[3], times(20, dots[4])), packing::tritPlace(3));
   return dots;
 }
 

@@ -623,12 +623,21 @@ LogicalResult DotTilesOp::verify() {
 }
 
 static LogicalResult verifyDivisor(Operation *op, int64_t divisor) {
-  if (divisor != 3 && divisor != 9 && divisor != 27 && divisor != 81) // C1
-    return op->emitOpError() << "expects a divisor of 3, 9, 27 or 81, got " << divisor;
-  return success();
+  for (int64_t field = 1; field < setun::packing::fieldsPerByte(setun::packing::WeightKind::TernaryBase3); ++field)
+    if (divisor == setun::packing::tritPlace(field)) // C1
+      return success();
+  return op->emitOpError() << "expects a divisor of 3, 9, 28 or 84, got " << divisor;
 }
 LogicalResult TritsBelowOp::verify() { return verifyDivisor(getOperation(), getDivisor()); }
 LogicalResult TopTritOp::verify() { return verifyDivisor(getOperation(), getDivisor()); }
+
+LogicalResult LookUpBytesOp::verify() {
+  if (getTable().size() != 64) // C1
+    return emitOpError() << "expects a table of 64 bytes, got " << getTable().size();
+  if (getShift() < 0 || getShift() > 2) // C2
+    return emitOpError() << "expects a shift of 0, 1 or 2, got " << getShift();
+  return success();
+}
 
 LogicalResult FenceOp::inferReturnTypes(MLIRContext *, std::optional<Location>, ValueRange operands, DictionaryAttr,
                                         OpaqueProperties, RegionRange, SmallVectorImpl<Type> &types) {

@@ -667,16 +667,16 @@ class Ternary_TritOp<string mnemonic> : Ternary_Op<mnemonic, [Pure, AllTypesMatc
 }
 
 def Ternary_TritsBelowOp : Ternary_TritOp<"trits_below"> {
-  let summary = "the trits of a byte below a power of three";
+  let summary = "the trits of a byte below one of them";
   let description = [{
     `result = bytes mod divisor` for unsigned bytes below `3 * divisor`.
 
-    C1: the divisor is 3, 9, 27 or 81.
+    C1: the divisor is the place of a trit: 3, 9, 28 or 84.
 
     Example:
 
     ```mlir
-    %low = ternary.trits_below %b {divisor = 81} : vector<64xi8>
+    %low = ternary.trits_below %b {divisor = 84} : vector<64xi8>
     ```
   }];
 }
@@ -686,30 +686,34 @@ def Ternary_TopTritOp : Ternary_TritOp<"top_trit"> {
   let description = [{
     `result = bytes / divisor` for unsigned bytes below `3 * divisor`: 0, 1 or 2.
 
-    C1: the divisor is 3, 9, 27 or 81.
+    C1: the divisor is the place of a trit: 3, 9, 28 or 84.
 
     Example:
 
     ```mlir
-    %t4 = ternary.top_trit %b {divisor = 81} : vector<64xi8>
+    %t4 = ternary.top_trit %b {divisor = 84} : vector<64xi8>
     ```
   }];
 }
 
-def Ternary_TritsToFieldsOp : Ternary_Op<"trits_to_fields", [Pure, AllTypesMatch<["bytes", "fields"]>]> {
-  let summary = "four trits in base 3 to four fields of two bits";
+def Ternary_LookUpBytesOp : Ternary_Op<"look_up_bytes", [Pure, AllTypesMatch<["bytes", "result"]>]> {
+  let summary = "bytes from a table of 64, by six bits";
   let description = [{
-    `t0 + 3 t1 + 9 t2 + 27 t3` (0 to 80) becomes `t0 + 4 t1 + 16 t2 + 64 t3`.
+    `result[i] = table[bytes[i] >> shift & 63]`.
+
+    C1: the table has 64 entries. C2: the shift is 0, 1 or 2.
 
     Example:
 
     ```mlir
-    %f = ternary.trits_to_fields %low : vector<64xi8>
+    %f = ternary.look_up_bytes %b {shift = 2, table = array<i8: 0, ...>} : vector<64xi8>
     ```
   }];
-  let arguments = (ins Ternary_Vector<[16, 32, 64], I8>:$bytes);
-  let results = (outs Ternary_Vector<[16, 32, 64], I8>:$fields);
+  let arguments = (ins Ternary_Vector<[16, 32, 64], I8>:$bytes, DenseI8ArrayAttr:$table,
+                       DefaultValuedAttr<I64Attr, "0">:$shift);
+  let results = (outs Ternary_Vector<[16, 32, 64], I8>:$result);
   let assemblyFormat = "$bytes attr-dict `:` type($bytes)";
+  let hasVerifier = 1;
 }
 
 def Ternary_DotOp : Ternary_Op<"dot", [Pure, AllTypesMatch<["acc", "result"]>, AllTypesMatch<["u", "s"]>]> {

@@ -26,10 +26,13 @@
 // Ternary in base 3, layout name "r16k4t5": 1.6 bits a weight. A panel is 80 rows = 5 trits x 16 lanes.
 //
 //     KB = ceil(K / 4),  P = ceil(N / 80)
-//     byte((p*KB + kb)*64 + lane*4 + kk)  =  sum over f < 5 of 3^f * (code(row p*80 + f*16 + lane, k = kb*4 + kk) + 1)
+//     byte((p*KB + kb)*64 + lane*4 + kk)  =  sum over f < 5 of place_f * (code(row p*80 + f*16 + lane, k = kb*4 + kk) +
+//     1)
 //
-// so bytes are 0 .. 242. Padding holds code 0. A byte b mixes the trits of five rows at the same k; kernels do not take
-// it apart but sum five linear functions of its trits, and solve for the rows once at the end (passes/TileMatmul.cpp).
+// with places 1, 3, 9, 28, 84, so bytes are 0 .. 250. As 28 is a multiple of four, the upper two trits follow from the
+// byte's upper six bits, and a look-up among 64 bytes finds them. Padding holds code 0. A byte b mixes the trits of
+// five rows at the same k; kernels do not take it apart but sum five linear functions of its trits, and solve for the
+// rows once at the end (passes/TileMatmul.cpp).
 //
 // Bytes, layout name "r16k4i8": 8-bit codes, -128 .. 127, one a byte. A panel is 16 rows.
 //
@@ -130,6 +133,10 @@ constexpr const char *layoutName(WeightKind kind) {
 constexpr int64_t zeroPoint(WeightKind kind) { return kind == WeightKind::Bytes ? 128 : 1; }
 /// 3^i.
 constexpr unsigned powerOf3(int64_t i) { return i <= 0 ? 1u : 3u * powerOf3(i - 1); }
+/// What the trit of field i counts in a byte in base 3.
+constexpr unsigned tritPlace(int64_t i) { return i < 3 ? powerOf3(i) : 28u * powerOf3(i - 3); }
+/// The largest sum of the trits below field i: that of all for 5.
+constexpr unsigned largestTrits(int64_t i) { return i <= 0 ? 0u : largestTrits(i - 1) + 2u * tritPlace(i - 1); }
 
 constexpr int64_t ceilDiv(int64_t a, int64_t b) { return a / b + (a % b != 0); }
 
@@ -220,8 +227,10 @@ inline int8_t readCode(const PackedShape &shape, const uint8_t *packed, int64_t 
     return static_cast<int8_t>(static_cast<int>(byte) - 128);
   if (shape.kind == WeightKind::TernarySigned)
     byte = (byte + kSignedOffset) & 255u;
-  if (shape.kind == WeightKind::TernaryBase3)
+  if (shape.kind == WeightKind::TernaryBase3) {
+    byte -= byte / tritPlace(3); // places 27 and 81 for 28 and 84
     return static_cast<int8_t>(static_cast<int>(byte / powerOf3(shape.fieldOf(packedRow)) % 3) - 1);
+  }
   const unsigned bits = byte >> shape.bitOffset(packedRow);
   if (hasTwoBits(shape.kind))
     return static_cast<int8_t>(static_cast<int>(bits & 3u) - 1);
@@ -237,7 +246,7 @@ inline void writeCode(const PackedShape &shape, uint8_t *packed, int64_t packedR
   if (shape.kind == WeightKind::TernaryBase3) {
     const int change = code - readCode(shape, packed, packedRow, k);
     uint8_t &byte = packed[shape.byteOffset(packedRow, k)];
-    byte = static_cast<uint8_t>(byte + change * static_cast<int>(powerOf3(shape.fieldOf(packedRow))));
+    byte = static_cast<uint8_t>(byte + change * static_cast<int>(tritPlace(shape.fieldOf(packedRow))));
     return;
   }
   const int64_t shift = shape.bitOffset(packedRow);
@@ -289,6 +298,9 @@ public:
         for (int64_t k = 0; k < paddedCols; ++k)
           acc[k] = static_cast<uint8_t>(acc[k] + zeros);
       }
+      if (kind == WeightKind::TernaryBase3) // places 28 and 84 for 27 and 81
+        for (int64_t k = 0; k < paddedCols; ++k)
+          acc[k] = static_cast<uint8_t>(acc[k] + acc[k] / 27u);
     }
     const int64_t kBlocks = theShape.kBlocks();
     for (int64_t kb = 0; kb < kBlocks; ++kb)

@@ -421,13 +421,8 @@ static LogicalResult evaluateTopTrit(TopTritOp op, Frame &frame) {
   return mapBytes(op, 3 * divisor, frame, [&](int64_t byte) { return byte / divisor; });
 }
 
-static LogicalResult evaluateTritsToFields(TritsToFieldsOp op, Frame &frame) {
-  return mapBytes(op, 81, frame, [](int64_t byte) {
-    int64_t fields = 0;
-    for (int64_t f = 0; f < 4; ++f, byte /= 3)
-      fields |= byte % 3 << (2 * f);
-    return fields;
-  });
+static LogicalResult evaluateLookUpBytes(LookUpBytesOp op, Frame &frame) {
+  return mapBytes(op, 256, frame, [&](int64_t byte) { return op.getTable()[byte >> op.getShift() & 63]; });
 }
 
 static LogicalResult evaluateAddPairs(AddPairsOp op, Frame &frame) {
@@ -520,7 +515,7 @@ void reference::addTernaryEvaluators(EvaluatorTable &table) {
   table.add<UnpackOp>(evaluateUnpack);
   table.add<TritsBelowOp>(evaluateTritsBelow);
   table.add<TopTritOp>(evaluateTopTrit);
-  table.add<TritsToFieldsOp>(evaluateTritsToFields);
+  table.add<LookUpBytesOp>(evaluateLookUpBytes);
   table.add<AddPairsOp>(evaluateAddPairs);
   table.add<LookUpOp>(evaluateLookUp);
   table.add<FenceOp>(evaluateFence);

@@ -65,7 +65,7 @@ struct Operations {
 Operations unpacking(bool fourWay, const KernelRow &row, WeightKind kind) {
   if (kind == WeightKind::TernaryBase3) {
     if (fourWay && row.looksUpBytes())
-      return {4 + 2, 0, 0, 1, 0};
+      return {2 + 2, 0, 0, 2, 0};
     // A chain of remainders, two differences and two minima each; isolated trits take two comparisons each more
     // and wait for each other.
     return {fourWay ? 16.0 + (row.byteOffset(kind) ? 1 : 0) : 16.0 + 24.0, 0, 0, 0, 0};
@@ -134,9 +134,7 @@ Prediction::Prediction(const KernelRow &row, WeightKind kind, const CpuModel &cp
   // Registers: accumulators, operands, the token's activations, a product on its way, and the masks, divisors and
   // tables that unpack (of many, some stay in memory).
   const int64_t fieldCount = row.operands(kind);
-  const int64_t constants = kind == WeightKind::TernaryBase3 ? (row.looksUpBytes() ? 5 : 4)
-                            : fourWay                        ? std::min<int64_t>(fieldCount - 1, 6)
-                                                             : 1;
+  const int64_t constants = kind == WeightKind::TernaryBase3 ? 4 : fourWay ? std::min<int64_t>(fieldCount - 1, 6) : 1;
   inLoop = std::clamp<int64_t>((row.registers() - fieldCount - (fourWay ? 1 : 2) - constants) /
                                    (fieldCount * row.accumulatorsPerField()),
                                int64_t(1), 6);

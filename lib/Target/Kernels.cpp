@@ -24,7 +24,7 @@ int64_t KernelRow::maxOperand(WeightKind kind) const {
   case WeightKind::Binary:
     return 255;
   case WeightKind::TernaryBase3:
-    return 242;
+    return packing::largestTrits(5);
   case WeightKind::Bytes:
     return 255;
   }

@@ -20,9 +20,10 @@
 // AVXVNNI: {vex} vpdpbusd {{.*}}ymm
 // AVXVNNI-NOT: zmm
 
-// Base 3 is taken apart by one look-up in two registers.
+// Base 3 is taken apart by two look-ups.
 // VBMI-LABEL: kernel_matmul_avx512vbmi_{{[0-9]+}}:
-// VBMI: vperm{{[it]}}2b {{.*}}zmm
+// VBMI: vpermb {{.*}}zmm
+// VBMI: vpermb {{.*}}zmm
 // VBMI: vpdpbusd {{.*}}zmm
 
 // BW-NOT: vpdpbusd

@@ -110,17 +110,37 @@ func.func @avxvnni(%acc: vector<16xi32>, %u: vector<64xi8>, %s: vector<64xi8>) -
 // A remainder is a minimum: what is below the divisor wraps round.
 // CHECK-LABEL: func.func @base3
 // CHECK-SAME: %[[B:.*]]: vector<64xi8>)
-// CHECK: %[[D:.*]] = arith.constant dense<81> : vector<64xi8>
+// CHECK: %[[D:.*]] = arith.constant dense<84> : vector<64xi8>
 // CHECK: %[[S0:.*]] = arith.subi %[[B]], %[[D]]
 // CHECK: %[[M0:.*]] = arith.minui %[[B]], %[[S0]]
 // CHECK: %[[S1:.*]] = arith.subi %[[M0]], %[[D]]
 // CHECK: %[[LOW:.*]] = arith.minui %[[M0]], %[[S1]]
-// CHECK: %[[FIELDS:.*]] = llvm.call_intrinsic "llvm.x86.avx512.vpermi2var.qi.512"(%{{.*}}, %[[LOW]], %{{.*}})
-// CHECK: return %[[LOW]], %[[FIELDS]]
-func.func @base3(%b: vector<64xi8>) -> (vector<64xi8>, vector<64xi8>) attributes {ternary.kernel_row = "avx512vbmi"} {
-  %low = ternary.trits_below %b {divisor = 81} : vector<64xi8>
-  %fields = ternary.trits_to_fields %low : vector<64xi8>
-  return %low, %fields : vector<64xi8>, vector<64xi8>
+// CHECK: return %[[LOW]]
+func.func @base3(%b: vector<64xi8>) -> vector<64xi8> attributes {ternary.kernel_row = "avx512vbmi"} {
+  %low = ternary.trits_below %b {divisor = 84} : vector<64xi8>
+  return %low : vector<64xi8>
+}
+
+// -----
+
+// Bytes are looked up by the lower six bits of their indices, so that bits of a neighbour may get in above them.
+// CHECK-LABEL: func.func @bytes_by_six_bits
+// CHECK-SAME: %[[B:.*]]: vector<64xi8>, %[[FEW:.*]]: vector<16xi8>
+// CHECK: %[[LOWER:.*]] = llvm.call_intrinsic "llvm.x86.avx512.permvar.qi.512"(%[[TABLE:.*]], %[[B]])
+// CHECK: %[[HALVES:.*]] = vector.bitcast %[[B]] : vector<64xi8> to vector<32xi16>
+// CHECK: %[[SHIFTED:.*]] = arith.shrui %[[HALVES]], %{{.*}} : vector<32xi16>
+// CHECK: %[[BYTES:.*]] = vector.bitcast %[[SHIFTED]]
+// CHECK: %[[UPPER:.*]] = llvm.call_intrinsic "llvm.x86.avx512.permvar.qi.512"(%{{.*}}, %[[BYTES]])
+// CHECK: %[[AT:.*]] = arith.andi %[[FEW]]
+// CHECK-COUNT-16: vector.extract %[[AT]]
+// CHECK: vector.from_elements
+// CHECK: return %[[LOWER]], %[[UPPER]]
+func.func @bytes_by_six_bits(%b: vector<64xi8>, %few: vector<16xi8>) -> (vector<64xi8>, vector<64xi8>, vector<16xi8>)
+    attributes {ternary.kernel_row = "avx512vbmi"} {
+  %0 = ternary.look_up_bytes %b {table = array<i8: -50, -48, -46, -44, -42, -40, -38, -36, -34, -32, -30, -28, -26, -24, -22, -20, -18, -16, -14, -12, -10, -8, -6, -4, -2, 0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30, 32, 34, 36, 38, 40, 42, 44, 46, 48, 50, 52, 54, 56, 58, 60, 62, 64, 66, 68, 70, 72, 74, 76>} : vector<64xi8>
+  %1 = ternary.look_up_bytes %b {shift = 2, table = array<i8: -50, -48, -46, -44, -42, -40, -38, -36, -34, -32, -30, -28, -26, -24, -22, -20, -18, -16, -14, -12, -10, -8, -6, -4, -2, 0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30, 32, 34, 36, 38, 40, 42, 44, 46, 48, 50, 52, 54, 56, 58, 60, 62, 64, 66, 68, 70, 72, 74, 76>} : vector<64xi8>
+  %2 = ternary.look_up_bytes %few {table = array<i8: -50, -48, -46, -44, -42, -40, -38, -36, -34, -32, -30, -28, -26, -24, -22, -20, -18, -16, -14, -12, -10, -8, -6, -4, -2, 0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30, 32, 34, 36, 38, 40, 42, 44, 46, 48, 50, 52, 54, 56, 58, 60, 62, 64, 66, 68, 70, 72, 74, 76>} : vector<16xi8>
+  return %0, %1, %2 : vector<64xi8>, vector<64xi8>, vector<16xi8>
 }
 
 // -----
@@ -171,7 +191,7 @@ func.func @fence(%a: vector<32xi16>, %b: vector<32xi16>) -> (vector<32xi16>, vec
 // CHECK-DAG: arith.cmpi uge, %{{.*}}, %{{.*}} : vector<32xi8>
 // CHECK: arith.addi
 func.func @top(%b: vector<32xi8>) -> vector<32xi8> attributes {ternary.kernel_row = "avx2"} {
-  %top = ternary.top_trit %b {divisor = 27} : vector<32xi8>
+  %top = ternary.top_trit %b {divisor = 28} : vector<32xi8>
   return %top : vector<32xi8>
 }
 

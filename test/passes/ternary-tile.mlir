@@ -96,8 +96,9 @@ func.func @whole_panels(%x: memref<?x8xi8>, %p: memref<128xi8>, %s: memref<1x1x1
 // CHECK-NOT: ternary.dot
 // CHECK: vector.maskedstore {{.*}} memref<?x130xf32>
 // CHECK: } else {
-// CHECK: ternary.trits_below %{{.*}} {divisor = 81 : i64}
-// CHECK: ternary.trits_to_fields
+// CHECK: %[[UPPER:.*]] = ternary.look_up_bytes %[[BYTES:.*]] {shift = 2 : i64,
+// CHECK: %[[REST:.*]] = arith.subi %[[BYTES]], %[[UPPER]]
+// CHECK: ternary.look_up_bytes %[[REST]]
 // CHECK-COUNT-10: ternary.dot
 // CHECK-NOT: ternary.dot
 // CHECK: vector.store {{.*}} memref<2x2x5x16xf32>
@@ -123,18 +124,18 @@ func.func @base3_gated(%x: memref<?x8xi8>, %p: memref<512xi8>, %s: memref<4x1x80
 // CHECK-DAG: %[[S:.*]] = memref.view %[[SCRATCH]][%{{.*}}][] : memref<?xi8> to memref<64x1x1x4x5x16xi32>
 // CHECK: arith.cmpi sge
 // CHECK: scf.if
-// CHECK: ternary.trits_to_fields
+// CHECK: ternary.look_up_bytes
 // CHECK: vector.store %{{.*}}, %[[I]]
 // CHECK: ternary.dot_pairs {{.*}}steps = 2
 // CHECK: vector.store %{{.*}}, %[[T]]
 // CHECK: scf.for
 // CHECK: vector.load %[[I]]
 // CHECK: vector.load %[[T]]
-// CHECK-COUNT-4: ternary.look_up
+// CHECK-COUNT-4: ternary.look_up %
 // CHECK-NEXT: ternary.fence
 // CHECK-COUNT-4: arith.addi {{.*}} : vector<32xi16>
 // CHECK-NEXT: ternary.fence
-// CHECK-COUNT-4: ternary.look_up
+// CHECK-COUNT-4: ternary.look_up %
 // CHECK: ternary.add_pairs
 // CHECK: vector.store %{{.*}}, %[[S]]
 // CHECK: } else {

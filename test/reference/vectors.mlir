@@ -87,21 +87,24 @@ func.func @dot_pairs() -> (vector<8xi16>, vector<8xi16>) {
   return %0, %1 : vector<8xi16>, vector<8xi16>
 }
 
-// 2 + 3*0 + 9*1 + 27*2 + 81*1 = 146: below 81 are 65, two bits each 2 + 16 + 128, the top trit 1; 65 = 2*27 + 11.
+// 2 + 3*0 + 9*1 + 28*2 + 84*1 = 151: below 84 are 67, the top trit is 1; 67 = 2*28 + 11. In a table of 2*i - 50, 151
+// modulo 64 is place 23, and 151 / 4 is place 37.
 // CHECK-LABEL: @base3
-// CHECK-NEXT: [65, 65
-// CHECK-NEXT: [-110, -110
+// CHECK-NEXT: [67, 67
+// CHECK-NEXT: [-4, -4
+// CHECK-NEXT: [24, 24
 // CHECK-NEXT: [1, 1
 // CHECK-NEXT: [11, 11
 // CHECK-NEXT: [2, 2
-func.func @base3() -> (vector<16xi8>, vector<16xi8>, vector<16xi8>, vector<16xi8>, vector<16xi8>) {
-  %b = arith.constant dense<146> : vector<16xi8>
-  %low = ternary.trits_below %b {divisor = 81} : vector<16xi8>
-  %fields = ternary.trits_to_fields %low : vector<16xi8>
-  %top = ternary.top_trit %b {divisor = 81} : vector<16xi8>
-  %rest = ternary.trits_below %low {divisor = 27} : vector<16xi8>
-  %third = ternary.top_trit %low {divisor = 27} : vector<16xi8>
-  return %low, %fields, %top, %rest, %third : vector<16xi8>, vector<16xi8>, vector<16xi8>, vector<16xi8>, vector<16xi8>
+func.func @base3() -> (vector<16xi8>, vector<16xi8>, vector<16xi8>, vector<16xi8>, vector<16xi8>, vector<16xi8>) {
+  %b = arith.constant dense<151> : vector<16xi8>
+  %low = ternary.trits_below %b {divisor = 84} : vector<16xi8>
+  %lower = ternary.look_up_bytes %b {table = array<i8: -50, -48, -46, -44, -42, -40, -38, -36, -34, -32, -30, -28, -26, -24, -22, -20, -18, -16, -14, -12, -10, -8, -6, -4, -2, 0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30, 32, 34, 36, 38, 40, 42, 44, 46, 48, 50, 52, 54, 56, 58, 60, 62, 64, 66, 68, 70, 72, 74, 76>} : vector<16xi8>
+  %upper = ternary.look_up_bytes %b {shift = 2, table = array<i8: -50, -48, -46, -44, -42, -40, -38, -36, -34, -32, -30, -28, -26, -24, -22, -20, -18, -16, -14, -12, -10, -8, -6, -4, -2, 0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30, 32, 34, 36, 38, 40, 42, 44, 46, 48, 50, 52, 54, 56, 58, 60, 62, 64, 66, 68, 70, 72, 74, 76>} : vector<16xi8>
+  %top = ternary.top_trit %b {divisor = 84} : vector<16xi8>
+  %rest = ternary.trits_below %low {divisor = 28} : vector<16xi8>
+  %third = ternary.top_trit %low {divisor = 28} : vector<16xi8>
+  return %low, %lower, %upper, %top, %rest, %third : vector<16xi8>, vector<16xi8>, vector<16xi8>, vector<16xi8>, vector<16xi8>, vector<16xi8>
 }
 
 // CHECK-LABEL: @add_pairs

@@ -853,15 +853,31 @@ func.func @dot_c2_scalable(%a: vector<4xi32>, %b: vector<[16]xi8>) {
 // -----
 
 func.func @trits_below_c1(%b: vector<64xi8>) {
-  // expected-error @below {{expects a divisor of 3, 9, 27 or 81, got 10}}
+  // expected-error @below {{expects a divisor of 3, 9, 28 or 84, got 10}}
   %0 = ternary.trits_below %b {divisor = 10} : vector<64xi8>
   return
 }
 
 // -----
 
+func.func @look_up_bytes_c1(%b: vector<64xi8>) {
+  // expected-error @below {{expects a table of 64 bytes, got 3}}
+  %0 = ternary.look_up_bytes %b {table = array<i8: 1, 2, 3>} : vector<64xi8>
+  return
+}
+
+// -----
+
+func.func @look_up_bytes_c2(%b: vector<64xi8>) {
+  // expected-error @below {{expects a shift of 0, 1 or 2, got 3}}
+  %0 = ternary.look_up_bytes %b {shift = 3, table = array<i8: 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0>} : vector<64xi8>
+  return
+}
+
+// -----
+
 func.func @top_trit_c1(%b: vector<64xi8>) {
-  // expected-error @below {{expects a divisor of 3, 9, 27 or 81, got 1}}
+  // expected-error @below {{expects a divisor of 3, 9, 28 or 84, got 1}}
   %0 = ternary.top_trit %b {divisor = 1} : vector<64xi8>
   return
 }

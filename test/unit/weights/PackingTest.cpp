@@ -137,9 +137,9 @@ TEST_P(PackingShapes, RoundTripAndFormula) {
               value = ternary ? code + 1 : code > 0;
             }
             const int64_t field = i / 16, lane = i % 16;
-            const int power[5] = {1, 3, 9, 27, 81};
+            const int place[5] = {1, 3, 9, 28, 84};
             expected[(p * blocks + k / 4) * 64 + lane * 4 + k % 4] +=
-                static_cast<uint8_t>(base3 ? value * power[field] : value << (ternary ? 2 * field : field));
+                static_cast<uint8_t>(base3 ? value * place[field] : value << (ternary ? 2 * field : field));
           }
       // The top field in two's complement: 64 * (value - 1).
       const int lowered = kind == WeightKind::TernarySigned ? 64 : 0;
@@ -148,7 +148,7 @@ TEST_P(PackingShapes, RoundTripAndFormula) {
       EXPECT_EQ(packed, expected);
 
       // One element at a time.
-      std::vector<uint8_t> written(packed.size(), base3 ? 121 : ternary ? 0x55 - lowered : 0x00);
+      std::vector<uint8_t> written(packed.size(), base3 ? 125 : ternary ? 0x55 - lowered : 0x00);
       for (int64_t source = 0; source < shape.sourceRows(); ++source) {
         EXPECT_EQ(shape.sourceRow(shape.packedRow(source)), source);
         for (int64_t k = 0; k < cols; ++k)
@@ -178,10 +178,10 @@ TEST(Packing, Base3BytesByHand) {
   codes[64 * 2] = 1, codes[64 * 2 + 1] = -1; // row 64
   codes[80 * 2] = -1;                        // row 80, alone in the second panel
   const std::vector<uint8_t> packed = pack(shape, codes);
-  std::vector<uint8_t> expected(128, 121); // 1 + 3 + 9 + 27 + 81
-  expected[0] = 121 + 1 - 3 + 81;
-  expected[1] = 121 - 1 + 3 - 81;
-  expected[64] = 120;
+  std::vector<uint8_t> expected(128, 125); // 1 + 3 + 9 + 28 + 84
+  expected[0] = 125 + 1 - 3 + 84;
+  expected[1] = 125 - 1 + 3 - 84;
+  expected[64] = 124;
   EXPECT_EQ(packed, expected);
 }
 
