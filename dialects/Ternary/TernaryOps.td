@@ -706,7 +706,10 @@ def Ternary_LookUpBytesOp : Ternary_Op<"look_up_bytes", [Pure, AllTypesMatch<["b
     Example:
 
     ```mlir
-    %f = ternary.look_up_bytes %b {shift = 2, table = array<i8: 0, ...>} : vector<64xi8>
+    %f = ternary.look_up_bytes %b {shift = 2, table = array<i8:
+      0, 1, 2, 4, 5, 6, 8, 9, 10, 16, 17, 18, 20, 21, 22, 24, 25, 26, 32, 33, 34, 36,
+      37, 38, 40, 41, 42, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0,
+      0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0>} : vector<64xi8>
     ```
   }];
   let arguments = (ins Ternary_Vector<[16, 32, 64], I8>:$bytes, DenseI8ArrayAttr:$table,
