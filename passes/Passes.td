@@ -349,7 +349,7 @@ def TernaryLowerEntries : Pass<"ternary-lower-entries", "::mlir::ModuleOp"> {
     operation that has them stands behind a barrier.
 
     A quantiser that every thread executes by itself, and whose codes a matmul of large weights takes, is given the
-    weights of the thread's share (`ahead`).
+    weights of the thread's share (`ahead`). The matmul before it, if it has counters, is given the norm's gains.
 
     Limits: one block; allocation sizes must follow from the entry's dimension symbols alone.
   }];

@@ -439,7 +439,7 @@ void HeadTiler::rescore(HeadRescoreOp op) {
     Value more = arith::SIToFPOp::create(b, loc, b.getF32Type(), sum);
     more = v.mulf(v.mulf(more, described(0)), a);
     Value better = v.addf(v.loadScalar(op.getApprox(), {v.index(0), row}), more);
-    return survives(v.addf(better, bound(alpha, beta, eta, described(what), described(HeadShape::kStages + 2))));
+    return survives(v.addf(better, bound(alpha, beta, eta, described(what), described(HeadShape::kNorm))));
   };
 
   // What rows are asked, one stage after the other: first bits, block by block, then the second bits of all.
@@ -459,10 +459,10 @@ void HeadTiler::rescore(HeadRescoreOp op) {
     total = v.loop(groupsTo(from), groupsTo(to), 1, total, [&](Value group, ValueRange sum) {
       return SmallVector<Value>{add(sum[0], v.loadScalar(op.getSums(), {group}))};
     })[0];
-    stages.push_back({0, from, to, 1 + i, total});
+    stages.push_back({0, from, to, HeadShape::kStageResiduals + i, total});
     from = to;
   }
-  stages.push_back({1, 0, shape.fineBlocks(), HeadShape::kStages + 1, total});
+  stages.push_back({1, 0, shape.fineBlocks(), HeadShape::kBothResidual, total});
 
   // Rows of some panels are listed first, for survivors are far apart, and each would wait for memory: what the first
   // stage reads of the next few is on its way while one is asked, and what a later stage reads while others still are

@@ -40,9 +40,11 @@ struct HeadShape {
   static constexpr int64_t kPanelRows = 32;
   static constexpr int64_t kGroup = 16;
   static constexpr int64_t kFineBlock = 512;
-  /// Floats of a row's description.
+  /// Stages in which a row's first bits are read.
   static constexpr int64_t kStages = 5;
+  /// Floats of a row's description; places in that of the fine plane: delta, then the residual of each stage.
   static constexpr int64_t kCoarseFloats = 3, kFineFloats = kStages + 3;
+  static constexpr int64_t kStageResiduals = 1, kBothResidual = kStageResiduals + kStages, kNorm = kBothResidual + 1;
   /// Largest K: sums of 16 products of codes in [-8, 7] and [-127, 127] times a scale of up to 8, and squares of 127,
   /// fit int32.
   static constexpr int64_t kMaxCols = int64_t(1) << 16;

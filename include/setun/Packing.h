@@ -26,8 +26,7 @@
 // Ternary in base 3, layout name "r16k4t5": 1.6 bits a weight. A panel is 80 rows = 5 trits x 16 lanes.
 //
 //     KB = ceil(K / 4),  P = ceil(N / 80)
-//     byte((p*KB + kb)*64 + lane*4 + kk)  =  sum over f < 5 of place_f * (code(row p*80 + f*16 + lane, k = kb*4 + kk) +
-//     1)
+//     byte((p*KB + kb)*64 + lane*4 + kk)  =  sum over f < 5 of place_f * (code(row p*80 + f*16 + lane, kb*4 + kk) + 1)
 //
 // with places 1, 3, 9, 28, 84, so bytes are 0 .. 250. As 28 is a multiple of four, the upper two trits follow from the
 // byte's upper six bits, and a look-up among 64 bytes finds them. Padding holds code 0. A byte b mixes the trits of

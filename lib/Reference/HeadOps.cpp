@@ -239,7 +239,7 @@ LogicalResult evaluateHeadRescore(HeadRescoreOp op, Frame &frame) {
     auto mayBeAmongThem = [&](int32_t sum, float residual) {
       float more = (static_cast<float>(sum) * described[0]) * params[0];
       more = approx[row] + more;
-      return !(more + bound(params, residual, described[HeadShape::kStages + 2]) < least);
+      return !(more + bound(params, residual, described[HeadShape::kNorm]) < least);
     };
     int32_t first = 0, both = 0, total = 0;
     bool survives = true;
@@ -250,9 +250,9 @@ LogicalResult evaluateHeadRescore(HeadRescoreOp op, Frame &frame) {
         both += code * q[i];
         total += q[i];
       }
-      survives = mayBeAmongThem(2 * (2 * first - total), described[1 + stage]);
+      survives = mayBeAmongThem(2 * (2 * first - total), described[HeadShape::kStageResiduals + stage]);
     }
-    if (survives && mayBeAmongThem(2 * both - 3 * total, described[HeadShape::kStages + 1]))
+    if (survives && mayBeAmongThem(2 * both - 3 * total, described[HeadShape::kBothResidual]))
       out[row] = logit(x, w, row);
   }
   for (int64_t panel = 0; panel < shape.panels(); ++panel)
