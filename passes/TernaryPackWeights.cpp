@@ -538,7 +538,7 @@ LogicalResult TernaryPackWeights::packHead(PackHeadOp op) {
         std::copy_n(constant.data() + first * shape.cols, (end - first) * shape.cols, w.data());
       }
       quantizer.quantize(panel, w.data(), codes.data(), scales.data() + panel * shape.panelScaleBytes(),
-                         coarse.data() + first * HeadShape::kCoarseFloats, fine.data() + first * shape.fineRowBytes(),
+                         coarse.data() + first * HeadShape::kCoarseFloats, fine.data() + first * shape.fineBitBytes(),
                          fineRows.data() + first * HeadShape::kFineFloats);
       if (llvm::Error error = store->write(offset + panel * shape.panelCodeBytes(), codes.data(), codes.size()))
         return error;

@@ -31,7 +31,7 @@ Value setun::loadAsF32(VectorBuilder &v, Value memref, ValueRange indices, int64
 }
 
 SmallVector<Value> setun::dotRows(VectorBuilder &v, Value x, Value token, int64_t tokens, Value w, Value row,
-                                  int64_t rows, int64_t ahead) {
+                                  int64_t rows, Value ahead) {
   int64_t k = cast<MemRefType>(w.getType()).getDimSize(1);
   SmallVector<Value> init(tokens * rows, v.splat(0.0f));
   // Lanes beyond the row are zero in both factors: they add +0, which changes no sum.
@@ -40,7 +40,7 @@ SmallVector<Value> setun::dotRows(VectorBuilder &v, Value x, Value token, int64_
     for (int64_t r = 0; r < rows; ++r) {
       factors.push_back(loadAsF32(v, w, {v.add(row, r), at}, lanes));
       if (ahead && lanes == kLanes)
-        v.prefetch(w, {v.add(row, r + ahead), at});
+        v.prefetch(w, {v.add(ahead, r), at});
     }
     for (int64_t m = 0; m < tokens; ++m) {
       Value values = v.load(x, {v.add(token, m), at}, lanes);
@@ -67,7 +67,8 @@ void setun::tileDense(DenseOp op, TileContext &c) {
 
   auto tile = [&](Value row, int64_t rows, Value token, int64_t count) {
     // Four rows at once are four short streams, which the hardware's own prefetching follows too late.
-    SmallVector<Value> sums = dotRows(v, op.getX(), token, count, op.getW(), row, rows, count == 1 ? rows : 0);
+    SmallVector<Value> sums =
+        dotRows(v, op.getX(), token, count, op.getW(), row, rows, count == 1 ? v.add(row, rows) : Value());
     for (int64_t r = 0; r < rows; ++r) {
       Value at = v.add(row, r), bias = op.getBias() ? v.loadScalar(op.getBias(), {at}) : Value();
       for (int64_t m = 0; m < count; ++m) {

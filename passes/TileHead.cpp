@@ -402,35 +402,44 @@ void HeadTiler::rescore(HeadRescoreOp op) {
   auto add = [&](Value x, Value y) -> Value { return arith::AddIOp::create(b, loc, x, y); };
   auto sub = [&](Value x, Value y) -> Value { return arith::SubIOp::create(b, loc, x, y); };
   auto times = [&](int32_t n, Value x) -> Value { return arith::MulIOp::create(b, loc, x, i32(n)); };
-  // The sum of q where a bit of a row's fine codes is set, of some blocks. Seven fields are isolated in place, so that
+  // The sums of q where a bit of rows' fine codes is set, of some blocks. Seven fields are isolated in place, so that
   // dots of field f are 2^f times theirs; the last would be no signed byte.
-  auto sumWhereSet = [&](Value row, int64_t bit, int64_t from, int64_t to) -> Value {
+  auto sumsWhereSet = [&](ArrayRef<Value> rows, int64_t bit, Value from, Value to) {
     constexpr int64_t kFields = 8, kInPlace = kFields - 1;
-    SmallVector<Value> init(kInPlace, v.splatI32(0));
-    SmallVector<Value> acc = v.loop(v.index(from), v.index(to), 1, init, [&](Value at, ValueRange state) {
-      Value byte = v.add(v.mul(at, 64), bit * shape.fineBitBytes());
-      Value packed = vector::LoadOp::create(b, loc, bytes(64), op.getFine(), ValueRange{row, byte});
-      SmallVector<Value> next(state);
+    const int64_t count = static_cast<int64_t>(rows.size());
+    SmallVector<Value> init(kInPlace * count, v.splatI32(0));
+    SmallVector<Value> acc = v.loop(from, to, 1, init, [&](Value at, ValueRange state) {
+      SmallVector<Value> packed, next(state);
+      for (Value row : rows)
+        packed.push_back(
+            vector::LoadOp::create(b, loc, bytes(64), op.getFine(), ValueRange{v.index(bit), row, v.mul(at, 64)}));
       for (int64_t field = 0; field < kFields; ++field) {
         Value x =
             vector::LoadOp::create(b, loc, bytes(64), op.getQ(), v.add(v.mul(at, HeadShape::kFineBlock), 64 * field));
         const bool last = field == kInPlace;
-        Value codes;
-        if (last)
-          codes = UnpackOp::create(b, loc, packed.getType(), packed, field, 1, false);
-        else
-          codes = arith::AndIOp::create(
-              b, loc, packed,
-              arith::ConstantOp::create(b, loc, DenseElementsAttr::get(bytes(64), static_cast<int8_t>(1 << field))));
-        Value &sum = next[last ? 0 : field];
-        sum = DotOp::create(b, loc, v.i32Lanes(), sum, codes, x, last ? int64_t(1) : int64_t(1) << field);
+        const auto isolating = DenseElementsAttr::get(bytes(64), static_cast<int8_t>(1 << field));
+        for (int64_t i = 0; i < count; ++i) {
+          Value codes;
+          if (last)
+            codes = UnpackOp::create(b, loc, packed[i].getType(), packed[i], field, 1, false);
+          else
+            codes = arith::AndIOp::create(b, loc, packed[i], arith::ConstantOp::create(b, loc, isolating));
+          Value &sum = next[i * kInPlace + (last ? 0 : field)];
+          sum = DotOp::create(b, loc, v.i32Lanes(), sum, codes, x, last ? int64_t(1) : int64_t(1) << field);
+        }
       }
       return next;
     });
-    Value all = acc[0];
-    for (int64_t field = 1; field < kInPlace; ++field)
-      all = add(all, arith::ShRSIOp::create(b, loc, acc[field], v.splatI32(static_cast<int32_t>(field))));
-    return vector::ReductionOp::create(b, loc, vector::CombiningKind::ADD, all);
+    SmallVector<Value> sums;
+    for (int64_t i = 0; i < count; ++i) {
+      Value all = acc[i * kInPlace];
+      for (int64_t field = 1; field < kInPlace; ++field) {
+        Value shift = v.splatI32(static_cast<int32_t>(field));
+        all = add(all, arith::ShRSIOp::create(b, loc, acc[i * kInPlace + field], shift));
+      }
+      sums.push_back(vector::ReductionOp::create(b, loc, vector::CombiningKind::ADD, all));
+    }
+    return sums;
   };
   /// Whether a row may be among the best by `sum`, of what its fine codes stand for and q, with the residual `what` of
   /// its description.
@@ -467,14 +476,22 @@ void HeadTiler::rescore(HeadRescoreOp op) {
   // Rows of some panels are listed first, for survivors are far apart, and each would wait for memory: what the first
   // stage reads of the next few is on its way while one is asked, and what a later stage reads while others still are
   // in the one before.
-  constexpr int64_t kPanels = 64, kAhead = 8;
-  auto list = [&] { return memref::AllocaOp::create(b, loc, MemRefType::get({kPanels * kPanelRows}, b.getI32Type())); };
-  Value rows = list(), firsts = list();
-  auto ask = [&](Value row, const Stage &stage) {
-    for (int64_t block = stage.from; block < stage.to; ++block)
-      v.prefetch(op.getFine(), {row, v.index(stage.bit * shape.fineBitBytes() + 64 * block)});
+  constexpr int64_t kAhead = 8;
+  // Two rows at a time are multiplied, which share what is loaded of q; lists have a place more for the last one's
+  // twin.
+  constexpr int64_t kRowsAtOnce = 2;
+  auto list = [&] {
+    auto type = MemRefType::get({HeadShape::kBlockRows + kRowsAtOnce - 1}, b.getI32Type());
+    return memref::AllocaOp::create(b, loc, type);
   };
-  auto scorePanels = [&](Value from, Value to) {
+  Value rows = list(), firsts = list();
+  auto ask = [&](Value row, const Stage &stage, int64_t from) {
+    for (int64_t block = from; block < stage.to; ++block)
+      v.prefetch(op.getFine(), {v.index(stage.bit), row, v.index(64 * block)});
+  };
+  auto scoreBlock = [&](Value block) {
+    Value from = v.mul(block, HeadShape::kBlockPanels);
+    Value to = v.min(v.add(from, HeadShape::kBlockPanels), v.index(shape.panels()));
     auto forPanels = [&](llvm::function_ref<Value(Value panel, Value state)> body) {
       return v.loop(from, to, 1, ValueRange{v.index(0)},
                     [&](Value panel, ValueRange state) { return SmallVector<Value>{body(panel, state[0])}; })[0];
@@ -494,17 +511,47 @@ void HeadTiler::rescore(HeadRescoreOp op) {
       return listed;
     });
     auto rowAt = [&](Value i) { return v.toIndex(v.loadScalar(rows, {i})); };
+    // Whether all first bits are read at once (HeadPlanes.h): stages before the last are then left out.
+    Value atOnce =
+        arith::CmpIOp::create(b, loc, arith::CmpIPredicate::ugt, survivors, v.index(HeadShape::kMostInStages));
     for (size_t number = 0; number < stages.size(); ++number) {
       const Stage &stage = stages[number], *after = number + 1 < stages.size() ? &stage + 1 : nullptr;
-      survivors = v.loop(v.index(0), survivors, 1, ValueRange{v.index(0)}, [&](Value i, ValueRange listed) {
-        if (number == 0) {
-          Value ahead = rowAt(v.min(v.add(i, kAhead), v.sub(survivors, v.index(1))));
-          v.prefetch(op.getFineRows(), {ahead, v.index(0)});
-          ask(ahead, stage);
+      const bool isLeftOut = !stage.bit && !after->bit, isWhole = number && !stage.bit && after->bit;
+      Value asked = isLeftOut ? choose(atOnce, v.index(0), survivors) : survivors;
+      Value from = isWhole ? choose(atOnce, v.index(0), v.index(stage.from)) : v.index(stage.from);
+      v.onlyIf(arith::CmpIOp::create(b, loc, arith::CmpIPredicate::ne, asked, v.index(0)), [&] {
+        Value last = v.loadScalar(rows, {v.sub(asked, v.index(1))});
+        v.storeScalar(last, rows, {asked});
+      });
+      v.loop(v.index(0), asked, kRowsAtOnce, [&](Value i) {
+        SmallVector<Value> at, some;
+        for (int64_t r = 0; r < kRowsAtOnce; ++r) {
+          at.push_back(v.add(i, r));
+          some.push_back(rowAt(at[r]));
+          auto askAhead = [&](int64_t from) {
+            Value ahead = rowAt(v.min(v.add(at[r], kAhead), v.sub(survivors, v.index(1))));
+            v.prefetch(op.getFineRows(), {ahead, v.index(0)});
+            ask(ahead, stage, from);
+          };
+          if (number == 0)
+            askAhead(0);
+          else if (isWhole)
+            v.onlyIf(atOnce, [&] { askAhead(0); });
         }
-        Value row = rowAt(i), sum = sumWhereSet(row, stage.bit, stage.from, stage.to);
-        if (number)
-          sum = add(stage.bit ? times(2, v.loadScalar(firsts, {i})) : v.loadScalar(firsts, {i}), sum);
+        SmallVector<Value> sums = sumsWhereSet(some, stage.bit, from, v.index(stage.to));
+        for (int64_t r = 0; r < kRowsAtOnce; ++r) {
+          Value sum = sums[r];
+          if (number) {
+            Value before = v.loadScalar(firsts, {at[r]});
+            if (isWhole)
+              before = choose(atOnce, i32(0), before);
+            sum = add(stage.bit ? times(2, before) : before, sum);
+          }
+          v.storeScalar(sum, firsts, {at[r]});
+        }
+      });
+      Value left = v.loop(v.index(0), asked, 1, ValueRange{v.index(0)}, [&](Value i, ValueRange listed) {
+        Value row = rowAt(i), sum = v.loadScalar(firsts, {i});
         Value remains = mayBe(
             row, stage.bit ? sub(times(2, sum), times(3, stage.total)) : times(2, sub(times(2, sum), stage.total)),
             stage.residual);
@@ -512,13 +559,15 @@ void HeadTiler::rescore(HeadRescoreOp op) {
         v.storeScalar(arith::IndexCastOp::create(b, loc, b.getI32Type(), row), rows, {listed[0]});
         v.storeScalar(sum, firsts, {listed[0]});
         if (after)
-          v.onlyIf(remains, [&] { ask(row, *after); });
+          v.onlyIf(remains, [&] { ask(row, *after, after->from); });
         return SmallVector<Value>{choose(remains, v.add(listed[0], 1), listed[0])};
       })[0];
+      survivors = isLeftOut ? choose(atOnce, survivors, left) : left;
     }
     v.loop(v.index(0), survivors, 1, [&](Value i) {
-      Value row = rowAt(i);
-      v.storeScalar(dotRows(v, op.getX(), v.index(0), 1, op.getW(), row, 1)[0], op.getExact(), {v.index(0), row});
+      Value row = rowAt(i), next = rowAt(v.min(v.add(i, 1), v.sub(survivors, v.index(1))));
+      Value exact = dotRows(v, op.getX(), v.index(0), 1, op.getW(), row, 1, next)[0];
+      v.storeScalar(exact, op.getExact(), {v.index(0), row});
     });
     forPanels([&](Value panel, Value none) {
       Value largest;
@@ -532,12 +581,12 @@ void HeadTiler::rescore(HeadRescoreOp op) {
   };
   // Survivors may be frequent in one part of the rows, so that shares are taken in small parts.
   v.shareTaking(
-      v.index(shape.panels()), c.thread, c.threads, op.getTaken(), {},
+      v.index(shape.rowBlocks()), c.thread, c.threads, op.getTaken(), {},
       [&](Value from, Value to, ValueRange) {
-        v.loop(from, to, kPanels, [&](Value first) { scorePanels(first, v.min(v.add(first, kPanels), to)); });
+        v.loop(from, to, 1, scoreBlock);
         return SmallVector<Value>();
       },
-      kPanels);
+      /*part=*/1);
 }
 
 void HeadTiler::select(HeadSelectOp op) {

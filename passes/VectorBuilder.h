@@ -142,9 +142,9 @@ mlir::Value gate(VectorBuilder &v, mlir::ternary::Epilogue act, mlir::Value gate
 mlir::Value loadAsF32(VectorBuilder &v, mlir::Value memref, mlir::ValueRange indices, int64_t lanes = kLanes);
 /// sum16 of the products of `tokens` rows of x from `token` on with `rows` rows of w from `row` on: [token][row], as
 /// bitnet.dense has them.
-/// Asks for the row that stands `ahead` rows further on, unless that is 0.
+/// Asks for as many rows from `ahead` on, if there is one.
 llvm::SmallVector<mlir::Value> dotRows(VectorBuilder &v, mlir::Value x, mlir::Value token, int64_t tokens,
-                                       mlir::Value w, mlir::Value row, int64_t rows, int64_t ahead = 0);
+                                       mlir::Value w, mlir::Value row, int64_t rows, mlir::Value ahead = mlir::Value());
 /// 16-bit patterns of a finite f16 or bf16, already in i32 lanes, as the f32 of the same value.
 mlir::Value widenBits(VectorBuilder &v, mlir::Value bits, mlir::Type stored);
 /// vector<16xf16> of finite numbers as f32, and what a cache of f16 takes for 16 lanes of f32 (bitnet.cache_update).

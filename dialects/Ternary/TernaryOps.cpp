@@ -475,11 +475,11 @@ LogicalResult PackHeadOp::verify() {
   auto type = cast<RankedTensorType>(getW().getType());
   if (type.getRank() != 2 || !type.hasStaticShape()) // C1
     return emitOpError() << "expects a static matrix, got " << type;
-  auto shape = headShape(*this, type.getDimSize(0), type.getDimSize(1));                         // C1
-  if (failed(shape) || failed(expectShape(*this, "codes", getCodes(), {shape->codeBytes()})) ||  // C2
-      failed(expectShape(*this, "scales", getScales(), {shape->scaleBytes()})) ||                // C2
-      failed(expectShape(*this, "coarse rows", getCoarse(), {shape->panels(), 3, 32})) ||        // C2
-      failed(expectShape(*this, "fine codes", getFine(), {shape->rows, shape->fineRowBytes()}))) // C2
+  auto shape = headShape(*this, type.getDimSize(0), type.getDimSize(1));                            // C1
+  if (failed(shape) || failed(expectShape(*this, "codes", getCodes(), {shape->codeBytes()})) ||     // C2
+      failed(expectShape(*this, "scales", getScales(), {shape->scaleBytes()})) ||                   // C2
+      failed(expectShape(*this, "coarse rows", getCoarse(), {shape->panels(), 3, 32})) ||           // C2
+      failed(expectShape(*this, "fine codes", getFine(), {2, shape->rows, shape->fineBitBytes()}))) // C2
     return failure();
   return expectShape(*this, "fine rows", getFineRows(), {shape->rows, setun::packing::HeadShape::kFineFloats}); // C2
 }
@@ -530,15 +530,15 @@ LogicalResult HeadRescoreOp::verify() {
   if (failed(expectRank(*this, "w", getW(), 2)))
     return failure();
   auto shape = headShape(*this, shapeOf(getW())[0], shapeOf(getW())[1]);
-  if (failed(shape) || failed(expectShape(*this, "x", getX(), {1, shape->cols})) ||                // C1
-      failed(expectShape(*this, "codes of x", getQ(), {shape->paddedCols()})) ||                   // C1
-      failed(expectShape(*this, "sums", getSums(), {shape->groups() + 1})) ||                      // C1
-      failed(expectShape(*this, "params", getParams(), {4})) ||                                    // C1
-      failed(expectShape(*this, "approx", getApprox(), {1, shape->paddedRows()})) ||               // C1
-      failed(expectShape(*this, "upper", getUpper(), {1, shape->paddedRows()})) ||                 // C1
-      failed(expectCount(*this, "candidates", getCandidates())) ||                                 // C1
-      failed(expectShape(*this, "k", getK(), {1})) ||                                              // C1
-      failed(expectShape(*this, "fine codes", getFine(), {shape->rows, shape->fineRowBytes()})) || // C1
+  if (failed(shape) || failed(expectShape(*this, "x", getX(), {1, shape->cols})) ||                   // C1
+      failed(expectShape(*this, "codes of x", getQ(), {shape->paddedCols()})) ||                      // C1
+      failed(expectShape(*this, "sums", getSums(), {shape->groups() + 1})) ||                         // C1
+      failed(expectShape(*this, "params", getParams(), {4})) ||                                       // C1
+      failed(expectShape(*this, "approx", getApprox(), {1, shape->paddedRows()})) ||                  // C1
+      failed(expectShape(*this, "upper", getUpper(), {1, shape->paddedRows()})) ||                    // C1
+      failed(expectCount(*this, "candidates", getCandidates())) ||                                    // C1
+      failed(expectShape(*this, "k", getK(), {1})) ||                                                 // C1
+      failed(expectShape(*this, "fine codes", getFine(), {2, shape->rows, shape->fineBitBytes()})) || // C1
       failed(expectShape(*this, "fine rows", getFineRows(),
                          {shape->rows, setun::packing::HeadShape::kFineFloats})) || // C1
       failed(expectShape(*this, "exact", getExact(), {1, shape->paddedRows()})))    // C2

@@ -481,7 +481,7 @@ def Ternary_PackHeadOp : Ternary_Op<"pack_head", [Pure]> {
 
     ```mlir
     %c, %s, %r, %f, %fr = ternary.pack_head %w : tensor<40x64xbf16>
-      -> tensor<2048xi8>, tensor<128xi8>, tensor<2x3x32xf32>, tensor<40x128xi8>, tensor<40x8xf32>
+      -> tensor<2048xi8>, tensor<128xi8>, tensor<2x3x32xf32>, tensor<2x40x64xi8>, tensor<40x8xf32>
     ```
   }];
   let arguments = (ins RankedTensorOf<[F32, F16, BF16]>:$w);
@@ -579,14 +579,15 @@ def Ternary_HeadRescoreOp : Ternary_DpsOp<"head_rescore"> {
   let summary = "exact logits of all rows that may be among the best";
   let description = [{
     With `least = min(candidates[i], i < k)` (infinity if k is 0): a row survives unless `upper[r] < least`; a survivor's
-    first bits of the columns k < K_s, for each of the five stages s in turn, give
+    first bits of the columns k < K_s, for each of the five stages s in turn (the last alone in a block of 2,048 rows of
+    which more than 1,024 survive), give
     `better = approx[r] + (f32(2 * sum_k (2 * first[r][k] - 1) * q[k]) * delta[r]) * a`, and it survives these unless
     `better + (alpha * residual_s[r] + (beta * norm[r] + eta)) < least`; both bits of all columns give
     `better = approx[r] + (f32(sum_k (2 * fine[r][k] - 3) * q[k]) * delta[r]) * a`, and unless
     `better + (alpha * fine_residual[r] + (beta * norm[r] + eta)) < least` the row's logit, as `bitnet.dense` has it, is
     `exact[r]`. All other rows have -infinity. `maxima[p]` is the largest `exact` of panel p, NaN counting as -infinity.
 
-    C1: as in `head_scan` and `head_candidates`; fine codes `N x 128*ceil(K/512)` and their rows `Nx8`.
+    C1: as in `head_scan` and `head_candidates`; fine codes `2 x N x 64*ceil(K/512)` and their rows `Nx8`.
     C2: `exact` is `1 x 32*P`, `maxima` is P. C3: `taken` as in `matmul`.
 
     Example:
@@ -594,7 +595,7 @@ def Ternary_HeadRescoreOp : Ternary_DpsOp<"head_rescore"> {
     ```mlir
     ternary.head_rescore %x, %w, %q, %sums, %params, %approx, %upper, %candidates, %k, %f, %fr outs(%exact, %maxima)
       : (memref<1x64xf32>, memref<40x64xbf16>, memref<512xi8>, memref<5xi32>, memref<4xf32>, memref<1x64xf32>,
-         memref<1x64xf32>, memref<8xf32>, memref<1xi64>, memref<40x128xi8>, memref<40x8xf32>, memref<1x64xf32>,
+         memref<1x64xf32>, memref<8xf32>, memref<1xi64>, memref<2x40x64xi8>, memref<40x8xf32>, memref<1x64xf32>,
          memref<2xf32>) -> ()
     ```
   }];

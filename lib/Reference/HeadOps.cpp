@@ -117,14 +117,14 @@ LogicalResult evaluatePackHead(PackHeadOp op, Frame &frame) {
   std::vector<float> values = w.toFloats();
   Type i8 = IntegerType::get(op.getContext(), 8), f32 = Float32Type::get(op.getContext());
   Tensor codes(i8, {shape.codeBytes()}), scales(i8, {shape.scaleBytes()}), coarse(f32, {shape.panels(), 3, 32}),
-      fine(i8, {shape.rows, shape.fineRowBytes()}), fineRows(f32, {shape.rows, HeadShape::kFineFloats});
+      fine(i8, {2, shape.rows, shape.fineBitBytes()}), fineRows(f32, {shape.rows, HeadShape::kFineFloats});
   HeadQuantizer quantizer(shape);
   for (int64_t panel = 0; panel < shape.panels(); ++panel) {
     int64_t first = panel * kPanelRows;
     quantizer.quantize(
         panel, values.data() + first * shape.cols, codes.mutableData<uint8_t>() + panel * shape.panelCodeBytes(),
         scales.mutableData<uint8_t>() + panel * shape.panelScaleBytes(), coarse.mutableData<float>() + first * 3,
-        fine.mutableData<uint8_t>() + first * shape.fineRowBytes(),
+        fine.mutableData<uint8_t>() + first * shape.fineBitBytes(),
         fineRows.mutableData<float>() + first * HeadShape::kFineFloats);
   }
   setResults(op, {codes, scales, coarse, fine, fineRows}, frame);
@@ -232,7 +232,13 @@ LogicalResult evaluateHeadRescore(HeadRescoreOp op, Frame &frame) {
   Tensor exact = likeInit(op.getExact(), frame), maxima = likeInit(op.getMaxima(), frame);
   float *out = exact.mutableData<float>();
   std::fill(out, out + shape.paddedRows(), -kInfinity);
+  bool inStages = true;
   for (int64_t row = 0; row < shape.rows; ++row) {
+    if (row % HeadShape::kBlockRows == 0) {
+      const float *end = upper + std::min(row + HeadShape::kBlockRows, shape.rows);
+      auto inQuestion = std::count_if(upper + row, end, [&](float bound) { return !(bound < least); });
+      inStages = inQuestion <= HeadShape::kMostInStages;
+    }
     if (upper[row] < least)
       continue;
     const float *described = rows + row * HeadShape::kFineFloats;
@@ -250,7 +256,8 @@ LogicalResult evaluateHeadRescore(HeadRescoreOp op, Frame &frame) {
         both += code * q[i];
         total += q[i];
       }
-      survives = mayBeAmongThem(2 * (2 * first - total), described[HeadShape::kStageResiduals + stage]);
+      if (inStages || stage + 1 == HeadShape::kStages)
+        survives = mayBeAmongThem(2 * (2 * first - total), described[HeadShape::kStageResiduals + stage]);
     }
     if (survives && mayBeAmongThem(2 * both - 3 * total, described[HeadShape::kBothResidual]))
       out[row] = logit(x, w, row);

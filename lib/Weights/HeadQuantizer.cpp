@@ -228,8 +228,10 @@ void HeadQuantizer::quantize(int64_t panel, const float *w, uint8_t *codesOut, u
       *described = norm[lane];
     }
     for (int64_t lane = 0; lane < count; ++lane) {
-      uint8_t *firstBits = fine + (first + lane) * shape.fineRowBytes(), *secondBits = firstBits + shape.fineBitBytes();
-      std::memset(firstBits, 0, static_cast<size_t>(shape.fineRowBytes()));
+      uint8_t *firstBits = fine + (first + lane) * shape.fineBitBytes();
+      uint8_t *secondBits = firstBits + shape.secondBitsOffset();
+      for (uint8_t *bits : {firstBits, secondBits})
+        std::memset(bits, 0, static_cast<size_t>(shape.fineBitBytes()));
       for (int64_t i = 0; i < k; ++i) {
         const uint8_t code = s.bytes[i * kLanes + lane];
         const int64_t at = i / HeadShape::kFineBlock * 64 + i % 64, field = i % HeadShape::kFineBlock / 64;

@@ -19,7 +19,8 @@ public:
   ~HeadQuantizer();
 
   /// Bytes of one panel: `codes` panelCodeBytes(), `scales` panelScaleBytes(), `coarse` 3 x 32 floats; `fine`
-  /// fineRowBytes() and `fineRows` kFineFloats for each of the panel's rows that exist. `w` is [rows of the panel][K].
+  /// fineBitBytes(), there and secondBitsOffset() behind it, and `fineRows` kFineFloats for each of the panel's rows
+  /// that exist. `w` is [rows of the panel][K].
   void quantize(int64_t panel, const float *w, uint8_t *codes, uint8_t *scales, float *coarse, uint8_t *fine,
                 float *fineRows);
 

@@ -188,7 +188,7 @@ void Converter::topK(bitnet::TopKOp op) {
     auto tensor = [](ArrayRef<int64_t> sizes, Type element) { return RankedTensorType::get(sizes, element); };
     auto planes = ternary::PackHeadOp::create(
         b, loc, tensor(shape.codeBytes(), i8), tensor(shape.scaleBytes(), i8), tensor({shape.panels(), 3, 32}, f32),
-        tensor({shape.rows, shape.fineRowBytes()}, i8),
+        tensor({2, shape.rows, shape.fineBitBytes()}, i8),
         tensor({shape.rows, setun::packing::HeadShape::kFineFloats}, f32), op.getW());
     auto results = [](ArrayRef<Value> inits) { return SmallVector<Type>(ValueRange(inits).getTypes()); };
     SmallVector<Value> inits = {empty(shape.paddedCols(), i8), empty(shape.groups() + 1, i32), empty(4, f32)};

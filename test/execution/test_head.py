@@ -67,6 +67,8 @@ MATRICES: dict[str, tuple[np.ndarray, str]] = {
     # Fine codes in several blocks: three, in stages of which some are empty, and five.
     "wide": (bf16(normal(150, 1300)), "bf16"),
     "wider": (bf16(normal(40, 2307)), "bf16"),
+    # So much alike that most rows of a block are in question, and not all of the next one.
+    "crowded": (bf16(normal(1, 1100) + np.repeat([[0.6], [1.0]], (2048, 301), axis=0) * normal(2349, 1100)), "bf16"),
     "ties": (bf16(normal(3, 40)[RNG.integers(0, 3, 250)]), "bf16"),
     "close": (step_apart(300, 66), "bf16"),
     "aligned": (aligned(160, 96, SIGNS), "f32"),
@@ -125,7 +127,7 @@ for _name, (_weights, _element) in MATRICES.items():
         "codes": f"{_panels * _groups * 256}xi8",
         "scales": f"{_panels * _groups * 16}xi8",
         "rows": f"{_panels}x3x32xf32",
-        "fine": f"{_n}x{128 * _blocks}xi8",
+        "fine": f"2x{_n}x{64 * _blocks}xi8",
         "finerows": f"{_n}x8xf32",
     }
     _t = {key: f"tensor<{size}>" for key, size in (_sizes | _planes).items()}
@@ -217,10 +219,10 @@ def test_stages_are_those_of_the_interpreter(certified: Compiled, name: str) -> 
 
 def fine_codes(found: Arrays) -> tuple[np.ndarray, np.ndarray]:
     """The first bits of each row, and its codes of both."""
-    n = len(found["fine"])
-    planes = found["fine"].view(np.uint8).reshape(n, 2, -1, 64)  # byte j of a block: columns j, 64 + j, ...
-    bits = np.stack([planes >> f & 1 for f in range(8)], axis=3).reshape(n, 2, -1).astype(np.int64)
-    return bits[:, 0], 2 * bits[:, 0] + bits[:, 1]
+    n = found["fine"].shape[1]
+    planes = found["fine"].view(np.uint8).reshape(2, n, -1, 64)  # byte j of a block: columns j, 64 + j, ...
+    first, second = np.stack([planes >> f & 1 for f in range(8)], axis=3).reshape(2, n, -1).astype(np.int64)
+    return first, 2 * first + second
 
 
 def in_stages(k: int) -> np.ndarray:
@@ -335,6 +337,15 @@ def test_few_rows_are_scored(certified: Compiled) -> None:
     x[0, 3] = np.inf
     found = certified.session().run("stages_random", {"x": x, "k": np.array([1])})
     assert np.isposinf(found["upper"][0, :700]).all()
+
+
+def test_a_crowded_block_is_asked_at_once(certified: Compiled) -> None:
+    # What the matrix is there for: of one block most rows are in question, of the other not so many; few are scored.
+    found = certified.session().run("stages_crowded", {"x": normal(1, 1100), "k": np.array([1])})
+    in_question = found["upper"][0, :2349] >= found["exact"].max()
+    assert in_question[:2048].sum() > 1024
+    assert 0 < in_question[2048:].sum() <= 300
+    assert np.isfinite(found["exact"]).sum() < 300
 
 
 @pytest.fixture(scope="module")

@@ -332,7 +332,7 @@ func.func @taken_head(%x: tensor<1x64xf32> {bitnet.name = "x"}, %w: tensor<1024x
     %q: tensor<512xi8> {bitnet.name = "q"}, %sums: tensor<5xi32> {bitnet.name = "sums"},
     %params: tensor<4xf32> {bitnet.name = "params"}, %approx: tensor<1x1024xf32> {bitnet.name = "approx"},
     %upper: tensor<1x1024xf32> {bitnet.name = "upper"}, %maxima: tensor<32xf32> {bitnet.name = "maxima"},
-    %k: tensor<1xi64> {bitnet.name = "k"}, %fine: tensor<1024x128xi8> {bitnet.name = "fine"},
+    %k: tensor<1xi64> {bitnet.name = "k"}, %fine: tensor<2x1024x64xi8> {bitnet.name = "fine"},
     %rows: tensor<1024x8xf32> {bitnet.name = "rows"})
     -> (tensor<1x1024xf32> {bitnet.name = "exact"}) attributes {bitnet.entry} {
   %e0 = tensor.empty() : tensor<8xf32>
@@ -341,7 +341,7 @@ func.func @taken_head(%x: tensor<1x64xf32> {bitnet.name = "x"}, %w: tensor<1024x
   %e1 = tensor.empty() : tensor<1x1024xf32>
   %e2 = tensor.empty() : tensor<32xf32>
   %exact, %largest = ternary.head_rescore %x, %w, %q, %sums, %params, %approx, %upper, %cand, %k, %fine, %rows
-    outs(%e1, %e2) : (tensor<1x64xf32>, tensor<1024x64xbf16>, tensor<512xi8>, tensor<5xi32>, tensor<4xf32>, tensor<1x1024xf32>, tensor<1x1024xf32>, tensor<8xf32>, tensor<1xi64>, tensor<1024x128xi8>, tensor<1024x8xf32>, tensor<1x1024xf32>, tensor<32xf32>)
+    outs(%e1, %e2) : (tensor<1x64xf32>, tensor<1024x64xbf16>, tensor<512xi8>, tensor<5xi32>, tensor<4xf32>, tensor<1x1024xf32>, tensor<1x1024xf32>, tensor<8xf32>, tensor<1xi64>, tensor<2x1024x64xi8>, tensor<1024x8xf32>, tensor<1x1024xf32>, tensor<32xf32>)
     -> (tensor<1x1024xf32>, tensor<32xf32>)
   return %exact : tensor<1x1024xf32>
 }

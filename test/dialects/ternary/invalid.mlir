@@ -895,7 +895,7 @@ func.func @add_pairs_c1(%a: vector<16xi32>, %b: vector<16xi16>) {
 func.func @pack_head_c1(%w: tensor<?x64xbf16>) {
   // expected-error @below {{expects a static matrix, got 'tensor<?x64xbf16>'}}
   %c, %s, %r, %f, %fr = ternary.pack_head %w
-    : tensor<?x64xbf16> -> tensor<2048xi8>, tensor<128xi8>, tensor<2x3x32xf32>, tensor<40x128xi8>, tensor<40x8xf32>
+    : tensor<?x64xbf16> -> tensor<2048xi8>, tensor<128xi8>, tensor<2x3x32xf32>, tensor<2x40x64xi8>, tensor<40x8xf32>
   return
 }
 
@@ -904,7 +904,7 @@ func.func @pack_head_c1(%w: tensor<?x64xbf16>) {
 func.func @pack_head_c1_columns(%w: tensor<40x65537xbf16>) {
   // expected-error @below {{expects at least one row and 1 to 65536 columns, got 40 x 65537}}
   %c, %s, %r, %f, %fr = ternary.pack_head %w
-    : tensor<40x65537xbf16> -> tensor<2048xi8>, tensor<128xi8>, tensor<2x3x32xf32>, tensor<40x128xi8>, tensor<40x8xf32>
+    : tensor<40x65537xbf16> -> tensor<2048xi8>, tensor<128xi8>, tensor<2x3x32xf32>, tensor<2x40x64xi8>, tensor<40x8xf32>
   return
 }
 
@@ -913,7 +913,7 @@ func.func @pack_head_c1_columns(%w: tensor<40x65537xbf16>) {
 func.func @pack_head_c2(%w: tensor<40x64xbf16>) {
   // expected-error @below {{expects codes of shape [2048], got 'tensor<1024xi8>'}}
   %c, %s, %r, %f, %fr = ternary.pack_head %w
-    : tensor<40x64xbf16> -> tensor<1024xi8>, tensor<128xi8>, tensor<2x3x32xf32>, tensor<40x128xi8>, tensor<40x8xf32>
+    : tensor<40x64xbf16> -> tensor<1024xi8>, tensor<128xi8>, tensor<2x3x32xf32>, tensor<2x40x64xi8>, tensor<40x8xf32>
   return
 }
 
@@ -922,7 +922,7 @@ func.func @pack_head_c2(%w: tensor<40x64xbf16>) {
 func.func @pack_head_c2_scales(%w: tensor<40x64xbf16>) {
   // expected-error @below {{expects scales of shape [128], got 'tensor<64xi8>'}}
   %c, %s, %r, %f, %fr = ternary.pack_head %w
-    : tensor<40x64xbf16> -> tensor<2048xi8>, tensor<64xi8>, tensor<2x3x32xf32>, tensor<40x128xi8>, tensor<40x8xf32>
+    : tensor<40x64xbf16> -> tensor<2048xi8>, tensor<64xi8>, tensor<2x3x32xf32>, tensor<2x40x64xi8>, tensor<40x8xf32>
   return
 }
 
@@ -931,14 +931,14 @@ func.func @pack_head_c2_scales(%w: tensor<40x64xbf16>) {
 func.func @pack_head_c2_rows(%w: tensor<40x64xbf16>) {
   // expected-error @below {{expects coarse rows of shape [2, 3, 32], got 'tensor<2x2x32xf32>'}}
   %c, %s, %r, %f, %fr = ternary.pack_head %w
-    : tensor<40x64xbf16> -> tensor<2048xi8>, tensor<128xi8>, tensor<2x2x32xf32>, tensor<40x128xi8>, tensor<40x8xf32>
+    : tensor<40x64xbf16> -> tensor<2048xi8>, tensor<128xi8>, tensor<2x2x32xf32>, tensor<2x40x64xi8>, tensor<40x8xf32>
   return
 }
 
 // -----
 
 func.func @pack_head_c2_fine(%w: tensor<40x64xbf16>) {
-  // expected-error @below {{expects fine codes of shape [40, 128], got 'tensor<64x64xi8>'}}
+  // expected-error @below {{expects fine codes of shape [2, 40, 64], got 'tensor<64x64xi8>'}}
   %c, %s, %r, %f, %fr = ternary.pack_head %w
     : tensor<40x64xbf16> -> tensor<2048xi8>, tensor<128xi8>, tensor<2x3x32xf32>, tensor<64x64xi8>, tensor<40x8xf32>
   return
@@ -949,7 +949,7 @@ func.func @pack_head_c2_fine(%w: tensor<40x64xbf16>) {
 func.func @pack_head_c2_fine_rows(%w: tensor<40x64xbf16>) {
   // expected-error @below {{expects fine rows of shape [40, 8], got 'tensor<64x3xf32>'}}
   %c, %s, %r, %f, %fr = ternary.pack_head %w
-    : tensor<40x64xbf16> -> tensor<2048xi8>, tensor<128xi8>, tensor<2x3x32xf32>, tensor<40x128xi8>, tensor<64x3xf32>
+    : tensor<40x64xbf16> -> tensor<2048xi8>, tensor<128xi8>, tensor<2x3x32xf32>, tensor<2x40x64xi8>, tensor<64x3xf32>
   return
 }
 
@@ -1144,80 +1144,80 @@ func.func @head_candidates_c2_length(%x: tensor<1x64xf32>, %w: tensor<40x64xbf16
 
 // -----
 
-func.func @head_rescore_c3(%x: memref<1x64xf32>, %w: memref<40x64xbf16>, %q: memref<512xi8>, %sums: memref<5xi32>, %params: memref<4xf32>, %approx: memref<1x64xf32>, %upper: memref<1x64xf32>, %cand: memref<8xf32>, %k: memref<1xi64>, %fine: memref<40x128xi8>, %fr: memref<40x8xf32>, %taken: memref<?x0xi64>, %exact: memref<1x64xf32>, %largest: memref<2xf32>) {
+func.func @head_rescore_c3(%x: memref<1x64xf32>, %w: memref<40x64xbf16>, %q: memref<512xi8>, %sums: memref<5xi32>, %params: memref<4xf32>, %approx: memref<1x64xf32>, %upper: memref<1x64xf32>, %cand: memref<8xf32>, %k: memref<1xi64>, %fine: memref<2x40x64xi8>, %fr: memref<40x8xf32>, %taken: memref<?x0xi64>, %exact: memref<1x64xf32>, %largest: memref<2xf32>) {
   // expected-error @+1 {{expects counters of a dynamic number of rows and fixed columns, got 'memref<?x0xi64>'}}
   ternary.head_rescore %x, %w, %q, %sums, %params, %approx, %upper, %cand, %k, %fine, %fr taken(%taken) outs(%exact, %largest)
-    : (memref<1x64xf32>, memref<40x64xbf16>, memref<512xi8>, memref<5xi32>, memref<4xf32>, memref<1x64xf32>, memref<1x64xf32>, memref<8xf32>, memref<1xi64>, memref<40x128xi8>, memref<40x8xf32>, memref<?x0xi64>, memref<1x64xf32>, memref<2xf32>) -> ()
+    : (memref<1x64xf32>, memref<40x64xbf16>, memref<512xi8>, memref<5xi32>, memref<4xf32>, memref<1x64xf32>, memref<1x64xf32>, memref<8xf32>, memref<1xi64>, memref<2x40x64xi8>, memref<40x8xf32>, memref<?x0xi64>, memref<1x64xf32>, memref<2xf32>) -> ()
   return
 }
 
 // -----
 
-func.func @head_rescore_c1_x(%x: tensor<1x32xf32>, %w: tensor<40x64xbf16>, %q: tensor<512xi8>, %sums: tensor<5xi32>, %params: tensor<4xf32>, %approx: tensor<1x64xf32>, %upper: tensor<1x64xf32>, %cand: tensor<8xf32>, %k: tensor<1xi64>, %fine: tensor<40x128xi8>, %fr: tensor<40x8xf32>, %exact: tensor<1x64xf32>, %largest: tensor<2xf32>) {
+func.func @head_rescore_c1_x(%x: tensor<1x32xf32>, %w: tensor<40x64xbf16>, %q: tensor<512xi8>, %sums: tensor<5xi32>, %params: tensor<4xf32>, %approx: tensor<1x64xf32>, %upper: tensor<1x64xf32>, %cand: tensor<8xf32>, %k: tensor<1xi64>, %fine: tensor<2x40x64xi8>, %fr: tensor<40x8xf32>, %exact: tensor<1x64xf32>, %largest: tensor<2xf32>) {
   // expected-error @below {{expects x of shape [1, 64], got 'tensor<1x32xf32>'}}
   %r:2 = ternary.head_rescore %x, %w, %q, %sums, %params, %approx, %upper, %cand, %k, %fine, %fr outs(%exact, %largest)
-    : (tensor<1x32xf32>, tensor<40x64xbf16>, tensor<512xi8>, tensor<5xi32>, tensor<4xf32>, tensor<1x64xf32>, tensor<1x64xf32>, tensor<8xf32>, tensor<1xi64>, tensor<40x128xi8>, tensor<40x8xf32>, tensor<1x64xf32>, tensor<2xf32>) -> (tensor<1x64xf32>, tensor<2xf32>)
+    : (tensor<1x32xf32>, tensor<40x64xbf16>, tensor<512xi8>, tensor<5xi32>, tensor<4xf32>, tensor<1x64xf32>, tensor<1x64xf32>, tensor<8xf32>, tensor<1xi64>, tensor<2x40x64xi8>, tensor<40x8xf32>, tensor<1x64xf32>, tensor<2xf32>) -> (tensor<1x64xf32>, tensor<2xf32>)
   return
 }
 
 // -----
 
-func.func @head_rescore_c1_q(%x: tensor<1x64xf32>, %w: tensor<40x64xbf16>, %q: tensor<1024xi8>, %sums: tensor<5xi32>, %params: tensor<4xf32>, %approx: tensor<1x64xf32>, %upper: tensor<1x64xf32>, %cand: tensor<8xf32>, %k: tensor<1xi64>, %fine: tensor<40x128xi8>, %fr: tensor<40x8xf32>, %exact: tensor<1x64xf32>, %largest: tensor<2xf32>) {
+func.func @head_rescore_c1_q(%x: tensor<1x64xf32>, %w: tensor<40x64xbf16>, %q: tensor<1024xi8>, %sums: tensor<5xi32>, %params: tensor<4xf32>, %approx: tensor<1x64xf32>, %upper: tensor<1x64xf32>, %cand: tensor<8xf32>, %k: tensor<1xi64>, %fine: tensor<2x40x64xi8>, %fr: tensor<40x8xf32>, %exact: tensor<1x64xf32>, %largest: tensor<2xf32>) {
   // expected-error @below {{expects codes of x of shape [512], got 'tensor<1024xi8>'}}
   %r:2 = ternary.head_rescore %x, %w, %q, %sums, %params, %approx, %upper, %cand, %k, %fine, %fr outs(%exact, %largest)
-    : (tensor<1x64xf32>, tensor<40x64xbf16>, tensor<1024xi8>, tensor<5xi32>, tensor<4xf32>, tensor<1x64xf32>, tensor<1x64xf32>, tensor<8xf32>, tensor<1xi64>, tensor<40x128xi8>, tensor<40x8xf32>, tensor<1x64xf32>, tensor<2xf32>) -> (tensor<1x64xf32>, tensor<2xf32>)
+    : (tensor<1x64xf32>, tensor<40x64xbf16>, tensor<1024xi8>, tensor<5xi32>, tensor<4xf32>, tensor<1x64xf32>, tensor<1x64xf32>, tensor<8xf32>, tensor<1xi64>, tensor<2x40x64xi8>, tensor<40x8xf32>, tensor<1x64xf32>, tensor<2xf32>) -> (tensor<1x64xf32>, tensor<2xf32>)
   return
 }
 
 // -----
 
-func.func @head_rescore_c1_sums(%x: tensor<1x64xf32>, %w: tensor<40x64xbf16>, %q: tensor<512xi8>, %sums: tensor<4xi32>, %params: tensor<4xf32>, %approx: tensor<1x64xf32>, %upper: tensor<1x64xf32>, %cand: tensor<8xf32>, %k: tensor<1xi64>, %fine: tensor<40x128xi8>, %fr: tensor<40x8xf32>, %exact: tensor<1x64xf32>, %largest: tensor<2xf32>) {
+func.func @head_rescore_c1_sums(%x: tensor<1x64xf32>, %w: tensor<40x64xbf16>, %q: tensor<512xi8>, %sums: tensor<4xi32>, %params: tensor<4xf32>, %approx: tensor<1x64xf32>, %upper: tensor<1x64xf32>, %cand: tensor<8xf32>, %k: tensor<1xi64>, %fine: tensor<2x40x64xi8>, %fr: tensor<40x8xf32>, %exact: tensor<1x64xf32>, %largest: tensor<2xf32>) {
   // expected-error @below {{expects sums of shape [5], got 'tensor<4xi32>'}}
   %r:2 = ternary.head_rescore %x, %w, %q, %sums, %params, %approx, %upper, %cand, %k, %fine, %fr outs(%exact, %largest)
-    : (tensor<1x64xf32>, tensor<40x64xbf16>, tensor<512xi8>, tensor<4xi32>, tensor<4xf32>, tensor<1x64xf32>, tensor<1x64xf32>, tensor<8xf32>, tensor<1xi64>, tensor<40x128xi8>, tensor<40x8xf32>, tensor<1x64xf32>, tensor<2xf32>) -> (tensor<1x64xf32>, tensor<2xf32>)
+    : (tensor<1x64xf32>, tensor<40x64xbf16>, tensor<512xi8>, tensor<4xi32>, tensor<4xf32>, tensor<1x64xf32>, tensor<1x64xf32>, tensor<8xf32>, tensor<1xi64>, tensor<2x40x64xi8>, tensor<40x8xf32>, tensor<1x64xf32>, tensor<2xf32>) -> (tensor<1x64xf32>, tensor<2xf32>)
   return
 }
 
 // -----
 
-func.func @head_rescore_c1_params(%x: tensor<1x64xf32>, %w: tensor<40x64xbf16>, %q: tensor<512xi8>, %sums: tensor<5xi32>, %params: tensor<5xf32>, %approx: tensor<1x64xf32>, %upper: tensor<1x64xf32>, %cand: tensor<8xf32>, %k: tensor<1xi64>, %fine: tensor<40x128xi8>, %fr: tensor<40x8xf32>, %exact: tensor<1x64xf32>, %largest: tensor<2xf32>) {
+func.func @head_rescore_c1_params(%x: tensor<1x64xf32>, %w: tensor<40x64xbf16>, %q: tensor<512xi8>, %sums: tensor<5xi32>, %params: tensor<5xf32>, %approx: tensor<1x64xf32>, %upper: tensor<1x64xf32>, %cand: tensor<8xf32>, %k: tensor<1xi64>, %fine: tensor<2x40x64xi8>, %fr: tensor<40x8xf32>, %exact: tensor<1x64xf32>, %largest: tensor<2xf32>) {
   // expected-error @below {{expects params of shape [4], got 'tensor<5xf32>'}}
   %r:2 = ternary.head_rescore %x, %w, %q, %sums, %params, %approx, %upper, %cand, %k, %fine, %fr outs(%exact, %largest)
-    : (tensor<1x64xf32>, tensor<40x64xbf16>, tensor<512xi8>, tensor<5xi32>, tensor<5xf32>, tensor<1x64xf32>, tensor<1x64xf32>, tensor<8xf32>, tensor<1xi64>, tensor<40x128xi8>, tensor<40x8xf32>, tensor<1x64xf32>, tensor<2xf32>) -> (tensor<1x64xf32>, tensor<2xf32>)
+    : (tensor<1x64xf32>, tensor<40x64xbf16>, tensor<512xi8>, tensor<5xi32>, tensor<5xf32>, tensor<1x64xf32>, tensor<1x64xf32>, tensor<8xf32>, tensor<1xi64>, tensor<2x40x64xi8>, tensor<40x8xf32>, tensor<1x64xf32>, tensor<2xf32>) -> (tensor<1x64xf32>, tensor<2xf32>)
   return
 }
 
 // -----
 
-func.func @head_rescore_c1_approx(%x: tensor<1x64xf32>, %w: tensor<40x64xbf16>, %q: tensor<512xi8>, %sums: tensor<5xi32>, %params: tensor<4xf32>, %approx: tensor<1x40xf32>, %upper: tensor<1x64xf32>, %cand: tensor<8xf32>, %k: tensor<1xi64>, %fine: tensor<40x128xi8>, %fr: tensor<40x8xf32>, %exact: tensor<1x64xf32>, %largest: tensor<2xf32>) {
+func.func @head_rescore_c1_approx(%x: tensor<1x64xf32>, %w: tensor<40x64xbf16>, %q: tensor<512xi8>, %sums: tensor<5xi32>, %params: tensor<4xf32>, %approx: tensor<1x40xf32>, %upper: tensor<1x64xf32>, %cand: tensor<8xf32>, %k: tensor<1xi64>, %fine: tensor<2x40x64xi8>, %fr: tensor<40x8xf32>, %exact: tensor<1x64xf32>, %largest: tensor<2xf32>) {
   // expected-error @below {{expects approx of shape [1, 64], got 'tensor<1x40xf32>'}}
   %r:2 = ternary.head_rescore %x, %w, %q, %sums, %params, %approx, %upper, %cand, %k, %fine, %fr outs(%exact, %largest)
-    : (tensor<1x64xf32>, tensor<40x64xbf16>, tensor<512xi8>, tensor<5xi32>, tensor<4xf32>, tensor<1x40xf32>, tensor<1x64xf32>, tensor<8xf32>, tensor<1xi64>, tensor<40x128xi8>, tensor<40x8xf32>, tensor<1x64xf32>, tensor<2xf32>) -> (tensor<1x64xf32>, tensor<2xf32>)
+    : (tensor<1x64xf32>, tensor<40x64xbf16>, tensor<512xi8>, tensor<5xi32>, tensor<4xf32>, tensor<1x40xf32>, tensor<1x64xf32>, tensor<8xf32>, tensor<1xi64>, tensor<2x40x64xi8>, tensor<40x8xf32>, tensor<1x64xf32>, tensor<2xf32>) -> (tensor<1x64xf32>, tensor<2xf32>)
   return
 }
 
 // -----
 
-func.func @head_rescore_c1_upper(%x: tensor<1x64xf32>, %w: tensor<40x64xbf16>, %q: tensor<512xi8>, %sums: tensor<5xi32>, %params: tensor<4xf32>, %approx: tensor<1x64xf32>, %upper: tensor<1x40xf32>, %cand: tensor<8xf32>, %k: tensor<1xi64>, %fine: tensor<40x128xi8>, %fr: tensor<40x8xf32>, %exact: tensor<1x64xf32>, %largest: tensor<2xf32>) {
+func.func @head_rescore_c1_upper(%x: tensor<1x64xf32>, %w: tensor<40x64xbf16>, %q: tensor<512xi8>, %sums: tensor<5xi32>, %params: tensor<4xf32>, %approx: tensor<1x64xf32>, %upper: tensor<1x40xf32>, %cand: tensor<8xf32>, %k: tensor<1xi64>, %fine: tensor<2x40x64xi8>, %fr: tensor<40x8xf32>, %exact: tensor<1x64xf32>, %largest: tensor<2xf32>) {
   // expected-error @below {{expects upper of shape [1, 64], got 'tensor<1x40xf32>'}}
   %r:2 = ternary.head_rescore %x, %w, %q, %sums, %params, %approx, %upper, %cand, %k, %fine, %fr outs(%exact, %largest)
-    : (tensor<1x64xf32>, tensor<40x64xbf16>, tensor<512xi8>, tensor<5xi32>, tensor<4xf32>, tensor<1x64xf32>, tensor<1x40xf32>, tensor<8xf32>, tensor<1xi64>, tensor<40x128xi8>, tensor<40x8xf32>, tensor<1x64xf32>, tensor<2xf32>) -> (tensor<1x64xf32>, tensor<2xf32>)
+    : (tensor<1x64xf32>, tensor<40x64xbf16>, tensor<512xi8>, tensor<5xi32>, tensor<4xf32>, tensor<1x64xf32>, tensor<1x40xf32>, tensor<8xf32>, tensor<1xi64>, tensor<2x40x64xi8>, tensor<40x8xf32>, tensor<1x64xf32>, tensor<2xf32>) -> (tensor<1x64xf32>, tensor<2xf32>)
   return
 }
 
 // -----
 
-func.func @head_rescore_c1_k(%x: tensor<1x64xf32>, %w: tensor<40x64xbf16>, %q: tensor<512xi8>, %sums: tensor<5xi32>, %params: tensor<4xf32>, %approx: tensor<1x64xf32>, %upper: tensor<1x64xf32>, %cand: tensor<8xf32>, %k: tensor<2xi64>, %fine: tensor<40x128xi8>, %fr: tensor<40x8xf32>, %exact: tensor<1x64xf32>, %largest: tensor<2xf32>) {
+func.func @head_rescore_c1_k(%x: tensor<1x64xf32>, %w: tensor<40x64xbf16>, %q: tensor<512xi8>, %sums: tensor<5xi32>, %params: tensor<4xf32>, %approx: tensor<1x64xf32>, %upper: tensor<1x64xf32>, %cand: tensor<8xf32>, %k: tensor<2xi64>, %fine: tensor<2x40x64xi8>, %fr: tensor<40x8xf32>, %exact: tensor<1x64xf32>, %largest: tensor<2xf32>) {
   // expected-error @below {{expects k of shape [1], got 'tensor<2xi64>'}}
   %r:2 = ternary.head_rescore %x, %w, %q, %sums, %params, %approx, %upper, %cand, %k, %fine, %fr outs(%exact, %largest)
-    : (tensor<1x64xf32>, tensor<40x64xbf16>, tensor<512xi8>, tensor<5xi32>, tensor<4xf32>, tensor<1x64xf32>, tensor<1x64xf32>, tensor<8xf32>, tensor<2xi64>, tensor<40x128xi8>, tensor<40x8xf32>, tensor<1x64xf32>, tensor<2xf32>) -> (tensor<1x64xf32>, tensor<2xf32>)
+    : (tensor<1x64xf32>, tensor<40x64xbf16>, tensor<512xi8>, tensor<5xi32>, tensor<4xf32>, tensor<1x64xf32>, tensor<1x64xf32>, tensor<8xf32>, tensor<2xi64>, tensor<2x40x64xi8>, tensor<40x8xf32>, tensor<1x64xf32>, tensor<2xf32>) -> (tensor<1x64xf32>, tensor<2xf32>)
   return
 }
 
 // -----
 
 func.func @head_rescore_c1_fine(%x: tensor<1x64xf32>, %w: tensor<40x64xbf16>, %q: tensor<512xi8>, %sums: tensor<5xi32>, %params: tensor<4xf32>, %approx: tensor<1x64xf32>, %upper: tensor<1x64xf32>, %cand: tensor<8xf32>, %k: tensor<1xi64>, %fine: tensor<40x64xi8>, %fr: tensor<40x8xf32>, %exact: tensor<1x64xf32>, %largest: tensor<2xf32>) {
-  // expected-error @below {{expects fine codes of shape [40, 128], got 'tensor<40x64xi8>'}}
+  // expected-error @below {{expects fine codes of shape [2, 40, 64], got 'tensor<40x64xi8>'}}
   %r:2 = ternary.head_rescore %x, %w, %q, %sums, %params, %approx, %upper, %cand, %k, %fine, %fr outs(%exact, %largest)
     : (tensor<1x64xf32>, tensor<40x64xbf16>, tensor<512xi8>, tensor<5xi32>, tensor<4xf32>, tensor<1x64xf32>, tensor<1x64xf32>, tensor<8xf32>, tensor<1xi64>, tensor<40x64xi8>, tensor<40x8xf32>, tensor<1x64xf32>, tensor<2xf32>) -> (tensor<1x64xf32>, tensor<2xf32>)
   return
@@ -1225,37 +1225,37 @@ func.func @head_rescore_c1_fine(%x: tensor<1x64xf32>, %w: tensor<40x64xbf16>, %q
 
 // -----
 
-func.func @head_rescore_c1_fr(%x: tensor<1x64xf32>, %w: tensor<40x64xbf16>, %q: tensor<512xi8>, %sums: tensor<5xi32>, %params: tensor<4xf32>, %approx: tensor<1x64xf32>, %upper: tensor<1x64xf32>, %cand: tensor<8xf32>, %k: tensor<1xi64>, %fine: tensor<40x128xi8>, %fr: tensor<40x3xf32>, %exact: tensor<1x64xf32>, %largest: tensor<2xf32>) {
+func.func @head_rescore_c1_fr(%x: tensor<1x64xf32>, %w: tensor<40x64xbf16>, %q: tensor<512xi8>, %sums: tensor<5xi32>, %params: tensor<4xf32>, %approx: tensor<1x64xf32>, %upper: tensor<1x64xf32>, %cand: tensor<8xf32>, %k: tensor<1xi64>, %fine: tensor<2x40x64xi8>, %fr: tensor<40x3xf32>, %exact: tensor<1x64xf32>, %largest: tensor<2xf32>) {
   // expected-error @below {{expects fine rows of shape [40, 8], got 'tensor<40x3xf32>'}}
   %r:2 = ternary.head_rescore %x, %w, %q, %sums, %params, %approx, %upper, %cand, %k, %fine, %fr outs(%exact, %largest)
-    : (tensor<1x64xf32>, tensor<40x64xbf16>, tensor<512xi8>, tensor<5xi32>, tensor<4xf32>, tensor<1x64xf32>, tensor<1x64xf32>, tensor<8xf32>, tensor<1xi64>, tensor<40x128xi8>, tensor<40x3xf32>, tensor<1x64xf32>, tensor<2xf32>) -> (tensor<1x64xf32>, tensor<2xf32>)
+    : (tensor<1x64xf32>, tensor<40x64xbf16>, tensor<512xi8>, tensor<5xi32>, tensor<4xf32>, tensor<1x64xf32>, tensor<1x64xf32>, tensor<8xf32>, tensor<1xi64>, tensor<2x40x64xi8>, tensor<40x3xf32>, tensor<1x64xf32>, tensor<2xf32>) -> (tensor<1x64xf32>, tensor<2xf32>)
   return
 }
 
 // -----
 
-func.func @head_rescore_c2_exact(%x: tensor<1x64xf32>, %w: tensor<40x64xbf16>, %q: tensor<512xi8>, %sums: tensor<5xi32>, %params: tensor<4xf32>, %approx: tensor<1x64xf32>, %upper: tensor<1x64xf32>, %cand: tensor<8xf32>, %k: tensor<1xi64>, %fine: tensor<40x128xi8>, %fr: tensor<40x8xf32>, %exact: tensor<1x40xf32>, %largest: tensor<2xf32>) {
+func.func @head_rescore_c2_exact(%x: tensor<1x64xf32>, %w: tensor<40x64xbf16>, %q: tensor<512xi8>, %sums: tensor<5xi32>, %params: tensor<4xf32>, %approx: tensor<1x64xf32>, %upper: tensor<1x64xf32>, %cand: tensor<8xf32>, %k: tensor<1xi64>, %fine: tensor<2x40x64xi8>, %fr: tensor<40x8xf32>, %exact: tensor<1x40xf32>, %largest: tensor<2xf32>) {
   // expected-error @below {{expects exact of shape [1, 64], got 'tensor<1x40xf32>'}}
   %r:2 = ternary.head_rescore %x, %w, %q, %sums, %params, %approx, %upper, %cand, %k, %fine, %fr outs(%exact, %largest)
-    : (tensor<1x64xf32>, tensor<40x64xbf16>, tensor<512xi8>, tensor<5xi32>, tensor<4xf32>, tensor<1x64xf32>, tensor<1x64xf32>, tensor<8xf32>, tensor<1xi64>, tensor<40x128xi8>, tensor<40x8xf32>, tensor<1x40xf32>, tensor<2xf32>) -> (tensor<1x40xf32>, tensor<2xf32>)
+    : (tensor<1x64xf32>, tensor<40x64xbf16>, tensor<512xi8>, tensor<5xi32>, tensor<4xf32>, tensor<1x64xf32>, tensor<1x64xf32>, tensor<8xf32>, tensor<1xi64>, tensor<2x40x64xi8>, tensor<40x8xf32>, tensor<1x40xf32>, tensor<2xf32>) -> (tensor<1x40xf32>, tensor<2xf32>)
   return
 }
 
 // -----
 
-func.func @head_rescore_c2_largest(%x: tensor<1x64xf32>, %w: tensor<40x64xbf16>, %q: tensor<512xi8>, %sums: tensor<5xi32>, %params: tensor<4xf32>, %approx: tensor<1x64xf32>, %upper: tensor<1x64xf32>, %cand: tensor<8xf32>, %k: tensor<1xi64>, %fine: tensor<40x128xi8>, %fr: tensor<40x8xf32>, %exact: tensor<1x64xf32>, %largest: tensor<3xf32>) {
+func.func @head_rescore_c2_largest(%x: tensor<1x64xf32>, %w: tensor<40x64xbf16>, %q: tensor<512xi8>, %sums: tensor<5xi32>, %params: tensor<4xf32>, %approx: tensor<1x64xf32>, %upper: tensor<1x64xf32>, %cand: tensor<8xf32>, %k: tensor<1xi64>, %fine: tensor<2x40x64xi8>, %fr: tensor<40x8xf32>, %exact: tensor<1x64xf32>, %largest: tensor<3xf32>) {
   // expected-error @below {{expects maxima of shape [2], got 'tensor<3xf32>'}}
   %r:2 = ternary.head_rescore %x, %w, %q, %sums, %params, %approx, %upper, %cand, %k, %fine, %fr outs(%exact, %largest)
-    : (tensor<1x64xf32>, tensor<40x64xbf16>, tensor<512xi8>, tensor<5xi32>, tensor<4xf32>, tensor<1x64xf32>, tensor<1x64xf32>, tensor<8xf32>, tensor<1xi64>, tensor<40x128xi8>, tensor<40x8xf32>, tensor<1x64xf32>, tensor<3xf32>) -> (tensor<1x64xf32>, tensor<3xf32>)
+    : (tensor<1x64xf32>, tensor<40x64xbf16>, tensor<512xi8>, tensor<5xi32>, tensor<4xf32>, tensor<1x64xf32>, tensor<1x64xf32>, tensor<8xf32>, tensor<1xi64>, tensor<2x40x64xi8>, tensor<40x8xf32>, tensor<1x64xf32>, tensor<3xf32>) -> (tensor<1x64xf32>, tensor<3xf32>)
   return
 }
 
 // -----
 
-func.func @head_rescore_c1_candidates(%x: tensor<1x64xf32>, %w: tensor<40x64xbf16>, %q: tensor<512xi8>, %sums: tensor<5xi32>, %params: tensor<4xf32>, %approx: tensor<1x64xf32>, %upper: tensor<1x64xf32>, %cand: tensor<0xf32>, %k: tensor<1xi64>, %fine: tensor<40x128xi8>, %fr: tensor<40x8xf32>, %exact: tensor<1x64xf32>, %largest: tensor<2xf32>) {
+func.func @head_rescore_c1_candidates(%x: tensor<1x64xf32>, %w: tensor<40x64xbf16>, %q: tensor<512xi8>, %sums: tensor<5xi32>, %params: tensor<4xf32>, %approx: tensor<1x64xf32>, %upper: tensor<1x64xf32>, %cand: tensor<0xf32>, %k: tensor<1xi64>, %fine: tensor<2x40x64xi8>, %fr: tensor<40x8xf32>, %exact: tensor<1x64xf32>, %largest: tensor<2xf32>) {
   // expected-error @below {{expects candidates of a length in [1, 64], got 'tensor<0xf32>'}}
   %r:2 = ternary.head_rescore %x, %w, %q, %sums, %params, %approx, %upper, %cand, %k, %fine, %fr outs(%exact, %largest)
-    : (tensor<1x64xf32>, tensor<40x64xbf16>, tensor<512xi8>, tensor<5xi32>, tensor<4xf32>, tensor<1x64xf32>, tensor<1x64xf32>, tensor<0xf32>, tensor<1xi64>, tensor<40x128xi8>, tensor<40x8xf32>, tensor<1x64xf32>, tensor<2xf32>) -> (tensor<1x64xf32>, tensor<2xf32>)
+    : (tensor<1x64xf32>, tensor<40x64xbf16>, tensor<512xi8>, tensor<5xi32>, tensor<4xf32>, tensor<1x64xf32>, tensor<1x64xf32>, tensor<0xf32>, tensor<1xi64>, tensor<2x40x64xi8>, tensor<40x8xf32>, tensor<1x64xf32>, tensor<2xf32>) -> (tensor<1x64xf32>, tensor<2xf32>)
   return
 }
 

@@ -175,9 +175,9 @@ func.func private @attributes() attributes {
 
 // CHECK-LABEL: func.func @pack_head
 func.func @pack_head(%w: tensor<40x64xbf16>) {
-  // CHECK: ternary.pack_head %{{.*}} : tensor<40x64xbf16> -> tensor<2048xi8>, tensor<128xi8>, tensor<2x3x32xf32>, tensor<40x128xi8>, tensor<40x8xf32>
+  // CHECK: ternary.pack_head %{{.*}} : tensor<40x64xbf16> -> tensor<2048xi8>, tensor<128xi8>, tensor<2x3x32xf32>, tensor<2x40x64xi8>, tensor<40x8xf32>
   %c, %s, %r, %f, %fr = ternary.pack_head %w
-    : tensor<40x64xbf16> -> tensor<2048xi8>, tensor<128xi8>, tensor<2x3x32xf32>, tensor<40x128xi8>, tensor<40x8xf32>
+    : tensor<40x64xbf16> -> tensor<2048xi8>, tensor<128xi8>, tensor<2x3x32xf32>, tensor<2x40x64xi8>, tensor<40x8xf32>
   return
 }
 
@@ -206,10 +206,10 @@ func.func @head_candidates(%x: tensor<1x64xf32>, %w: tensor<40x64xbf16>, %approx
 }
 
 // CHECK-LABEL: func.func @head_rescore
-func.func @head_rescore(%x: tensor<1x64xf32>, %w: tensor<40x64xbf16>, %q: tensor<512xi8>, %sums: tensor<5xi32>, %params: tensor<4xf32>, %approx: tensor<1x64xf32>, %upper: tensor<1x64xf32>, %cand: tensor<8xf32>, %k: tensor<1xi64>, %fine: tensor<40x128xi8>, %fr: tensor<40x8xf32>, %exact: tensor<1x64xf32>, %largest: tensor<2xf32>) {
+func.func @head_rescore(%x: tensor<1x64xf32>, %w: tensor<40x64xbf16>, %q: tensor<512xi8>, %sums: tensor<5xi32>, %params: tensor<4xf32>, %approx: tensor<1x64xf32>, %upper: tensor<1x64xf32>, %cand: tensor<8xf32>, %k: tensor<1xi64>, %fine: tensor<2x40x64xi8>, %fr: tensor<40x8xf32>, %exact: tensor<1x64xf32>, %largest: tensor<2xf32>) {
   // CHECK: ternary.head_rescore
   %r:2 = ternary.head_rescore %x, %w, %q, %sums, %params, %approx, %upper, %cand, %k, %fine, %fr outs(%exact, %largest)
-    : (tensor<1x64xf32>, tensor<40x64xbf16>, tensor<512xi8>, tensor<5xi32>, tensor<4xf32>, tensor<1x64xf32>, tensor<1x64xf32>, tensor<8xf32>, tensor<1xi64>, tensor<40x128xi8>, tensor<40x8xf32>, tensor<1x64xf32>, tensor<2xf32>) -> (tensor<1x64xf32>, tensor<2xf32>)
+    : (tensor<1x64xf32>, tensor<40x64xbf16>, tensor<512xi8>, tensor<5xi32>, tensor<4xf32>, tensor<1x64xf32>, tensor<1x64xf32>, tensor<8xf32>, tensor<1xi64>, tensor<2x40x64xi8>, tensor<40x8xf32>, tensor<1x64xf32>, tensor<2xf32>) -> (tensor<1x64xf32>, tensor<2xf32>)
   return
 }
 
@@ -230,10 +230,10 @@ func.func @norm_bf16(%x: tensor<2x8xf32>, %g: tensor<8xbf16>, %y: tensor<2x8xf32
 }
 
 // CHECK-LABEL: func.func @head_rescore_taken
-func.func @head_rescore_taken(%x: memref<1x64xf32>, %w: memref<40x64xbf16>, %q: memref<512xi8>, %sums: memref<5xi32>, %params: memref<4xf32>, %approx: memref<1x64xf32>, %upper: memref<1x64xf32>, %cand: memref<8xf32>, %k: memref<1xi64>, %fine: memref<40x128xi8>, %fr: memref<40x8xf32>, %taken: memref<?x16xi64>, %exact: memref<1x64xf32>, %largest: memref<2xf32>) {
+func.func @head_rescore_taken(%x: memref<1x64xf32>, %w: memref<40x64xbf16>, %q: memref<512xi8>, %sums: memref<5xi32>, %params: memref<4xf32>, %approx: memref<1x64xf32>, %upper: memref<1x64xf32>, %cand: memref<8xf32>, %k: memref<1xi64>, %fine: memref<2x40x64xi8>, %fr: memref<40x8xf32>, %taken: memref<?x16xi64>, %exact: memref<1x64xf32>, %largest: memref<2xf32>) {
   // CHECK: ternary.head_rescore {{.*}} taken(%{{.*}}) outs
   ternary.head_rescore %x, %w, %q, %sums, %params, %approx, %upper, %cand, %k, %fine, %fr taken(%taken) outs(%exact, %largest)
-    : (memref<1x64xf32>, memref<40x64xbf16>, memref<512xi8>, memref<5xi32>, memref<4xf32>, memref<1x64xf32>, memref<1x64xf32>, memref<8xf32>, memref<1xi64>, memref<40x128xi8>, memref<40x8xf32>, memref<?x16xi64>, memref<1x64xf32>, memref<2xf32>) -> ()
+    : (memref<1x64xf32>, memref<40x64xbf16>, memref<512xi8>, memref<5xi32>, memref<4xf32>, memref<1x64xf32>, memref<1x64xf32>, memref<8xf32>, memref<1xi64>, memref<2x40x64xi8>, memref<40x8xf32>, memref<?x16xi64>, memref<1x64xf32>, memref<2xf32>) -> ()
   return
 }
 

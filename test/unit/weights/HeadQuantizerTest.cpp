@@ -28,7 +28,7 @@ struct Planes {
       const int64_t first = panel * HeadShape::kPanelRows;
       quantizer.quantize(panel, w.data() + first * shape.cols, codes.data() + panel * shape.panelCodeBytes(),
                          scales.data() + panel * shape.panelScaleBytes(), coarse.data() + first * 3,
-                         fine.data() + first * shape.fineRowBytes(), fineRows.data() + first * kFloats);
+                         fine.data() + first * shape.fineBitBytes(), fineRows.data() + first * kFloats);
     }
   }
   double coarseAt(int64_t row, int64_t k) const {
@@ -157,7 +157,7 @@ TEST(HeadQuantizer, Shapes) {
   const HeadShape shape{128256, 2560};
   EXPECT_EQ(shape.codeBytes(), 128256 * 1280);
   EXPECT_EQ(shape.scaleBytes(), 128256 * 80);
-  EXPECT_EQ(shape.fineRowBytes(), 640);
+  EXPECT_EQ(shape.fineBitBytes(), 320);
   const HeadShape small{3, 1100};
   const int64_t ends[2][kStages] = {{512, 1024, 1536, 2048, 2560}, {512, 1024, 1024, 1100, 1100}};
   for (int64_t stage = 0; stage < kStages; ++stage) {
