@@ -477,11 +477,11 @@ void HeadTiler::rescore(HeadRescoreOp op) {
   // stage reads of the next few is on its way while one is asked, and what a later stage reads while others still are
   // in the one before.
   constexpr int64_t kAhead = 8;
-  // Two rows at a time are multiplied, which share what is loaded of q; lists have a place more for the last one's
-  // twin.
-  constexpr int64_t kRowsAtOnce = 2;
+  // With registers of 512 bits for their sums, two rows at a time are multiplied, which share what is loaded of q. Lists
+  // have a place more for the last one's twin.
+  const int64_t rowsAtOnce = c.target.vectorBits >= 512 ? 2 : 1;
   auto list = [&] {
-    auto type = MemRefType::get({HeadShape::kBlockRows + kRowsAtOnce - 1}, b.getI32Type());
+    auto type = MemRefType::get({HeadShape::kBlockRows + rowsAtOnce - 1}, b.getI32Type());
     return memref::AllocaOp::create(b, loc, type);
   };
   Value rows = list(), firsts = list();
@@ -519,13 +519,14 @@ void HeadTiler::rescore(HeadRescoreOp op) {
       const bool isLeftOut = !stage.bit && !after->bit, isWhole = number && !stage.bit && after->bit;
       Value asked = isLeftOut ? choose(atOnce, v.index(0), survivors) : survivors;
       Value from = isWhole ? choose(atOnce, v.index(0), v.index(stage.from)) : v.index(stage.from);
-      v.onlyIf(arith::CmpIOp::create(b, loc, arith::CmpIPredicate::ne, asked, v.index(0)), [&] {
-        Value last = v.loadScalar(rows, {v.sub(asked, v.index(1))});
-        v.storeScalar(last, rows, {asked});
-      });
-      v.loop(v.index(0), asked, kRowsAtOnce, [&](Value i) {
+      if (rowsAtOnce > 1)
+        v.onlyIf(arith::CmpIOp::create(b, loc, arith::CmpIPredicate::ne, asked, v.index(0)), [&] {
+          Value last = v.loadScalar(rows, {v.sub(asked, v.index(1))});
+          v.storeScalar(last, rows, {asked});
+        });
+      v.loop(v.index(0), asked, rowsAtOnce, [&](Value i) {
         SmallVector<Value> at, some;
-        for (int64_t r = 0; r < kRowsAtOnce; ++r) {
+        for (int64_t r = 0; r < rowsAtOnce; ++r) {
           at.push_back(v.add(i, r));
           some.push_back(rowAt(at[r]));
           auto askAhead = [&](int64_t from) {
@@ -539,7 +540,7 @@ void HeadTiler::rescore(HeadRescoreOp op) {
             v.onlyIf(atOnce, [&] { askAhead(0); });
         }
         SmallVector<Value> sums = sumsWhereSet(some, stage.bit, from, v.index(stage.to));
-        for (int64_t r = 0; r < kRowsAtOnce; ++r) {
+        for (int64_t r = 0; r < rowsAtOnce; ++r) {
           Value sum = sums[r];
           if (number) {
             Value before = v.loadScalar(firsts, {at[r]});
