@@ -477,8 +477,8 @@ void HeadTiler::rescore(HeadRescoreOp op) {
   // stage reads of the next few is on its way while one is asked, and what a later stage reads while others still are
   // in the one before.
   constexpr int64_t kAhead = 8;
-  // With registers of 512 bits for their sums, two rows at a time are multiplied, which share what is loaded of q. Lists
-  // have a place more for the last one's twin.
+  // With registers of 512 bits for their sums, two rows at a time are multiplied, which share what is loaded of q.
+  // Lists have a place more for the last one's twin.
   const int64_t rowsAtOnce = c.target.vectorBits >= 512 ? 2 : 1;
   auto list = [&] {
     auto type = MemRefType::get({HeadShape::kBlockRows + rowsAtOnce - 1}, b.getI32Type());
