@@ -348,7 +348,7 @@ def test_heads_are_described(capsys: pytest.CaptureFixture[str], bundled: Path, 
     assert {name: item["bytes"] for name, item in heads[bundled].items()} == {
         "bf16": 1000 * 288 * 2,
         "scan4": 1024 * (144 + 9 + 12),
-        "scan2": 1000 * (128 + 12),
+        "scan2": 1000 * (128 + 8 * 4),
     }
     assert "scan4" in run(capsys, "inspect", bundled)[1]
 
