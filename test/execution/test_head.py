@@ -340,7 +340,7 @@ def test_few_rows_are_scored(certified: Compiled) -> None:
 
 
 def test_a_crowded_block_is_asked_at_once(certified: Compiled) -> None:
-    # What the matrix is there for: of one block most rows are in question, of the other fewer than that; few are scored.
+    # What the matrix is there for: most rows of a whole block are in question, and not all of them are scored.
     for seed in range(4):
         x = np.random.default_rng(seed).normal(size=(1, 1100)).astype(np.float32)
         found = certified.session().run("stages_crowded", {"x": x, "k": np.array([1])})
