@@ -551,10 +551,10 @@ LogicalResult TernaryPackWeights::packHead(PackHeadOp op) {
   };
   if (failed(place(op, op.getCodes(), key, shape.codeBytes(), quantizePanels)) ||
       failed(placeRest(op.getScales(), "scales", scales.data(), shape.scaleBytes())) ||
-      failed(placeRest(op.getCoarse(), "coarse", coarse.data(), coarse.size() * sizeof(float))) ||
+      failed(placeRest(op.getCoarse(), "coarse", coarse.data(), shape.coarseRowsBytes())) ||
       failed(placeRest(op.getFine(), "fine", fine.data(), shape.fineBytes())))
     return failure();
-  return placeRest(op.getFineRows(), "fine rows", fineRows.data(), fineRows.size() * sizeof(float));
+  return placeRest(op.getFineRows(), "fine rows", fineRows.data(), shape.fineRowsBytes());
 }
 
 void TernaryPackWeights::narrowGains(Value value, std::vector<char> &raw) {

@@ -60,6 +60,8 @@ constexpr int64_t kBlockBytes = 512 << 10, kBlockTokens = 64;
 /// Vectors of results that stay in registers beside the dots of one token, and the fewest steps between two that are
 /// written.
 constexpr int64_t kHeldOutputs = 8, kRunSteps = 16;
+/// What the top trit of a byte in base 3 counts modulo 64.
+constexpr unsigned kTopModulo64 = packing::tritPlace(4) % 64;
 
 /// From how many tokens on a matmul is worked on by a piece of a panel or by look-ups; 0: never.
 int64_t stagedFrom(MatmulOp op) {
@@ -352,7 +354,8 @@ SmallVector<MatmulTiler::Operand> MatmulTiler::operandsOf(Value packed) {
 
 std::pair<Value, Value> MatmulTiler::lookUpTrits(Value packed) {
   // Upper trits by what four bytes that share them have in common, lower ones by what is then left.
-  Value upper = lookUpUpper(packed, [](int8_t t3, int8_t t4) { return 28 * t3 + 20 * t4; });
+  Value upper =
+      lookUpUpper(packed, [](int8_t t3, int8_t t4) { return packing::tritPlace(3) * t3 + kTopModulo64 * t4; });
   SmallVector<int8_t> fieldsOf(64);
   for (int8_t i = 0; i < 27; ++i)
     fieldsOf[i] = i % 3 + i / 3 % 3 * 4 + i / 9 * 16;
@@ -432,12 +435,16 @@ SmallVector<Value> MatmulTiler::solve(ArrayRef<Value> operandDots, Value sum) {
       dots[f] = exactDivide(sub(d[f], d[f - 1]), packing::tritPlace(f));
     return dots;
   }
-  auto times = [&](int32_t n, Value x) -> Value { return arith::MulIOp::create(b, loc, x, v.splatI32(n)); };
+  auto times = [&](unsigned n, Value x) -> Value {
+    return arith::MulIOp::create(b, loc, x, v.splatI32(static_cast<int32_t>(n)));
+  };
   dots[1] = shift(sub(d[1], d[0]), 2);
   dots[2] = shift(sub(d[2], d[1]), 4);
-  Value upper = sub(sub(sub(d[4], d[0]), times(3, dots[1])), times(9, dots[2]));
+  Value upper = sub(d[4], d[0]);
+  for (int64_t f = 1; f < 3; ++f)
+    upper = sub(upper, times(packing::tritPlace(f), dots[f]));
   dots[4] = shift(sub(upper, d[3]), 6);
-  dots[3] = exactDivide(sub(d[3], times(20, dots[4])), packing::tritPlace(3));
+  dots[3] = exactDivide(sub(d[3], times(kTopModulo64, dots[4])), packing::tritPlace(3));
   return dots;
 }
 

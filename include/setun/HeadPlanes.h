@@ -79,10 +79,9 @@ struct HeadShape {
   constexpr int64_t fineBytes() const { return 2 * rows * fineBitBytes(); }
   /// Columns of a vector that is multiplied: zeros beyond K.
   constexpr int64_t paddedCols() const { return fineBlocks() * kFineBlock; }
-  /// Bytes of all planes.
-  constexpr int64_t bytes() const {
-    return codeBytes() + scaleBytes() + fineBytes() + (paddedRows() * kCoarseFloats + rows * kFineFloats) * 4;
-  }
+  /// Of the rows' descriptions.
+  constexpr int64_t coarseRowsBytes() const { return paddedRows() * kCoarseFloats * 4; }
+  constexpr int64_t fineRowsBytes() const { return rows * kFineFloats * 4; }
 
   int readCode(const uint8_t *codes, int64_t row, int64_t k) const {
     const int64_t at = (row / kPanelRows * steps() + k / 4) * 64 + row % kLanes * 4 + k % 4;

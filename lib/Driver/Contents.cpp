@@ -260,7 +260,7 @@ void LayerTable::add(ModuleOp module, const TargetSpec &target, unsigned threads
       layer.cols = shape.cols;
       layer.format = "scan4";
       layer.scale = "group 16";
-      layer.bytes = shape.codeBytes() + shape.scaleBytes() + shape.paddedRows() * packing::HeadShape::kCoarseFloats * 4;
+      layer.bytes = shape.codeBytes() + shape.scaleBytes() + shape.coarseRowsBytes();
       package::LayerKernel kernel;
       kernel.target = target.name;
       for (Operation *user : pack.getCodes().getUsers())
@@ -270,7 +270,7 @@ void LayerTable::add(ModuleOp module, const TargetSpec &target, unsigned threads
       add(layer, kernel);
       kernel.format = layer.format = "scan2";
       layer.scale = "row";
-      layer.bytes = shape.fineBytes() + shape.rows * packing::HeadShape::kFineFloats * 4;
+      layer.bytes = shape.fineBytes() + shape.fineRowsBytes();
       add(std::move(layer), kernel);
     }
   });
